@@ -1,0 +1,203 @@
+"""Closed-form linear probes for many sites, folds, penalties and labellings at once.
+
+Ridge, linear discriminant analysis with shrinkage, and differences of means share their sums: the Gram matrix of the
+fold, formed once, and ``targets @ x'``, one matrix product for all labellings together.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from interp.probes.design import Design
+from interp.probes.solution import Solution, Targets
+
+__all__ = ["solve_covariance", "solve_lda", "solve_mean_difference", "solve_ridge"]
+
+_REFINED = 64
+"""Problems per site up to which float32 solutions are refined once."""
+
+
+def solve_ridge(design: Design, targets: Targets) -> Solution:
+    """Least squares with an L2 penalty on the weights and a free intercept.
+
+    Minimises ``sum_i weight_i (y_i - u . x_i - b)^2 + l2 |u|^2`` (scikit-learn's ``Ridge`` with ``alpha = l2``) over
+    weights on fold-standardised features, each output on its own.
+
+    Parameters
+    ----------
+    design : Design
+        Activations and folds. Row weights must be 0 or 1 (the fold's mask): the Gram matrix is the fold's.
+    targets : Targets
+        Targets and penalties.
+
+    Returns
+    -------
+    Solution
+    """
+    problems, outputs = targets.y.shape[:2]
+    penalties = targets.l2.shape[1]
+    # Factor once per site, fold and penalty, in float64: small, and what decides the accuracy.
+    eye = torch.eye(design.dim, dtype=torch.float64, device=design.x.device)
+    matrix = design.gram[:, :, None] + targets.l2.double()[:, None, :, None, None] * eye
+    inverse = _inverse(matrix)  # [sites, folds, penalties, dim, dim]
+    count = targets.weight.sum(1)[:, None]
+    target_mean = (targets.y * targets.weight[:, None]).sum(-1) / count  # [problems, outputs]
+    centred = (targets.y - target_mean[..., None]) * targets.weight[:, None]
+    mean, scale = design.mean[:, targets.fold, None], design.inverse[:, targets.fold, None]
+
+    def project(residual: Tensor) -> Tensor:
+        """``X_f^T residual`` for residuals of shape (..., problems, outputs, clips)."""
+        product = (residual.flatten(-3, -2) @ design.x).view(design.n_sites, problems, outputs, -1)
+        return (product - residual.sum(-1)[..., None] * mean) * scale
+
+    rank = torch.arange(problems, device=design.x.device) // (problems // penalties)
+
+    def solve(moment: Tensor) -> Tensor:
+        out = torch.empty_like(moment, dtype=torch.float64)
+        for fold in range(design.n_folds):
+            for penalty in range(penalties):
+                chosen = (targets.fold == fold) & (rank == penalty)
+                if bool(chosen.any()):
+                    part = moment[:, chosen].double()
+                    out[:, chosen] = (part.flatten(1, 2) @ inverse[:, fold, penalty]).view_as(part)
+        return out
+
+    u = solve(project(centred))
+    if design.dtype != torch.float64 and problems * outputs <= _REFINED:
+        # one step of refinement on the residual of the rows, which the squared condition of the Gram does not touch
+        w = u.to(design.dtype) * scale
+        fitted = design.decision(w, -(w * mean).sum(-1))
+        residual = (targets.y - target_mean[..., None] - fitted) * targets.weight[:, None]
+        residual = residual - residual.sum(-1, keepdim=True) / count[..., None] * targets.weight[:, None]
+        penalty_term = targets.penalty[:, :, None, None].double() * u
+        u = u + solve((project(residual).double() - penalty_term).to(design.dtype))
+    w, b = design.to_scaled(u.to(design.dtype), target_mean.expand(design.n_sites, -1, -1), targets.fold)
+    return _solved(w, b)
+
+
+def solve_lda(design: Design, targets: Targets, *, shrinkage: float = 0.1) -> Solution:
+    """Linear discriminant analysis with the within-class covariance shrunk towards a multiple of the identity.
+
+    Parameters
+    ----------
+    design : Design
+        Activations and folds.
+    targets : Targets
+        0/1 targets with one output, or one-hot targets with one output per class. Penalties are not used.
+    shrinkage : float
+        Between 0 (the sample covariance) and 1 (a multiple of the identity); scikit-learn's definition.
+
+    Returns
+    -------
+    Solution
+        One weight for two classes (log odds of class 1); otherwise one per class.
+    """
+    onehot = _onehot(targets.y)
+    mass = (onehot * targets.weight[:, None]).sum(-1)  # [problems, classes]
+    share = mass / mass.sum(1, keepdim=True)
+    means = _class_means(design, targets, onehot, mass).double()  # fold-standardised, [sites, problems, classes, dim]
+    total = design.gram[:, targets.fold] / design.count.double()[targets.fold, None, None]
+    spread = means * share.double().sqrt()[..., None]
+    within = total - spread.mT @ spread  # the fold's features are centred
+    level = within.diagonal(dim1=-2, dim2=-1).mean(-1)[..., None, None]
+    eye = torch.eye(design.dim, dtype=torch.float64, device=design.x.device)
+    within = (1 - shrinkage) * within + shrinkage * level * eye
+    u = _solve(within, means.mT).mT  # [sites, problems, classes, dim]
+    b = share.double().log() - 0.5 * (u * means).sum(-1)
+    if targets.y.shape[1] == 1:
+        u, b = u[:, :, 1:] - u[:, :, :1], b[:, :, 1:] - b[:, :, :1]
+    w, b = design.to_scaled(u.to(design.dtype), b.to(design.dtype), targets.fold)
+    return _solved(w, b)
+
+
+def solve_mean_difference(design: Design, targets: Targets) -> Solution:
+    """Differences of class means in the *raw* basis, with the threshold half-way: the nearest-mean classifier.
+
+    For two classes the weight is ``mean_1 - mean_0``; for more, one weight per class, ``mean_k - mean`` of the
+    training part.
+
+    Parameters
+    ----------
+    design : Design
+        Activations and folds.
+    targets : Targets
+        0/1 targets with one output, or one-hot targets. Penalties are not used.
+
+    Returns
+    -------
+    Solution
+    """
+    onehot = _onehot(targets.y)
+    mass = (onehot * targets.weight[:, None]).sum(-1)
+    means = _class_means(design, targets, onehot, mass, standard=False)
+    fold_mean = design.mean[:, targets.fold, None]
+    if targets.y.shape[1] == 1:
+        difference = means[:, :, 1:] - means[:, :, :1]
+        middle = fold_mean + (means[:, :, 1:] + means[:, :, :1]) / 2
+    else:
+        difference, middle = means, fold_mean + means / 2
+    # x' = (x - shift) / scale: the raw difference is scale * difference, and acting on x' it is scaled once more
+    w = difference * design.scale[:, None, None].square()
+    return _solved(w, -(w * middle).sum(-1))
+
+
+def solve_covariance(design: Design, targets: Targets) -> Solution:
+    """The graded twin of the mean difference: covariance of raw activations and label, with a least-squares slope.
+
+    It is where ridge goes as its penalty grows, on features that are not standardised.
+
+    Parameters
+    ----------
+    design : Design
+        Activations and folds.
+    targets : Targets
+        Graded targets with one output. Penalties are not used.
+
+    Returns
+    -------
+    Solution
+        Weight along the covariance vector and intercept so that ``w . x + b`` predicts the label.
+    """
+    count = targets.weight.sum(1)[:, None]
+    target_mean = (targets.y * targets.weight[:, None]).sum(-1) / count
+    centred = (targets.y - target_mean[..., None]) * targets.weight[:, None]
+    moment = (centred.flatten(0, 1) @ design.x).view(design.n_sites, *target_mean.shape, -1)
+    w = moment * design.scale[:, None, None].square()
+    mean = design.mean[:, targets.fold, None]
+    projected = design.decision(w, -(w * mean).sum(-1)) * targets.weight[:, None]
+    slope = (projected * centred).sum(-1) / projected.square().sum(-1).clamp_min(torch.finfo(w.dtype).tiny)
+    w = w * slope[..., None]
+    return _solved(w, target_mean - (w * mean).sum(-1))
+
+
+def _onehot(y: Tensor) -> Tensor:
+    return torch.cat([1 - y, y], dim=1) if y.shape[1] == 1 else y
+
+
+def _class_means(
+    design: Design, targets: Targets, onehot: Tensor, mass: Tensor, *, standard: bool = True
+) -> Tensor:
+    """Class means minus the fold's mean, shape (sites, problems, classes, dim); in fold-standardised units or not."""
+    share = onehot * targets.weight[:, None] / mass[..., None]
+    means = (share.flatten(0, 1) @ design.x).view(design.n_sites, *mass.shape, -1) - design.mean[:, targets.fold, None]
+    return means * design.inverse[:, targets.fold, None] if standard else means
+
+
+def _inverse(matrix: Tensor) -> Tensor:
+    factor, info = torch.linalg.cholesky_ex(matrix)
+    if bool((info != 0).any()):  # no penalty and dependent features: the shortest of all solutions
+        return torch.linalg.pinv(matrix, hermitian=True)
+    return torch.cholesky_inverse(factor)
+
+
+def _solve(matrix: Tensor, right: Tensor) -> Tensor:
+    factor, info = torch.linalg.cholesky_ex(matrix)
+    if bool((info != 0).any()):
+        return torch.linalg.pinv(matrix, hermitian=True) @ right
+    return torch.cholesky_solve(right, factor)
+
+
+def _solved(w: Tensor, b: Tensor) -> Solution:
+    finite = (w.isfinite().all(-1) & b.isfinite()).all(-1)
+    return Solution(w, b, finite, torch.ones_like(finite, dtype=torch.long))
