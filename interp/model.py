@@ -1,0 +1,436 @@
+"""MusicGen, seen from inside: an nnsight model over audiocraft's LM, with its codec and its text
+conditioning.
+
+Two ways in. In a notebook, trace freely; a head is a slice of a writable view::
+
+    model = interp.load("tiny")
+    tokens, _ = model.sequence(model.encode(audio, 16000))
+    with torch.no_grad(), model.trace(tokens, [], model.conditions([None])):
+        drums = model.heads(3)[:, :, 5].save()     # [rows, positions, head_dim]
+        model.heads(4)[:, :, 2] = 0                # later layers see the head ablated
+        logits = model.output.save()               # [rows, codebooks, positions, cardinality]
+
+In a program, :meth:`MusicGen.forward` runs one forward pass that reads sites and calls functions at places,
+in any order; everything else in the toolkit goes through it, so that this module is the only one that knows
+nnsight.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from nnsight import NNsight
+from torch import Tensor
+
+from interp import _audiocraft
+from interp._audiocraft import AudiocraftMusicGen, CompressionModel, ConditionTensors, LMModel
+from interp.errors import ClipError, ModelError, SiteError
+from interp.sites import KINDS, Kind, ModelShape, Site
+
+__all__ = ["Forward", "MusicGen", "Place", "Visitor", "load"]
+
+Place = tuple[Kind, int]
+"""A kind of site in a layer, for example ``("heads", 3)``: where a tensor can be read in one piece."""
+
+Visitor = Callable[[Tensor], Tensor | None]
+"""Called with the live tensor at a place; may change it in place or return a replacement (None: as it is)."""
+
+
+@dataclass
+class Forward:
+    """What one forward pass gave.
+
+    Attributes
+    ----------
+    logits : Tensor or None
+        ``[rows, codebooks, positions, cardinality]``; None when the pass was stopped early.
+    values : dict of Site to Tensor
+        The sites that were asked for, each ``[rows, positions, dim]`` in the model's own dtype, as the rest
+        of the model saw them (after any change made by a visitor).
+    """
+
+    logits: Tensor | None = None
+    values: dict[Site, Tensor] = field(default_factory=dict)
+
+
+class MusicGen(NNsight):
+    """A MusicGen whose LM is an nnsight model.
+
+    Parameters
+    ----------
+    musicgen : audiocraft MusicGen
+        The model; its LM is wrapped, not copied.
+    name : str, optional
+        What to call it; audiocraft's name by default.
+    fingerprint : str, optional
+        Identity of the checkpoint; hashed from the weights when it is first asked for, if not given.
+
+    Raises
+    ------
+    ModelError
+        If the LM cannot be traced: no called output projection, or conditions that are not text.
+    """
+
+    def __init__(
+        self, musicgen: AudiocraftMusicGen, name: str | None = None, fingerprint: str | None = None
+    ) -> None:
+        _audiocraft.check_traceable(musicgen.lm)
+        musicgen.lm.eval().requires_grad_(False)
+        musicgen.compression_model.eval().requires_grad_(False)
+        # Not an nn.Module, so that nnsight neither mirrors it nor adds the codec to the LM's state.
+        self._musicgen = musicgen
+        self._name = name if name is not None else str(musicgen.name)
+        self._fingerprint = fingerprint
+        super().__init__(musicgen.lm)
+
+    # What it is ---------------------------------------------------------------------------------------------
+
+    @property
+    def lm(self) -> LMModel:
+        """audiocraft's LM itself, for calls that no trace should see."""
+        return self._musicgen.lm
+
+    @property
+    def codec(self) -> CompressionModel:
+        """audiocraft's compression model."""
+        return self._musicgen.compression_model
+
+    @property
+    def audiocraft(self) -> AudiocraftMusicGen:
+        """The audiocraft object this model wraps, with its own ``generate`` methods."""
+        return self._musicgen
+
+    @property
+    def name(self) -> str:
+        """What it was loaded as."""
+        return self._name
+
+    @functools.cached_property
+    def shape(self) -> ModelShape:
+        """Sizes that decide which sites exist."""
+        layers: Any = self.lm.transformer.layers
+        return ModelShape(
+            n_layers=len(layers),
+            n_heads=layers[0].self_attn.num_heads,
+            width=self.lm.dim,
+            cross_attention=layers[0].cross_attention is not None,
+        )
+
+    @property
+    def sample_rate(self) -> int:
+        """Of the codec, in Hz."""
+        return int(self.codec.sample_rate)
+
+    @property
+    def frame_rate(self) -> float:
+        """Codec frames per second."""
+        return float(self.codec.frame_rate)
+
+    @property
+    def n_codebooks(self) -> int:
+        """Parallel streams of tokens."""
+        return int(self.lm.n_q)
+
+    @property
+    def cardinality(self) -> int:
+        """Entries of a codebook; the token of this number is the special one (start and padding)."""
+        return int(self.lm.card)
+
+    @property
+    def max_seconds(self) -> float:
+        """Longest window the model was trained to hear at once."""
+        return float(self._musicgen.max_duration)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the LM's weights are."""
+        return next(self.lm.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the LM's weights."""
+        return next(self.lm.parameters()).dtype
+
+    @property
+    def fingerprint(self) -> str:
+        """Twelve hexadecimal digits that identify the checkpoint: its weights and its sizes.
+
+        For a loaded checkpoint it is taken from the weights as they are on disk, so that it does not depend
+        on the device or the dtype they run in.
+        """
+        if self._fingerprint is None:
+            self._fingerprint = hash_weights(self.lm.state_dict())
+        return self._fingerprint
+
+    # Audio, codes, conditions -------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def encode(self, audio: Tensor, sample_rate: int) -> Tensor:
+        """Encode audio into codes.
+
+        Parameters
+        ----------
+        audio : Tensor
+            Float ``[B, C, T]``, ``[C, T]`` or ``[T]``, in -1 to 1; resampled and mixed to the codec's rate
+            and channels.
+        sample_rate : int
+            Of `audio`, in Hz.
+
+        Returns
+        -------
+        Tensor
+            Long ``[B, K, frames]`` on the model's device.
+        """
+        audio = torch.as_tensor(audio, dtype=torch.float32)
+        audio = audio.reshape((1,) * (3 - audio.ndim) + tuple(audio.shape))
+        if audio.shape[-1] == 0:
+            raise ClipError("cannot encode audio without a single sample.")
+        audio = _audiocraft.convert_audio(audio, sample_rate, self.sample_rate, self._musicgen.audio_channels)
+        parameter = next(self.codec.parameters(), None)
+        codes, _ = self.codec.encode(audio.to(self.device if parameter is None else parameter.device))
+        return codes.to(device=self.device, dtype=torch.long)
+
+    @torch.no_grad()
+    def decode(self, codes: Tensor) -> Tensor:
+        """Decode codes ``[B, K, frames]`` into audio, float32 ``[B, C, T]`` on the CPU."""
+        if codes.ndim == 2:
+            codes = codes[None]
+        parameter = next(self.codec.parameters(), None)
+        codes = codes.to(self.device if parameter is None else parameter.device)
+        return self.codec.decode(codes, None).float().cpu()
+
+    def sequence(self, codes: Tensor) -> tuple[Tensor, Tensor]:
+        """Arrange codes as the LM hears them: start token first, codebooks delayed.
+
+        Parameters
+        ----------
+        codes : Tensor
+            Long ``[B, K, frames]``.
+
+        Returns
+        -------
+        tokens : Tensor
+            Long ``[B, K, steps]``, steps = frames + number of codebooks for MusicGen's delays. Generation
+            feeds all but the last step, which is only ever predicted.
+        mask : Tensor
+            Bool ``[K, steps]``: False where the special token stands.
+        """
+        return _audiocraft.build_sequence(self.lm, codes.to(self.device))
+
+    def frame_steps(self, n_frames: int) -> Tensor:
+        """Step at which each frame begins to be heard (its first codebook enters), long ``[n_frames]``."""
+        return _audiocraft.frame_steps(self.lm, n_frames)
+
+    def conditions(self, texts: Sequence[str | None]) -> ConditionTensors:
+        """Embed one text per row; None is the null text, which an unconditional row gets under guidance.
+
+        Raises
+        ------
+        InterpError
+            If the model has a closed vocabulary and a text is not in it.
+        """
+        return _audiocraft.condition_tensors(self.lm, texts)
+
+    def condition_lengths(self, texts: Sequence[str | None]) -> list[int]:
+        """Length in tokens of each text on its own; rows of one length share a batch without padding."""
+        return _audiocraft.condition_lengths(self.lm, texts)
+
+    def check_prompt(self, text: str | None) -> None:
+        """Raise if the model cannot take this text (a closed vocabulary that does not have it)."""
+        if text is not None:
+            self.conditions([text])
+
+    # Inside -------------------------------------------------------------------------------------------------
+
+    def heads(self, layer: int, cross: bool = False) -> Tensor:
+        """Heads of a layer, inside a trace: a view ``[rows, positions, heads, head_dim]`` that can be written
+        in place.
+
+        Parameters
+        ----------
+        layer : int
+            From 0.
+        cross : bool
+            Cross-attention instead of self-attention.
+        """
+        return self._read("cross_heads" if cross else "heads", layer)
+
+    def place(self, kind: Kind, layer: int = -1) -> Tensor:
+        """The live tensor at a place, inside a trace; heads as ``[rows, positions, heads, head_dim]``."""
+        return self._read(kind, layer)
+
+    def forward(
+        self,
+        tokens: Tensor,
+        conditions: ConditionTensors,
+        *,
+        read: Iterable[str | Site] = (),
+        visit: Mapping[Place, Visitor] | None = None,
+        logits: bool = True,
+    ) -> Forward:
+        """Run the LM once, reading sites and calling visitors, through nnsight.
+
+        Works inside ``with model.streaming():`` as well, one step per call, as generation does.
+
+        Parameters
+        ----------
+        tokens : Tensor
+            Long ``[rows, K, positions]``, see :meth:`sequence`.
+        conditions : dict
+            From :meth:`conditions`, for the same rows.
+        read : iterable of Site or str
+            Sites to return, in any order.
+        visit : mapping of (kind, layer) to function, optional
+            For example ``{("heads", 3): f, ("resid", 2): g}``, in any order. Called once, in the order in
+            which the LM computes the places, with the live tensor: ``[rows, positions, heads, head_dim]`` for
+            ``heads`` and ``cross_heads``, ``[rows, positions, width]`` otherwise. A visitor changes the
+            tensor in place, or returns a replacement of the same shape, or returns None and changes nothing.
+            What it raises comes out as it is.
+        logits : bool
+            False stops the pass after the last place that is needed.
+
+        Returns
+        -------
+        Forward
+            Reading changes no bit of the logits.
+
+        Raises
+        ------
+        SiteError
+            If a site or a place does not exist.
+        """
+        sites = [Site.parse(site).check(self.shape) for site in read]
+        visitors = dict(visit or {})
+        plan = self._plan(sites, visitors)
+        result = Forward()
+        values: dict[Place, Tensor] = {}
+        with torch.no_grad(), self.autocast(), self.trace(tokens, [], conditions) as tracer:
+            self._walk(plan, visitors, values)
+            if logits:
+                result.logits = self.output
+            else:
+                tracer.stop()
+        for site in sites:
+            value = values[site.kind, site.layer]
+            result.values[site] = value if site.head is None else value[:, :, site.head]
+        return result
+
+    @contextlib.contextmanager
+    def streaming(self) -> Iterator[None]:
+        """Keep keys, values and positions between calls of :meth:`forward`, until the block ends."""
+        with self.lm.streaming():
+            yield
+
+    def autocast(self) -> contextlib.AbstractContextManager[None]:
+        """The precision context in which audiocraft generates: none on a CPU, float16 on a GPU."""
+        autocast: contextlib.AbstractContextManager[None] = self._musicgen.autocast
+        return autocast
+
+    def _plan(self, sites: Iterable[Site], visitors: Mapping[Place, Visitor]) -> list[Place]:
+        """Places to stop at, each once, in forward order (nnsight raises on anything else)."""
+        places: set[Place] = {(site.kind, site.layer) for site in sites}
+        for kind, layer in visitors:
+            try:
+                Site(kind, layer, 0 if kind in ("heads", "cross_heads") else None).check(self.shape)
+            except SiteError as error:
+                raise SiteError(f"cannot visit {(kind, layer)!r}: {error}") from None
+            places.add((kind, layer))
+        return sorted(places, key=lambda place: (place[1], KINDS.index(place[0])))
+
+    def _walk(
+        self, plan: Sequence[Place], visitors: Mapping[Place, Visitor], values: dict[Place, Tensor]
+    ) -> None:
+        """Body of a trace: visit and read the places of a plan."""
+        for place in plan:
+            value = self._read(*place)
+            visitor = visitors.get(place)
+            if visitor is not None:
+                replacement = visitor(value)
+                if replacement is not None:
+                    self._write(*place, replacement)
+                    value = replacement
+            values[place] = value
+
+    def _envoy(self, kind: Kind, layer: int) -> tuple[Any, str]:
+        """The nnsight module of a place and which side of it is meant."""
+        layers = self.transformer.layers
+        if kind == "embed":
+            return layers[0], "input"
+        if kind == "heads":
+            return layers[layer].self_attn.out_proj, "input"
+        if kind == "cross_heads":
+            return layers[layer].cross_attention.out_proj, "input"
+        if kind == "resid":
+            return layers[layer], "output"
+        scale = {"attn": "layer_scale_1", "cross": "layer_scale_cross", "mlp": "layer_scale_2"}[kind]
+        return getattr(layers[layer], scale), "output"
+
+    def _read(self, kind: Kind, layer: int) -> Tensor:
+        envoy, side = self._envoy(kind, layer)
+        value: Tensor = envoy.input if side == "input" else envoy.output
+        if kind in ("heads", "cross_heads"):
+            return value.view(*value.shape[:-1], self.shape.n_heads, -1)
+        return value
+
+    def _write(self, kind: Kind, layer: int, value: Tensor) -> None:
+        envoy, side = self._envoy(kind, layer)
+        if kind in ("heads", "cross_heads"):
+            value = value.flatten(-2)
+        if side == "input":
+            envoy.input = value
+        else:
+            envoy.output = value
+
+
+def hash_weights(state: Mapping[str, Tensor]) -> str:
+    """Twelve hexadecimal digits of a state dict: names, shapes, dtypes and every byte."""
+    digest = hashlib.sha256()
+    for key in sorted(state):
+        tensor = state[key].detach().cpu().contiguous()
+        digest.update(json.dumps([key, list(tensor.shape), str(tensor.dtype)]).encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:12]
+
+
+def load(
+    name_or_path: str | Path, device: str | torch.device | None = None, dtype: torch.dtype | str | None = None
+) -> MusicGen:
+    """Load a MusicGen.
+
+    Parameters
+    ----------
+    name_or_path : str or Path
+        ``"tiny"`` (the model that ships with the package), a folder in audiocraft's format
+        (``state_dict.bin`` and ``compression_state_dict.bin``), or the name of a model on the Hugging Face
+        hub such as ``"facebook/musicgen-small"``.
+    device : str or torch.device, optional
+        By default a GPU if there is one.
+    dtype : torch.dtype or str, optional
+        Of the LM's weights; by default float32 on a CPU and float16 on a GPU, as audiocraft has it.
+
+    Returns
+    -------
+    MusicGen
+
+    Raises
+    ------
+    ModelError
+        If it cannot be found, read, or traced; the sentence says what to do.
+    """
+    where = torch.device(device if device is not None else "cuda" if torch.cuda.is_available() else "cpu")
+    kind = getattr(torch, dtype.removeprefix("torch."), None) if isinstance(dtype, str) else dtype
+    if kind not in (None, torch.float32, torch.float16, torch.bfloat16):
+        raise ModelError(f"cannot run in dtype {dtype!r}: use float32, float16 or bfloat16.")
+    if str(name_or_path) == "tiny":
+        from interp import testbed
+
+        return MusicGen(testbed.load(where), name="tiny")
+    raise ModelError(f"no model is called {str(name_or_path)!r}.")
