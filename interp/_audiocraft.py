@@ -19,10 +19,21 @@ from interp.errors import ModelError
 
 __all__ = [
     "AudiocraftMusicGen",
+    "BaseConditioner",
     "CompressionModel",
+    "ConditionFuser",
     "ConditionTensors",
     "ConditioningAttributes",
+    "ConditioningProvider",
+    "DelayedPatternProvider",
+    "EncodecModel",
     "LMModel",
+    "LUTConditioner",
+    "QuantizedResult",
+    "ResidualVectorQuantizer",
+    "SEANetDecoder",
+    "SEANetEncoder",
+    "TextConditioner",
     "build_lm",
     "build_sequence",
     "check_traceable",
@@ -63,8 +74,10 @@ with _without_extension_note():
         ConditioningAttributes,
         ConditioningProvider,
         LUTConditioner,
+        TextConditioner,
     )
     from audiocraft.modules.seanet import SEANetDecoder, SEANetEncoder
+    from audiocraft.quantization.base import QuantizedResult
     from audiocraft.quantization.vq import ResidualVectorQuantizer
 
 
@@ -264,8 +277,7 @@ def random_musicgen(
 def condition_tensors(lm: LMModel, texts: Sequence[str | None]) -> ConditionTensors:
     """Embed texts as generation does; ``None`` is the null text of classifier-free guidance."""
     attributes = [
-        ConditioningAttributes(text=dict.fromkeys(lm.condition_provider.text_conditions, text))
-        for text in texts
+        ConditioningAttributes(text=dict.fromkeys(lm.condition_provider.text_conditions, text)) for text in texts
     ]
     with torch.no_grad():
         return dict(lm.condition_provider(lm.condition_provider.tokenize(attributes)))
@@ -309,7 +321,7 @@ def check_traceable(lm: LMModel) -> None:
     layer = lm.transformer.layers[0]
     if not hasattr(layer.self_attn, "out_proj"):
         raise ModelError(
-            "the heads of this checkpoint cannot be read, because its attention (torch's nn.MultiheadAttention) "
+            "the heads of this checkpoint cannot be read: its attention (torch's nn.MultiheadAttention) "
             "never calls its output projection: set memory_efficient: true in the transformer_lm part of its "
             "config; the weights stay as they are."
         )
