@@ -1,0 +1,67 @@
+"""The training music of the shipped model: rendered, encoded, kept as codes in parts that survive an interruption."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from interp.data.render import render_arrays
+from interp.testbed.codec import MelCodec
+from interp.testbed.prompts import PHRASES, describe_clip
+
+if TYPE_CHECKING:
+    from interp.data.factors import Mix
+
+__all__ = ["CLIP_SECONDS", "PART_SIZE", "encode_clips", "load_part", "render_part"]
+
+CLIP_SECONDS = 4.0
+PART_SIZE = 500
+_TRAITS = tuple(PHRASES)
+_log = logging.getLogger(__name__)
+
+
+def encode_clips(codec: MelCodec, audio: npt.NDArray[np.float32], batch: int = 100) -> torch.Tensor:
+    """Codes ``[clips, 4, frames]`` (int64) of audio ``[clips, 1, samples]``."""
+    chunks = (torch.from_numpy(audio[i : i + batch]) for i in range(0, len(audio), batch))
+    return torch.cat([codec.encode(chunk)[0] for chunk in chunks])
+
+
+def _path(folder: Path, part: int) -> Path:
+    return folder / f"part-{part:04d}.npz"
+
+
+def render_part(folder: Path, part: int, seed: int, codec: MelCodec, size: int = PART_SIZE) -> Path:
+    """Render and encode one part of the corpus unless it is there; every sixth part has hard mixes.
+
+    The file holds ``codes`` (uint8, ``[clips, 4, frames]``) and ``phrases`` (int8, ``[clips, traits]``, an index into
+    each trait's phrases). It appears whole or not at all.
+    """
+    path = _path(folder, part)
+    if path.exists():
+        return path
+    mix: Mix = "hard" if part % 6 == 5 else "realistic"
+    audio, labels = render_arrays(size, seed * 100_000 + part, CLIP_SECONDS, mix=mix)
+    codes = encode_clips(codec, audio).to(torch.uint8).numpy()
+    said = [describe_clip({str(k): v for k, v in row.items()}) for row in labels.to_dict("records")]
+    phrases = np.array([[PHRASES[trait].index(one[trait]) for trait in _TRAITS] for one in said], np.int8)
+    partial = path.with_suffix(f".{os.getpid()}.tmp")
+    with partial.open("wb") as file:
+        np.savez_compressed(file, codes=codes, phrases=phrases)
+    partial.replace(path)
+    return path
+
+
+def load_part(folder: Path, part: int, wait: bool = False) -> tuple[torch.Tensor, npt.NDArray[np.int8]]:
+    """Codes (uint8) and phrase indices of a part; with ``wait``, as soon as another process has rendered it."""
+    path = _path(folder, part)
+    while wait and not path.exists():
+        time.sleep(1.0)
+    with np.load(path, allow_pickle=False) as data:
+        return torch.from_numpy(data["codes"]), data["phrases"]

@@ -1,0 +1,124 @@
+"""The shipped files: loading them, writing them, and the model card."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from interp.errors import ModelError
+from interp.testbed.prompts import PHRASES
+
+__all__ = ["WEIGHTS", "card", "export", "load"]
+
+#: Folder of the shipped weights.
+WEIGHTS = Path(__file__).parent / "weights"
+_MAX_SECONDS = 4.0
+
+
+def load(device: str | torch.device = "cpu", weights: Path = WEIGHTS) -> Any:
+    """Load the shipped model.
+
+    Parameters
+    ----------
+    device : str or torch.device
+        Where to put it; it is computed in float32 (the file holds float16).
+    weights : Path
+        Folder with ``model.safetensors`` and ``config.json``.
+
+    Returns
+    -------
+    audiocraft.models.MusicGen
+        With a :class:`~interp.testbed.codec.MelCodec` as its compression model.
+
+    Raises
+    ------
+    ModelError
+        If the files are missing.
+    """
+    from safetensors.torch import load_file
+
+    from interp._audiocraft import AudiocraftMusicGen
+    from interp.testbed.codec import MelCodec
+    from interp.testbed.lm import build_lm
+
+    path = weights / "model.safetensors"
+    if not path.exists():
+        raise ModelError(f"the shipped weights are not at {path}: reinstall the package, or make them with `interp testbed`.")
+    config = json.loads((weights / "config.json").read_text())
+    tensors = {name: tensor.float() for name, tensor in load_file(path).items()}
+    codec = MelCodec(tensors.pop("codec.codebooks"))
+    lm = build_lm(**config["lm"])
+    lm.load_state_dict({name.removeprefix("lm."): tensor for name, tensor in tensors.items()})
+    for part in (codec, lm):
+        part.to(device).eval().requires_grad_(False)
+    return AudiocraftMusicGen("tiny", codec, lm, max_duration=_MAX_SECONDS)
+
+
+def export(folder: Path, weights: Path = WEIGHTS) -> None:
+    """Write the shipped files from a training folder: codebooks and LM in float16, the recipe, the losses.
+
+    Parameters
+    ----------
+    folder : Path
+        What :func:`interp.testbed.train` filled.
+    weights : Path
+        Where the files go.
+    """
+    import numpy as np
+    from safetensors.torch import save_file
+
+    saved = torch.load(folder / "lm.pt", weights_only=True)
+    tensors = {f"lm.{name}": tensor.half().contiguous() for name, tensor in saved["lm"].items()}
+    tensors["codec.codebooks"] = torch.from_numpy(np.load(folder / "codebooks.npy", allow_pickle=False)).half()
+    weights.mkdir(exist_ok=True)
+    save_file(tensors, weights / "model.safetensors")
+    recipe = json.loads((folder / "recipe.json").read_text())
+    lm = recipe.pop("lm")
+    with (folder / "log.csv").open() as log:
+        *_, last = csv.reader(log)
+    training = {"steps": int(last[0]), "train_loss": float(last[1]), "held_out_loss": float(last[2])}
+    config = {"lm": lm, "recipe": recipe, "training": training}
+    (weights / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+
+
+def card(weights: Path = WEIGHTS) -> str:
+    """The model card as text: what the shipped model is, how it was trained, what judges measured of it.
+
+    The measurements are those that ``analyses/model_card.py`` wrote beside the weights.
+    """
+    from safetensors import safe_open
+
+    config = json.loads((weights / "config.json").read_text())
+    recipe, training, lm = config["recipe"], config["training"], config["lm"]
+    with safe_open(weights / "model.safetensors", "pt") as file:
+        n_values = sum(file.get_tensor(name).numel() for name in file.keys())  # noqa: SIM118  # not a dict
+    megabytes = sum(path.stat().st_size for path in weights.iterdir()) / 1e6
+    known = "\n".join(f"  {trait:<11} {', '.join(phrases)}" for trait, phrases in PHRASES.items())
+    text = f"""tiny: the small MusicGen that ships with interp
+
+Sizes     {lm["num_layers"]} layers x {lm["num_heads"]} heads, width {lm["dim"]}, {n_values / 1e6:.1f} M values, {megabytes:.1f} MB;
+          4 codebooks of 256, 50 frames a second, 16 kHz mono, up to {_MAX_SECONDS:g} s at once
+Data      {recipe["parts"] * 500} clips of 4 s composed from labelled factors and rendered with the General MIDI sound
+          font TimGM6mb (carried by pretty_midi); no recorded music
+Training  {training["steps"]} steps of {recipe["batch_size"]} clips, AdamW, seed {recipe["seed"]}; cross-entropy {training["train_loss"]:.2f} (training),
+          {training["held_out_loss"]:.2f} (held-out clips, nats a token; ln 256 = 5.55)
+Licence   MIT, like the code
+Can       continue and write four seconds of simple one-lead arrangements on these prompts (comma-separated phrases):
+{known}
+Cannot    free text, singing, recorded sounds, forms longer than a few bars; sound is that of 96 mel bands with
+          reconstructed phase
+"""
+    path = weights / "card.json"
+    if path.exists():
+        measured = json.loads(path.read_text())
+        text += f"\nMeasured by the audio judges on generated clips ({measured['command']}):\n"
+        for row in measured["bars"]:
+            text += (
+                f"  {row['trait']:<11} prompted and heard {row['right']:.1%} [{row['lo']:.1%}, {row['hi']:.1%}] of {row['n']}"
+                f" (bar {row['bar']:.0%}, chance {row['chance']:.0%}; judge on held-out rendered audio {row['judge']:.1%})\n"
+            )
+    return text

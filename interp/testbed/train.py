@@ -1,0 +1,232 @@
+"""How the shipped model was made: codec, corpus and LM, from one seed, resumable at every stage.
+
+``interp testbed train FOLDER`` runs :func:`train`. Rendering happens in a second process ahead of the LM.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import multiprocessing
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from interp.data.render import render_arrays
+from interp.errors import StoreError
+from interp.testbed.codec import MelCodec, fit_codebooks
+from interp.testbed.corpus import CLIP_SECONDS, PART_SIZE, load_part, render_part
+from interp.testbed.lm import CONFIG, build_lm
+from interp.testbed.prompts import PHRASES, tokens_of
+
+__all__ = ["Recipe", "train"]
+
+_TRAITS = tuple(PHRASES)
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides the shipped weights.
+
+    Attributes
+    ----------
+    seed : int
+        Seed of rendering, codec, initial weights and batches.
+    codec_clips : int
+        Clips the codebooks are fitted on.
+    parts : int
+        Parts of the corpus, 500 clips each; ``first_parts`` exist before the first step, then one more becomes available
+        every ``steps_per_part`` steps.
+    steps, batch_size : int
+        Optimiser steps, clips of 4 s in each.
+    learning_rate : float
+        Reached after ``warmup`` steps, constant until ``decay_from`` (a share of the steps), then falling linearly to 0.
+    weight_decay : float
+        Of AdamW.
+    keep : tuple of float
+        Probability that a training prompt mentions genre, instrument, drums, bass, tempo, mode.
+    drop_prompt : float
+        Probability that a training prompt is empty, as classifier-free guidance needs.
+    """
+
+    seed: int = 0
+    codec_clips: int = 1500
+    parts: int = 48
+    first_parts: int = 6
+    steps_per_part: int = 20
+    steps: int = 5000
+    batch_size: int = 16
+    learning_rate: float = 1e-3
+    warmup: int = 150
+    decay_from: float = 0.75
+    weight_decay: float = 0.05
+    keep: tuple[float, ...] = (0.85, 0.85, 0.85, 0.6, 0.4, 0.3)
+    drop_prompt: float = 0.15
+
+    def rate(self, step: int) -> float:
+        """Learning rate at a step, from 0."""
+        start = self.decay_from * self.steps
+        return self.learning_rate * min(1.0, (step + 1) / self.warmup, max(0.0, (self.steps - step) / (self.steps - start)))
+
+
+def train(folder: Path, recipe: Recipe | None = None, on_step: Callable[[int], None] | None = None) -> Path:
+    """Train codec and LM; run again to go on where it stopped.
+
+    Parameters
+    ----------
+    folder : Path
+        Where codebooks, corpus, checkpoints and the log go.
+    recipe : Recipe, optional
+        The shipped model's by default.
+    on_step : callable, optional
+        Called with the number of each finished step.
+
+    Returns
+    -------
+    Path
+        The last checkpoint, ``folder/lm.pt``; :func:`interp.testbed.export` makes the shipped files from the folder.
+
+    Raises
+    ------
+    StoreError
+        If the folder holds a run with another recipe.
+    """
+    recipe = recipe or Recipe()
+    folder.mkdir(parents=True, exist_ok=True)
+    _claim(folder, recipe)
+    codec = _codec(folder, recipe)
+    renderer = multiprocessing.get_context("spawn").Process(target=_render_all, args=(folder, recipe), daemon=True)
+    renderer.start()
+    try:
+        return _train_lm(folder, recipe, codec, on_step)
+    finally:
+        renderer.terminate()
+
+
+def _claim(folder: Path, recipe: Recipe) -> None:
+    path = folder / "recipe.json"
+    text = json.dumps(asdict(recipe) | {"lm": CONFIG}, indent=2)
+    if not path.exists():
+        path.write_text(text)
+        return
+    before, now = json.loads(path.read_text()), json.loads(text)
+    # the length of the run may change while the learning rate is still at its plateau
+    changed = [key for key in now if before.get(key) != now[key] and key not in ("steps", "decay_from")]
+    if changed:
+        raise StoreError(f"{folder} holds a run with another {', '.join(changed)}: choose another folder.")
+
+
+def _codec(folder: Path, recipe: Recipe) -> MelCodec:
+    path = folder / "codebooks.npy"
+    if not path.exists():
+        _log.info("fitting the codec on %d clips", recipe.codec_clips)
+        audio, _ = render_arrays(recipe.codec_clips, recipe.seed * 100_000 + 99_000, CLIP_SECONDS, progress=True)
+        empty = MelCodec(torch.zeros(4, 256, 96))
+        frames = torch.cat([empty.frames(torch.from_numpy(audio[i : i + 50])) for i in range(0, len(audio), 50)])
+        books = fit_codebooks(frames.reshape(-1, frames.shape[-1]), recipe.seed)
+        np.save(path, books.numpy())
+    return MelCodec(torch.from_numpy(np.load(path, allow_pickle=False)))
+
+
+def _render_all(folder: Path, recipe: Recipe) -> None:
+    torch.set_num_threads(1)
+    codec = _codec(folder, recipe)
+    (folder / "corpus").mkdir(exist_ok=True)
+    for part in [recipe.parts, *range(recipe.parts)]:  # the held-out part first
+        render_part(folder / "corpus", part, recipe.seed, codec)
+
+
+def _prompts(phrases: npt.NDArray[np.int8], recipe: Recipe, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    said = []
+    for row in phrases:
+        kept = rng.random(len(_TRAITS)) < recipe.keep if rng.random() >= recipe.drop_prompt else np.zeros(len(_TRAITS))
+        said.append([PHRASES[trait][row[i]] for i, trait in enumerate(_TRAITS) if kept[i]])
+    tokens, mask = tokens_of(said)
+    pad = len(_TRAITS) - tokens.shape[1]
+    return torch.nn.functional.pad(tokens, (0, pad)), torch.nn.functional.pad(mask, (0, pad))
+
+
+def _loss(lm: Any, codes: Tensor, prompts: tuple[Tensor, Tensor]) -> Tensor:
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    # the CPU's fused attention is slow backwards; the plain one costs half
+    with sdpa_kernel(SDPBackend.MATH), torch.autocast("cpu", dtype=torch.bfloat16):
+        condition = lm.condition_provider.conditioners["description"](prompts)
+        output = lm.compute_predictions(codes, [], {"description": condition})
+        logits = output.logits.float()[output.mask]
+        return torch.nn.functional.cross_entropy(logits, codes[output.mask])
+
+
+def _train_lm(folder: Path, recipe: Recipe, codec: MelCodec, on_step: Callable[[int], None] | None) -> Path:
+    from tqdm.auto import tqdm
+
+    torch.manual_seed(recipe.seed)
+    lm = build_lm(**CONFIG)
+    decayed = [p for p in lm.parameters() if p.ndim > 1]
+    plain = [p for p in lm.parameters() if p.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    optimiser = torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.95), fused=True)
+    path, done = folder / "lm.pt", 0
+    if path.exists():
+        saved = torch.load(path, weights_only=True)
+        lm.load_state_dict(saved["lm"])
+        optimiser.load_state_dict(saved["optimiser"])
+        done = saved["step"]
+    parts: list[tuple[Tensor, npt.NDArray[np.int8]]] = []
+    held_out = load_part(folder / "corpus", recipe.parts, wait=True)
+    losses: list[float] = []
+    lm.train()
+    for step in tqdm(range(done, recipe.steps), initial=done, total=recipe.steps, desc="train"):
+        while len(parts) < min(recipe.parts, recipe.first_parts + step // recipe.steps_per_part):
+            parts.append(load_part(folder / "corpus", len(parts), wait=True))
+        rng = np.random.default_rng([recipe.seed, step])
+        clips = rng.integers(len(parts) * PART_SIZE, size=recipe.batch_size)
+        codes = torch.stack([parts[c // PART_SIZE][0][c % PART_SIZE] for c in clips]).long()
+        phrases = np.stack([parts[c // PART_SIZE][1][c % PART_SIZE] for c in clips])
+        for group in optimiser.param_groups:
+            group["lr"] = recipe.rate(step)
+        loss = _loss(lm, codes, _prompts(phrases, recipe, rng))
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(lm.parameters(), 1.0)
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+        losses.append(loss.item())
+        if not math.isfinite(losses[-1]):
+            raise StoreError(f"the loss is not finite at step {step}: lower the learning rate and start again.")
+        if (step + 1) % 250 == 0 or step + 1 == recipe.steps:
+            held = _held_out_loss(lm, held_out, recipe)
+            with (folder / "log.csv").open("a") as log:
+                log.write(f"{step + 1},{np.mean(losses):.4f},{held:.4f},{recipe.rate(step):.2e},{time.time():.0f}\n")
+            losses.clear()
+            _save(path, {"lm": lm.state_dict(), "optimiser": optimiser.state_dict(), "step": step + 1})
+        if on_step is not None:
+            on_step(step + 1)
+    return path
+
+
+@torch.no_grad()
+def _held_out_loss(lm: Any, part: tuple[Tensor, npt.NDArray[np.int8]], recipe: Recipe) -> float:
+    """Cross-entropy (nats a token) on 96 held-out clips with full prompts."""
+    lm.eval()
+    full = Recipe(keep=(1.0,) * len(_TRAITS), drop_prompt=0.0)
+    rng = np.random.default_rng(0)
+    n = recipe.batch_size
+    batches = [(part[0][i : i + n].long(), _prompts(part[1][i : i + n], full, rng)) for i in range(0, 96, n)]
+    loss = float(np.mean([_loss(lm, codes, prompts).item() for codes, prompts in batches]))
+    lm.train()
+    return loss
+
+
+def _save(path: Path, state: dict[str, Any]) -> None:
+    partial = path.with_suffix(".tmp")
+    torch.save(state, partial)
+    partial.replace(path)
