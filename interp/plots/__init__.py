@@ -1,0 +1,46 @@
+"""Figures: a DataFrame in, an Axes out, in one look; :func:`save` writes the picture and the numbers it shows.
+
+====================  ======================================================================
+:func:`heatmap`       one score per layer and head
+:func:`ranking`       the best sites, with intervals, against the null of the best site
+:func:`baselines`     the probe beside a probe on the mel spectrum, on an untrained copy, ...
+:func:`learning_curve`  score against the number of training clips
+:func:`time_course`   score against the time in the clip
+:func:`confusion`     which class is taken for which
+:func:`cosines`       pairs of methods per site, with null and split-half ceiling
+:func:`embedding`     clips in two dimensions: UMAP beside PCA
+:func:`dose_response`  what a judge hears against the dose, with controls
+:func:`spectrograms`  a sound before and after
+====================  ======================================================================
+
+Every figure is one column (3.4 inches) wide unless axes are given, uses colours that the colour-blind can tell apart,
+and marks chance. Nothing here computes a statistic: intervals, nulls and p-values come in the table.
+"""
+
+from __future__ import annotations
+
+from interp.plots._causal import dose_response, spectrograms
+from interp.plots._geometry import cosines, embedding
+from interp.plots._heads import baselines, confusion, heatmap, learning_curve, ranking, time_course
+from interp.plots._style import COLOURS, DOUBLE, PALETTE, SINGLE, STYLE, drawn, save, subplots
+
+__all__ = [
+    "COLOURS",
+    "DOUBLE",
+    "PALETTE",
+    "SINGLE",
+    "STYLE",
+    "baselines",
+    "confusion",
+    "cosines",
+    "dose_response",
+    "drawn",
+    "embedding",
+    "heatmap",
+    "learning_curve",
+    "ranking",
+    "save",
+    "spectrograms",
+    "subplots",
+    "time_course",
+]
