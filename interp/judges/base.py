@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,19 @@ from numpy.typing import ArrayLike
 
 from interp.errors import ClipError, DataError
 
-__all__ = ["Audio", "Judge", "accuracy_table", "by_length", "judge_all", "mono", "wilson"]
+__all__ = [
+    "ACCURACY_COLUMNS",
+    "Audio",
+    "Judge",
+    "accuracy_row",
+    "accuracy_table",
+    "answer",
+    "by_length",
+    "judge_all",
+    "measure_answers",
+    "mono",
+    "wilson",
+]
 
 Audio = torch.Tensor | np.ndarray | Sequence[ArrayLike | torch.Tensor]
 """Audio of N clips: ``[N, C, T]``, or ``[N, T]``, or a list of ``[C, T]`` / ``[T]`` (lengths may differ)."""
@@ -175,6 +187,82 @@ def accuracy_table(judges: Sequence[Judge]) -> pd.DataFrame:
         frame.insert(1, "independent", judge.independent)
         frames.append(frame)
     return pd.DataFrame([row for frame in frames for row in frame.to_dict("records")])
+
+
+def answer(scores: pd.DataFrame, answers: Sequence[str]) -> pd.Series:
+    """Turn a classifier's probabilities into one answer a clip.
+
+    Parameters
+    ----------
+    scores : pandas.DataFrame
+        P(answer and music) by answer, and ``not_music``.
+    answers : sequence of str
+        The columns that compete. A single one is a yes/no question.
+
+    Returns
+    -------
+    pandas.Series
+        For a yes/no question 1.0 where the probability is at least one half, else 0.0; otherwise the likeliest answer,
+        or ``"not_music"`` where that is likelier than music.
+    """
+    if len(answers) == 1:
+        return (scores[answers[0]] >= 0.5).astype(float)
+    best: pd.Series = scores[list(answers)].idxmax(axis=1)
+    return best.where(scores["not_music"] < 0.5, "not_music")
+
+
+def measure_answers(
+    scores: pd.DataFrame, labels: pd.DataFrame, questions: Mapping[str, Sequence[str]], audio: str
+) -> list[dict[str, Any]]:
+    """Compare a classifier's answers with labels.
+
+    Parameters
+    ----------
+    scores : pandas.DataFrame
+        See :func:`answer`; one row per clip.
+    labels : pandas.DataFrame
+        One row per clip in the same order; one column per question that has labels. If there is a column ``group`` its
+        number of groups is reported.
+    questions : mapping of str to sequence of str
+        Question -> its answers; those without a column of labels are left out.
+    audio : str
+        What was heard, for the record.
+
+    Returns
+    -------
+    list of dict
+        Rows as in :meth:`Judge.accuracy_frame`, with Wilson's interval. It holds for clips of different groups.
+
+    Raises
+    ------
+    DataError
+        If no question has labels, or their number is not that of the clips.
+    """
+    if len(labels) != len(scores):
+        raise DataError(f"There are {len(scores)} clips and {len(labels)} rows of labels; give one row per clip.")
+    asked = [question for question in questions if question in labels.columns]
+    if not asked:
+        raise DataError(f"No column of labels for any of {', '.join(questions)}; name the columns like the questions.")
+    n = len(labels)
+    groups = int(labels["group"].nunique()) if "group" in labels.columns else n
+    rows = []
+    for question in asked:
+        given, truth = answer(scores, questions[question]).to_numpy(), labels[question].to_numpy()
+        if len(questions[question]) == 1:
+            truth = truth.astype(float)
+        right = int((given == truth).sum())
+        shares = pd.Series(truth).value_counts(normalize=True)
+        rows.append(accuracy_row(question, "accuracy", right, n, float(shares.max()), audio, groups))
+    return rows
+
+
+def accuracy_row(
+    trait: str, measure: str, right: int, n: int, chance: float, audio: str, n_groups: int | None = None
+) -> dict[str, Any]:
+    """One row of :meth:`Judge.accuracy_frame` for `right` of `n`; `chance` is what the commonest answer would get."""
+    lo, hi = wilson(right, n)
+    values = (trait, measure, right / n, lo, hi, chance, n, n if n_groups is None else n_groups, audio)
+    return dict(zip(ACCURACY_COLUMNS, values, strict=True))
 
 
 def wilson(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:

@@ -8,7 +8,7 @@ drums. How it was trained is in :mod:`interp.judges.training`.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from interp.errors import ClipError, StoreError
-from interp.judges.base import ACCURACY_COLUMNS, Audio, by_length, mono
+from interp.judges.base import ACCURACY_COLUMNS, Audio, answer, by_length, mono
 from interp.judges.network import EMBED_DIM, MIN_SECONDS, SAMPLE_RATE, ListeningNet, log_mels
 
 __all__ = ["MUSIC", "WEIGHTS", "RenderedJudge"]
@@ -152,19 +152,8 @@ class RenderedJudge:
         return standard
 
     def answer(self, scores: pd.DataFrame, question: str) -> pd.Series:
-        """Turn a table of :meth:`score` into one answer a clip.
-
-        Returns
-        -------
-        pandas.Series
-            For a yes/no question 1.0 where ``P(trait and music) >= 0.5``; for others the likeliest class, or
-            ``"not_music"`` where that is likelier than music.
-        """
-        answers = self.questions[question]
-        if len(answers) == 1:
-            return (scores[answers[0]] >= 0.5).astype(float)
-        best = scores[answers].idxmax(axis=1)
-        return best.where(scores["not_music"] < 0.5, "not_music")
+        """One answer a clip from a table of :meth:`score`; see :func:`interp.judges.base.answer`."""
+        return answer(scores, self.questions[question])
 
     @torch.no_grad()
     def _hear(self, audio: Audio, sample_rate: int) -> tuple[dict[str, Tensor], Tensor, Tensor]:
@@ -190,6 +179,3 @@ class RenderedJudge:
     def __repr__(self) -> str:
         worth = ", ".join(f"{trait} {value:.3f}" for trait, value in self.accuracy.items())
         return f"RenderedJudge({worth})"
-
-
-Embed = Callable[[Audio, int], NDArray[np.float32]]
