@@ -141,7 +141,10 @@ def _render_all(folder: Path, recipe: Recipe) -> None:
     torch.set_num_threads(1)
     codec = _codec(folder, recipe)
     (folder / "corpus").mkdir(exist_ok=True)
+    parent = multiprocessing.parent_process()
     for part in [recipe.parts, *range(recipe.parts)]:  # the held-out part first
+        if parent is not None and not parent.is_alive():
+            return
         render_part(folder / "corpus", part, recipe.seed, codec)
 
 
