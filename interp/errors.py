@@ -1,7 +1,7 @@
 """Errors of the toolkit: one sentence each, saying what was asked, what was found and what to do.
 
-Every exception raised on purpose derives from :class:`InterpError`; the command line prints its sentence and exits
-with status 1 or 2, Python code can catch the specific class.
+Every exception raised on purpose derives from :class:`InterpError`; the command line prints its sentence and
+exits with status 1 or 2, Python code can catch the specific class.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ __all__ = [
     "ControlError",
     "DataError",
     "InterpError",
+    "Interrupted",
     "InterventionError",
     "ModelError",
     "SiteError",
@@ -53,3 +54,7 @@ class ModelError(InterpError):
 
 class CheckpointMismatch(InterpError):
     """Two things that were made with different checkpoints are used together."""
+
+
+class Interrupted(InterpError, KeyboardInterrupt):
+    """Stopped by Ctrl-C at a point where nothing that was finished is lost; the sentence says how to go on."""

@@ -79,9 +79,7 @@ class MusicGen(NNsight):
         If the LM cannot be traced: no called output projection, or conditions that are not text.
     """
 
-    def __init__(
-        self, musicgen: AudiocraftMusicGen, name: str | None = None, fingerprint: str | None = None
-    ) -> None:
+    def __init__(self, musicgen: AudiocraftMusicGen, name: str | None = None, fingerprint: str | None = None) -> None:
         _audiocraft.check_traceable(musicgen.lm)
         musicgen.lm.eval().requires_grad_(False)
         musicgen.compression_model.eval().requires_grad_(False)
@@ -169,6 +167,13 @@ class MusicGen(NNsight):
         if self._fingerprint is None:
             self._fingerprint = hash_weights(self.lm.state_dict())
         return self._fingerprint
+
+    @functools.cached_property
+    def codec_fingerprint(self) -> str:
+        """Twelve hexadecimal digits that identify the codec: equal ones give equal codes."""
+        codec = self.codec
+        what = f"{type(codec).__name__} {self.sample_rate} {self.frame_rate} {self.n_codebooks} "
+        return hashlib.sha256((what + hash_weights(codec.state_dict())).encode()).hexdigest()[:12]
 
     # Audio, codes, conditions -------------------------------------------------------------------------------
 
@@ -345,9 +350,7 @@ class MusicGen(NNsight):
             places.add((kind, layer))
         return sorted(places, key=lambda place: (place[1], KINDS.index(place[0])))
 
-    def _walk(
-        self, plan: Sequence[Place], visitors: Mapping[Place, Visitor], values: dict[Place, Tensor]
-    ) -> None:
+    def _walk(self, plan: Sequence[Place], visitors: Mapping[Place, Visitor], values: dict[Place, Tensor]) -> None:
         """Body of a trace: visit and read the places of a plan."""
         for place in plan:
             value = self._read(*place)

@@ -1,0 +1,187 @@
+"""How the activations of a clip's frames become a few vectors.
+
+=====================  ===============================================================================
+written                vectors
+=====================  ===============================================================================
+``mean``               mean over all frames
+``last``               last frame
+``every:25``           frames 0, 25, 50, ... each on its own; named ``frame:0``, ``frame:25``, ...
+``window:1.0-2.5``     mean over the frames that start at 1.0 s or later and before 2.5 s
+=====================  ===============================================================================
+
+Frame t is read where its first codebook enters the LM, which is at step t + 1 of the delayed sequence: there
+the model has heard frames 0 to t of the first codebook, and is about to write the next one.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from interp.errors import ClipError, DataError
+
+__all__ = ["Pooler", "Pooling"]
+
+_EVERY = re.compile(r"every:(\d+)")
+_WINDOW = re.compile(r"window:(\d+(?:\.\d+)?)-(\d+(?:\.\d+)?)")
+
+
+@dataclass(frozen=True)
+class Pooling:
+    """A list of ways to pool, for clips of at most `max_frames` frames.
+
+    Attributes
+    ----------
+    spec : tuple of str
+        As written.
+    frame_rate : float
+        Frames per second.
+    max_frames : int
+        Frames of the longest clip: decides how many vectors ``every:n`` gives. Shorter clips have NaN beyond
+        their end.
+    """
+
+    spec: tuple[str, ...]
+    frame_rate: float
+    max_frames: int
+
+    @classmethod
+    def parse(cls, spec: str | Sequence[str], frame_rate: float, max_frames: int) -> Pooling:
+        """Read ``"mean"``, ``"mean, last"`` or ``["mean", "every:25"]``.
+
+        Raises
+        ------
+        DataError
+            If it cannot be read, or names one vector twice.
+        """
+        parts = [part.strip() for text in ([spec] if isinstance(spec, str) else spec) for part in text.split(",")]
+        for part in parts:
+            window, every = _WINDOW.fullmatch(part), _EVERY.fullmatch(part)
+            if (window and float(window[1]) >= float(window[2])) or (every and int(every[1]) == 0):
+                raise DataError(f"the pooling {part!r} covers no frame: write every:25 or window:1.0-2.5.")
+            if not (part in ("mean", "last") or window or every):
+                raise DataError(
+                    f"cannot read {part!r} as a pooling: write mean, last, every:25 (every 25th frame) or "
+                    "window:1.0-2.5 (seconds)."
+                )
+        pooling = cls(tuple(parts), frame_rate, max_frames)
+        names = pooling.names
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise DataError(f"the pooling {', '.join(parts)!r} gives {twice!r} twice: name each once.")
+        return pooling
+
+    @property
+    def names(self) -> list[str]:
+        """One name for each vector, in order."""
+        names: list[str] = []
+        for part in self.spec:
+            every = _EVERY.fullmatch(part)
+            if every:
+                names += [f"frame:{frame}" for frame in range(0, self.max_frames, int(every[1]))]
+            else:
+                names.append(part)
+        return names
+
+    def pooler(
+        self,
+        n_frames: Sequence[int],
+        frame_steps: Callable[[int], Tensor],
+        n_steps: int,
+        clips: Sequence[str],
+        device: torch.device | str = "cpu",
+    ) -> Pooler:
+        """Prepare the pooling of one batch.
+
+        Parameters
+        ----------
+        n_frames : sequence of int
+            Frames of each row.
+        frame_steps : callable
+            Number of frames -> step of each frame, from the LM's own pattern.
+        n_steps : int
+            Positions of the batch, padding included.
+        clips : sequence of str
+            Names of the rows, for errors.
+        device
+            Where the activations are.
+
+        Raises
+        ------
+        ClipError
+            If a window holds no frame of a clip.
+        """
+        names = self.names
+        picks = torch.full((len(n_frames), len(names)), -1, dtype=torch.long)
+        weights = torch.zeros(len(n_frames), len(names), n_steps)
+        averaged: list[int] = []
+        for column, name in enumerate(names):
+            window = _WINDOW.fullmatch(name)
+            if window or name == "mean":
+                averaged.append(column)
+            for row, count in enumerate(n_frames):
+                steps = frame_steps(count)
+                if name == "last":
+                    picks[row, column] = steps[-1]
+                elif name == "mean":
+                    weights[row, column, steps] = 1 / count
+                elif window:
+                    first, stop = (math.ceil(float(edge) * self.frame_rate - 1e-6) for edge in window.groups())
+                    inside = steps[first:stop]
+                    if not len(inside):
+                        raise ClipError(
+                            f"the window {name.removeprefix('window:')} s holds no frame of the clip {clips[row]!r}, "
+                            f"which is {count / self.frame_rate:.2f} s long: ask for an earlier window, or leave "
+                            "the clip out."
+                        )
+                    weights[row, column, inside] = 1 / len(inside)
+                elif (frame := int(name.removeprefix("frame:"))) < count:
+                    picks[row, column] = steps[frame]
+        picked = [column for column in range(len(names)) if column not in averaged]
+        return Pooler(
+            order=torch.tensor(averaged + picked).argsort().to(device),
+            weights=weights[:, averaged].to(device),
+            picks=picks[:, picked].clamp(min=0).to(device),
+            present=torch.tensor([[c in averaged or bool(p[c] >= 0) for c in range(len(names))] for p in picks]),
+        )
+
+
+@dataclass(frozen=True)
+class Pooler:
+    """Pools one batch.
+
+    Attributes
+    ----------
+    order : long tensor ``[vectors]``
+        Where each vector stands among averages and picks put one after the other.
+    weights : float tensor ``[rows, averages, steps]``
+        Weight of each step in each average; zero on padding.
+    picks : long tensor ``[rows, picks]``
+        Step of each single frame.
+    present : bool tensor ``[rows, vectors]``, on the CPU
+        False where a clip ends before the frame.
+    """
+
+    order: Tensor
+    weights: Tensor
+    picks: Tensor
+    present: Tensor
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Pool activations ``[rows, steps, dim]`` into float32 ``[rows, vectors, dim]``.
+
+        All averages are one matrix product, which reads the activations once; single frames are copied
+        exactly.
+        """
+        parts = []
+        if self.weights.shape[1]:
+            parts.append(torch.bmm(self.weights, x if x.dtype == torch.float32 else x.float()))
+        if self.picks.shape[1]:
+            rows = torch.arange(len(x), device=x.device)[:, None]
+            parts.append(x[rows, self.picks].float())
+        return parts[0] if len(parts) == 1 else torch.cat(parts, 1)[:, self.order]
