@@ -1,0 +1,275 @@
+"""Many refits of one direction: every method, at every site, under many weightings of the clips.
+
+A bootstrap draw, a half of the data, a subsample, the data without one block: each is a row of clip
+weights. :func:`refit` takes all rows at once. The linear methods need only weighted first and second
+moments, which one matrix product computes for all rows and all traits; the logistic probe goes through the
+batched solver of :mod:`interp.probes.logistic`.
+
+=================  =========  =======================================================================
+method             role       direction
+=================  =========  =======================================================================
+``logistic``       readout    weight of the L2-regularised logistic probe
+``ridge``          readout    ``(S + ridge * I)^-1 cov(x, y)`` on standardised features
+``least_squares``  readout    ``S^-1 cov(x, y)``: for classes, one-hot least squares
+``lda``            readout    ``S_within^-1 (mean+ - mean-)``
+``rfm``            readout    top eigenvector of a recursive feature machine's average gradient product
+``mean_diff``      push       ``mean+ - mean-``; for graded traits ``cov(x, y)``
+``pca_pairs``      push       first component of the differences of (positive, negative) pairs (RepE)
+``random``         push       uniform on the sphere
+=================  =========  =======================================================================
+
+A *readout* is a weight that is multiplied with activations, a *push* is a difference of activations. They
+transform differently when the basis changes: standardised readouts are divided by the standard deviation on
+the way back, standardised pushes are multiplied by it.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from interp.errors import DataError
+
+__all__ = ["METHODS", "ROLES", "Role", "refit", "role"]
+
+Array = NDArray[np.float64]
+Role = Literal["readout", "push"]
+ROLES: dict[str, Role] = {
+    "logistic": "readout",
+    "ridge": "readout",
+    "least_squares": "readout",
+    "lda": "readout",
+    "rfm": "readout",
+    "mean_diff": "push",
+    "pca_pairs": "push",
+    "random": "push",
+}
+METHODS = tuple(ROLES)
+_BINARY_ONLY = ("logistic", "lda", "pca_pairs")
+_MOMENT_BYTES = 2**27  # weighted copies of the activations are made in pieces of about this size
+
+
+def role(method: str) -> Role:
+    """Whether directions of a method are readouts or pushes; combinations follow their first term."""
+    return ROLES.get(method.split("+")[0], "readout")
+
+
+def refit(
+    x: NDArray[np.floating],
+    y: Array,
+    weights: Array | None = None,
+    *,
+    method: str,
+    ridge: float = 1.0,
+    C: float = 1.0,
+    standardise: bool = True,
+    seed: int = 0,
+    device: str = "cpu",
+) -> Array:
+    """Directions of one method for every site, target and weighting, in the raw basis and not normalised.
+
+    Parameters
+    ----------
+    x : array of shape (sites, clips, dim)
+        Activations.
+    y : array of shape (clips,) or (targets, clips) or (targets, refits, clips)
+        +1 and -1 for classes, 0 for clips that belong to neither; any numbers for a graded trait. With a
+        refit axis, every refit has labels of its own (shuffled labels).
+    weights : array of shape (refits, clips), optional
+        Weight of each clip in each refit; one refit with equal weights by default.
+    method : str
+        One of :data:`METHODS`.
+    ridge, C : float
+        Penalties as scikit-learn counts them for all clips (``alpha`` of ridge, inverse penalty of logistic
+        regression). In a refit they shrink with the weight in it: the penalty *per clip* stays the same.
+    standardise : bool
+        Whether penalised methods, ``pca_pairs`` and ``rfm`` see features of unit variance. Spread and mean
+        are those of all clips that the target uses, so that all refits penalise the same thing.
+    seed : int
+        For ``random``.
+    device : str
+        Where to compute, ``"cpu"`` or ``"cuda"``.
+
+    Returns
+    -------
+    array of shape (sites, targets, refits, dim)
+        float64. A direction that does not exist (constant activations) is zero.
+
+    Raises
+    ------
+    DataError
+        If shapes do not fit, an activation is not finite, a class is empty in a refit, or the method does not
+        apply.
+    """
+    x, y, weights = _checked(x, y, weights, method)
+    sites, _, dim = x.shape
+    targets, refits = y.shape[:2]
+    if method == "random":
+        draw = np.random.default_rng(seed).standard_normal((sites, targets, refits, dim))
+        return draw / np.linalg.norm(draw, axis=-1, keepdims=True)
+    out = np.empty((sites, targets, refits, dim))
+    used = (y != 0).any(axis=1) if _is_binary(y) else np.ones((targets, y.shape[2]), bool)
+    for clips in np.unique(used, axis=0):  # targets over the same clips share their moments
+        columns = np.flatnonzero((used == clips).all(axis=1))
+        part_y, part_w, part_x = y[columns][:, :, clips], weights[:, clips], x[:, clips]
+        if method == "logistic":
+            out[:, columns] = _logistic(part_x, part_y, part_w, C=C, standardise=standardise, device=device)
+        elif method == "rfm":
+            from interp.geometry.rfm import rfm_directions
+
+            out[:, columns] = rfm_directions(part_x, part_y, part_w, standardise=standardise, device=device)
+        else:
+            for site in range(sites):
+                out[site, columns] = _closed_form(
+                    part_x[site], part_y, part_w, method, ridge=ridge, standardise=standardise, device=device
+                )
+    return out
+
+
+def _checked(
+    x: NDArray[np.floating], y: Array, weights: Array | None, method: str
+) -> tuple[NDArray[np.floating], Array, Array]:
+    if method not in METHODS:
+        raise DataError(f"no method {method!r} to find a direction: use one of {', '.join(METHODS)}.")
+    x, y = np.asarray(x), np.asarray(y, dtype=np.float64)
+    if x.ndim != 3:
+        raise DataError(f"activations have shape {x.shape}; give (sites, clips, dim).")
+    weights = np.ones((1, x.shape[1])) if weights is None else np.asarray(weights, dtype=np.float64)
+    y = y[None, None] if y.ndim == 1 else y[:, None] if y.ndim == 2 else y
+    if weights.ndim != 2 or y.shape[-1] != x.shape[1] or weights.shape[1] != x.shape[1]:
+        raise DataError(f"{x.shape[1]} clips of activations, {y.shape[-1]} labels, weights {weights.shape}: no fit.")
+    y = np.broadcast_to(y, (y.shape[0], len(weights), y.shape[2]))
+    if not np.isfinite(x).all():
+        raise DataError("the activations hold NaN or infinity; read them again.")
+    if _is_binary(y):
+        mass = weights[None] @ (y.swapaxes(1, 2) > 0), weights[None] @ (y.swapaxes(1, 2) < 0)
+        lost = [np.diagonal(m, axis1=1, axis2=2).min() for m in mass]
+        if min(lost) <= 0:
+            raise DataError("a refit has clips of one class only: take more clips, or larger parts.")
+    elif method in _BINARY_ONLY:
+        raise DataError(f"method {method!r} needs two classes, but the trait is graded: use ridge or mean_diff.")
+    elif (y.std(axis=-1) == 0).any():
+        raise DataError("a graded trait has the same value in every clip: there is no direction to find.")
+    return x, y, weights
+
+
+def _is_binary(y: Array) -> bool:
+    return bool(np.isin(y, (-1.0, 0.0, 1.0)).all())
+
+
+def _scale(x: torch.Tensor, standardise: bool) -> torch.Tensor:
+    """Spread of each feature over the clips (the second last axis), 1 where there is none or none is
+    asked."""
+    spread = x.std(dim=-2, correction=0)
+    flat = spread <= 1e-12 * (x.mean(dim=-2).abs() + spread)
+    return torch.where(flat | torch.tensor(not standardise), torch.ones_like(spread), spread)
+
+
+def _closed_form(
+    x: NDArray[np.floating], y: Array, w: Array, method: str, *, ridge: float, standardise: bool, device: str
+) -> Array:
+    """One site; y is (targets, refits, clips), w is (refits, clips). Returns (targets, refits, dim)."""
+    binary = _is_binary(y)
+    xt = torch.as_tensor(np.asarray(x, dtype=np.float64), device=device)
+    xt = xt - xt.mean(dim=0)
+    scale = _scale(xt, standardise and method in ("ridge", "pca_pairs"))
+    xt = xt / scale
+    wt, yt = torch.as_tensor(w, device=device), torch.as_tensor(y.copy(), device=device)
+    mass = wt.sum(dim=1)  # [refits]
+    mean = (wt @ xt) / mass[:, None]
+    wy = wt * yt
+    y_mean = wy.sum(dim=-1) / mass  # [targets, refits]
+    cross = (wy @ xt) / mass[:, None] - y_mean[..., None] * mean  # cov(x, y) [targets, refits, dim]
+    if binary:  # cov(x, +-1) = 2 p (1 - p) (mean+ - mean-)
+        share = (1 + y_mean) / 2
+        delta = cross / (2 * share * (1 - share))[..., None]
+    if method == "mean_diff":
+        return (delta if binary else cross).cpu().numpy()
+    if method == "pca_pairs":
+        return (_pair_component(xt, yt, wt, delta) * scale).cpu().numpy()
+    out = torch.empty_like(cross)
+    for start in range(0, len(wt), step := max(1, _MOMENT_BYTES // (8 * xt.numel()))):
+        rows = slice(start, start + step)
+        covariance = _second_moment(xt, wt[rows]) / mass[rows, None, None]
+        covariance -= mean[rows, :, None] * mean[rows, None, :]
+        right = cross[:, rows]
+        if method == "lda":
+            p = share[:, rows, None, None]
+            d = delta[:, rows]
+            within = covariance - p * (1 - p) * d[..., :, None] * d[..., None, :]
+            out[:, rows] = _solve(within, d[..., None])[..., 0]
+            continue
+        if method == "ridge":
+            eye = torch.eye(xt.shape[1], dtype=xt.dtype, device=xt.device)
+            covariance = covariance + ridge / float(len(x)) * eye
+        out[:, rows] = _solve(covariance, right.permute(1, 2, 0)).permute(2, 0, 1)
+    return (out / scale).cpu().numpy()
+
+
+def _second_moment(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+    """``x^T diag(w_r) x`` for every row r of weights, as one matrix product: (refits, dim, dim)."""
+    weighted = (x.T[None] * w[:, None, :]).flatten(0, 1)  # [refits * dim, clips]
+    return (weighted @ x).view(len(w), x.shape[1], x.shape[1])
+
+
+def _solve(matrix: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """Solve symmetric positive systems; where a matrix is singular, the solution of least length."""
+    factor, info = torch.linalg.cholesky_ex(matrix)
+    diagonal = factor.diagonal(dim1=-2, dim2=-1)
+    fine = (info == 0) & (diagonal.amin(-1) > 1e-6 * diagonal.amax(-1))
+    solved = torch.cholesky_solve(right.expand(*matrix.shape[:-1], right.shape[-1]), factor)
+    if not bool(fine.all()):
+        least = torch.linalg.pinv(matrix[~fine], rtol=1e-10, hermitian=True)
+        solved[~fine] = least @ right.expand(*matrix.shape[:-1], right.shape[-1])[~fine]
+    return solved
+
+
+def _pair_component(x: torch.Tensor, y: torch.Tensor, w: torch.Tensor, delta: torch.Tensor) -> torch.Tensor:
+    """First component of the differences of *all* (positive, negative) pairs, signed by the mean difference.
+
+    Over all pairs their second moment is ``cov+ + cov- + delta delta^T``: no pairing has to be drawn.
+    """
+    out = torch.empty_like(delta)
+    for target in range(len(y)):
+        moment = torch.zeros(len(w), x.shape[1], x.shape[1], dtype=x.dtype, device=x.device)
+        for sign in (1.0, -1.0):
+            weight = w * (y[target] == sign)
+            mass = weight.sum(dim=1)
+            mean = (weight @ x) / mass[:, None]
+            for start in range(0, len(w), step := max(1, _MOMENT_BYTES // (8 * x.numel()))):
+                rows = slice(start, start + step)
+                moment[rows] += _second_moment(x, weight[rows]) / mass[rows, None, None]
+            moment -= mean[:, :, None] * mean[:, None, :]
+        d = delta[target]
+        moment += d[:, :, None] * d[:, None, :]
+        component = torch.linalg.eigh(moment).eigenvectors[..., -1]
+        sign_of = torch.where((component * d).sum(-1, keepdim=True) < 0, -1.0, 1.0)
+        out[target] = component * sign_of
+    return out
+
+
+def _logistic(x: NDArray[np.floating], y: Array, w: Array, *, C: float, standardise: bool, device: str) -> Array:
+    from interp.probes.design import Design
+    from interp.probes.logistic import solve_logistic
+    from interp.probes.solution import Targets
+
+    sites, clips, dim = x.shape
+    targets, refits = y.shape[:2]
+    weight = np.broadcast_to(w, y.shape).reshape(-1, clips)
+    step = max(1, _MOMENT_BYTES // (8 * clips * len(weight)))
+    out = np.empty((sites, targets, refits, dim))
+    # scikit-learn penalises the sum of the losses: with equal mass in every refit, the penalty per clip stays
+    even = torch.as_tensor(weight * (clips / weight.sum(axis=1, keepdims=True)), device=device)
+    labels = torch.as_tensor((y.reshape(-1, 1, clips) > 0).astype(np.float64), device=device)
+    for start in range(0, sites, step):
+        part = np.asarray(x[start : start + step], dtype=np.float64)
+        design = Design(part, np.ones((1, clips), bool), standardize=standardise, device=device)
+        penalty = torch.full((len(part), 1), 1 / C, dtype=torch.float64, device=device)
+        fold = torch.zeros(len(even), dtype=torch.long, device=device)
+        solution = solve_logistic(design, Targets(labels, even, fold, penalty), tol=1e-6)
+        weights, _ = design.to_raw(solution.w, solution.b)
+        out[start : start + step] = weights[:, :, 0].reshape(len(part), targets, refits, dim).cpu().numpy()
+    return out
