@@ -1,0 +1,59 @@
+"""Steering: interventions, schedules, self-monitoring, and steered generation for experiments."""
+
+from __future__ import annotations
+
+from interp.steering.decode import Row, generate
+from interp.steering.erasure import Eraser, fit_leace
+from interp.steering.generation import Generation
+from interp.steering.interventions import (
+    Ablate,
+    Add,
+    Clamp,
+    Interpolate,
+    Intervention,
+    SiteValues,
+    Swap,
+    cross_fade,
+    soft_weights,
+    top_k,
+)
+from interp.steering.schedules import (
+    Constant,
+    Curve,
+    Decay,
+    EveryN,
+    Function,
+    Product,
+    Ramp,
+    RandomGate,
+    Schedule,
+)
+from interp.steering.smitin import Smitin
+
+__all__ = [
+    "Ablate",
+    "Add",
+    "Clamp",
+    "Constant",
+    "Curve",
+    "Decay",
+    "Eraser",
+    "EveryN",
+    "Function",
+    "Generation",
+    "Interpolate",
+    "Intervention",
+    "Product",
+    "Ramp",
+    "RandomGate",
+    "Row",
+    "Schedule",
+    "SiteValues",
+    "Smitin",
+    "Swap",
+    "cross_fade",
+    "fit_leace",
+    "generate",
+    "soft_weights",
+    "top_k",
+]
