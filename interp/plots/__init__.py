@@ -22,7 +22,7 @@ from __future__ import annotations
 from interp.plots._causal import dose_response, spectrograms
 from interp.plots._geometry import cosines, embedding
 from interp.plots._heads import baselines, confusion, heatmap, learning_curve, ranking, time_course
-from interp.plots._style import COLOURS, DOUBLE, PALETTE, SINGLE, STYLE, drawn, save, subplots
+from interp.plots._style import COLOURS, DOUBLE, PALETTE, SINGLE, STYLE, drawn, save, select, subplots
 
 __all__ = [
     "COLOURS",
@@ -40,6 +40,7 @@ __all__ = [
     "learning_curve",
     "ranking",
     "save",
+    "select",
     "spectrograms",
     "subplots",
     "time_course",

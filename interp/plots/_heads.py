@@ -33,8 +33,16 @@ LABELS = {
 }
 
 
-def _label(column: str, label: str | None) -> str:
-    return label if label is not None else LABELS.get(column, column.replace("_", " ").capitalize())
+def _label(column: str, label: str | None, table: pd.DataFrame | None = None) -> str:
+    if label is not None:
+        return label
+    named = (
+        table["score"].dropna().unique() if table is not None and "score" in table.columns and column != "score" else []
+    )
+    if len(named) == 1 and column in ("test_score", "cv_score"):
+        words = {"auroc": "AUROC", "r2": "R²", "f1": "F1"}.get(str(named[0]), str(named[0]).replace("_", " "))
+        return f"{'Held-out' if column == 'test_score' else 'Cross-validated'} {words}"
+    return LABELS.get(column, column.replace("_", " ").capitalize())
 
 
 @styled
@@ -135,7 +143,9 @@ def heatmap(
                 ax.text(head, layer, text, ha="center", va="center", fontsize=6, color="black" if light else "white")
     inches = ax.figure.get_size_inches()[1]  # type: ignore[union-attr]
     bar = ax.figure.colorbar(image, ax=ax, fraction=0.05, pad=0.02, aspect=max(8.0, 9 * (inches - 0.6)))
-    bar.set_label(_label(score, label) + (f" ({reduce} of {rows_each:,.0f})" if reduce and rows_each > 1 else ""))
+    bar.set_label(
+        _label(score, label, table) + (f" ({reduce} of {rows_each:,.0f})" if reduce and rows_each > 1 else "")
+    )
     bar.outline.set_visible(False)  # type: ignore[operator]
     if chance is not None and low <= chance <= high:
         bar.ax.axhline(chance, color="white", lw=2.2)
@@ -157,13 +167,15 @@ def ranking(
 ) -> Axes:
     """Draw the best sites with their intervals against what the best of all sites reaches on shuffled labels.
 
-    Up to 40 sites are named, one a line; more are drawn as a curve over rank.
+    The order is that of the cross-validated score (column ``cv_score``) where there is one, so that what is shown
+    beside it was not chosen for being high. Up to 40 sites are named, one a line; more are drawn as a curve over rank.
 
     Parameters
     ----------
     table : DataFrame
         Columns ``site`` and ``score``; where present ``lo``, ``hi`` (interval), ``chance``, ``null_max_95``,
-        ``kind``, ``trait``, ``method``. Rows whose site is ``mel`` are the probe on the mel spectrum: a reference line.
+        ``kind``, ``trait``, ``method``, ``score`` (what kind of score). Rows of the kind ``baseline`` are
+        lines to compare with.
     score, trait, method, label, title, ax
         As in :func:`heatmap`.
     top : int
@@ -175,10 +187,10 @@ def ranking(
     """
     need(table, ("site", score), "a ranking")
     table = only(table, "a ranking", trait=trait, method=method)
-    site = table["site"].astype(str)
-    mel = table[site == "mel"]
-    sites = table[site != "mel"]
-    shown = sites.nlargest(top, score).reset_index(drop=True)
+    based = table["kind"] == "baseline" if "kind" in table.columns else table["site"] == "mel"
+    reference, sites = table[based], table[~based]
+    by = "cv_score" if "cv_score" in sites.columns else score
+    shown = sites.nlargest(top, by).reset_index(drop=True)
     need(shown, (), "a ranking")
     named = len(shown) <= 40
     ax = axes(ax, height=0.9 + 0.135 * len(shown) if named else 2.4)
@@ -191,9 +203,10 @@ def ranking(
         low = min(low, chance)
     if np.isfinite(null):
         band(chance if np.isfinite(chance) else low, null, color="#DDDDDD", lw=0, zorder=0,
-             label=f"best of {len(sites):,} on shuffled labels, 95 %")  # fmt: skip
-    if len(mel):
-        line(float(mel[score].max()), color=colour("mel"), lw=1.1, ls=":", zorder=1, label="probe on the mel spectrum")
+             label=f"best of {_family(sites):,} on shuffled labels, 95 %")  # fmt: skip
+    for index, (name, rows) in enumerate(reference.groupby("site", sort=False)):
+        tone = colour(str(name), 3 + index)
+        line(float(rows[score].max()), color=tone, lw=1.2, ls=":", zorder=1, label=f"probe on {name}")
     bars = errorbars(shown, score)
     if named:
         y = np.arange(len(shown))
@@ -206,7 +219,7 @@ def ranking(
             )  # fmt: skip
         ax.set_yticks(y, shown["site"].astype(str))
         ax.set_ylim(len(shown) - 0.4, -0.6)
-        ax.set(xlabel=_label(score, label) + (" (95 % interval)" if bars is not None else ""), title=title or "")
+        ax.set(xlabel=_label(score, label, table) + (" (95 % interval)" if bars is not None else ""), title=title or "")
         ax.grid(axis="y", color="#EEEEEE", lw=0.6)
         ax.tick_params(axis="y", length=0)
     else:
@@ -220,9 +233,14 @@ def ranking(
         ax.set_xscale("log")
         ticks = [10**power for power in range(int(np.log10(len(shown))) + 1)]
         ax.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
-        ax.set(xlabel="Rank of the site", ylabel=_label(score, label), title=title or "")
+        ax.set(xlabel="Rank of the site", ylabel=_label(score, label, table), title=title or "")
     legend(ax)
-    return remember(ax, pd.concat([shown, mel]) if len(mel) else shown)
+    return remember(ax, pd.concat([shown, reference]) if len(reference) else shown)
+
+
+def _family(sites: pd.DataFrame) -> int:
+    """How many sites the null of the best is over: those of the largest kind."""
+    return int(sites["kind"].value_counts().iloc[0]) if "kind" in sites.columns else len(sites)
 
 
 @styled
@@ -279,7 +297,7 @@ def baselines(
                 ax.add_patch(box)
     ax.set_xticks(range(len(traits)), [str(t) for t in traits])
     ax.tick_params(axis="x", length=0)
-    ax.set(ylabel=_label(score, label), title=title or "")
+    ax.set(ylabel=_label(score, label, table), title=title or "")
     legend(ax)
     return remember(ax, table)
 
@@ -307,7 +325,7 @@ def _curve(
             ax.fill_between(rows[x], rows["lo"], rows["hi"], color=tone, alpha=0.18, lw=0)
     if "chance" in table.columns and table["chance"].notna().any():
         ax.axhline(float(table["chance"].median()), color="black", lw=0.8, ls="--", label="chance")
-    ax.set(xlabel=xlabel, ylabel=_label(score, label), title=title or "")
+    ax.set(xlabel=xlabel, ylabel=_label(score, label, table), title=title or "")
     if len(groups) > 1 or "chance" in table.columns:
         legend(ax, 3)
     return remember(ax, table)

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from interp import tables
 from interp.errors import DataError
 
-__all__ = ["COLOURS", "DOUBLE", "PALETTE", "SINGLE", "STYLE", "colour", "drawn", "save", "subplots"]
+__all__ = ["COLOURS", "DOUBLE", "PALETTE", "SINGLE", "STYLE", "colour", "drawn", "save", "select", "subplots"]
 
 SINGLE, DOUBLE = 3.4, 7.0
 """Widths of a figure, in inches: one column, and both columns of a page."""
@@ -160,6 +160,17 @@ def legend(ax: Axes, columns: int = 2) -> None:
         ax.figure.legend(loc="outside lower center", ncols=columns, fontsize=6.5)
     else:
         ax.legend(fontsize=6)
+
+
+def select(table: pd.DataFrame, *, trait: str | None = None, method: str | None = None) -> pd.DataFrame:
+    """Rows of one trait and one method.
+
+    Raises
+    ------
+    DataError
+        If the choice is left open and the table holds several, or nothing is left.
+    """
+    return only(table, "this table", trait=trait, method=method)
 
 
 def remember(ax: Axes, table: pd.DataFrame) -> Axes:

@@ -1,0 +1,343 @@
+"""The ``interp`` command: every step of the work, each a thin layer over a Python call of a few lines.
+
+Nothing heavy is imported until a command needs it, so that ``interp --help`` answers at once. What goes wrong is told
+in one sentence: exit status 2 for a command that cannot be read, 1 for anything else that can be put right, 130 when
+interrupted.
+"""
+
+from __future__ import annotations
+
+import errno
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from typer.core import TyperGroup
+
+from interp.errors import DataError, InterpError, Interrupted
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["app", "main"]
+
+GOES_ON = "Stopped. Nothing that was finished is lost: the same command goes on where it stopped."
+
+
+def _err() -> Console:
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+class _Sentences(TyperGroup):
+    """A group of commands whose errors are sentences."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except Interrupted as error:
+            _err().print(f"\n{error}", style="yellow", markup=False)
+            raise typer.Exit(130) from None
+        except InterpError as error:
+            _say(str(error))
+        except KeyboardInterrupt:
+            _err().print(f"\n{GOES_ON}", style="yellow", markup=False)
+            raise typer.Exit(130) from None
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                _say("the disk is full: make room, then give the same command again; it goes on where it stopped.")
+            elif isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError | PermissionError):
+                _say(f"cannot use {error.filename or 'a file'}: {error.strerror or error}.")
+            else:
+                raise
+        raise typer.Exit(1)
+
+
+def _say(sentence: str) -> None:
+    _err().print(sentence[:1].upper() + sentence[1:], style="red", markup=False)
+
+
+app = typer.Typer(
+    cls=_Sentences,
+    help="Trace, probe, compare directions, steer and judge a MusicGen.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+testbed = typer.Typer(cls=_Sentences, help="The small MusicGen that ships with the package.", no_args_is_help=True)
+app.add_typer(testbed, name="testbed")
+
+Model = Annotated[str, typer.Option(help="tiny, a checkpoint folder in audiocraft's format, or a hub name.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; the first GPU, or else the CPU, when not given.")]
+Out = Annotated[Path, typer.Option(help="Folder for tables, figures and sounds.")]
+Seed = Annotated[int, typer.Option(help="The same seed gives the same result.")]
+Trait = Annotated[str, typer.Option(help="A label column, or one class of it: drums, instrument=piano.")]
+Method = Annotated[str, typer.Option(help="logistic, ridge, mean_diff, ...")]
+
+
+@app.command()
+def extract(
+    clips: Annotated[Path, typer.Argument(help="Folder with metadata.csv: file_name, label columns, group.")],
+    out: Annotated[Path, typer.Option(help="Where the activations go (a Zarr store).")],
+    model: Model = "tiny",
+    sites: Annotated[str, typer.Option(help="heads, resid, all, L3.H2,L4.resid, ...")] = "heads,resid",
+    pool: Annotated[str, typer.Option(help="mean, last, ...; several with commas.")] = "mean",
+    text: Annotated[str | None, typer.Option(help="Text the model hears the clips under; none by default.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1)] = 16,
+    device: Device = "",
+) -> None:
+    """Read activations while the model hears labelled clips."""
+    import interp
+
+    labelled = interp.Clips.from_folder(clips)
+    pools = pool.split(",")
+    ds = interp.extract(
+        interp.load(model, device=device or None), labelled, sites=sites, text=text, out=out, batch_size=batch_size,
+        pool=pools[0] if len(pools) == 1 else pools,
+    )  # fmt: skip
+    _note(f"{ds.sizes['clip']} clips are in {out}.")
+
+
+@app.command()
+def probe(
+    store: Annotated[Path, typer.Argument(help="What interp extract wrote.")],
+    trait: Annotated[str, typer.Argument(help="A label column, or one class of it: drums, instrument=piano.")],
+    out: Out = Path("probe"),
+    sites: Annotated[str, typer.Option(help="heads, resid, L3.H2,L4.resid, ...")] = "heads",
+    methods: Annotated[str, typer.Option(help="Of logistic, ridge, mean_diff, lda; with commas.")] = "",
+    pool: Annotated[str | None, typer.Option(help="Which pooling, where the store has several.")] = None,
+    folds: Annotated[int, typer.Option(min=2, help="Folds of the cross-validation over groups.")] = 5,
+    permutations: Annotated[int, typer.Option(min=0, help="Label shuffles behind the p-values.")] = 200,
+    seed: Seed = 0,
+    top: Annotated[int, typer.Option(min=1, help="Lines to print.")] = 10,
+) -> None:
+    """Probe a trait at every site; write the table and the directions."""
+    import interp
+    from interp import probes, tables
+
+    study = probes.probe(
+        interp.open_store(store), trait, sites=sites, pool=pool, methods=methods.split(",") if methods else None,
+        folds=folds, n_permutations=permutations, seed=seed, progress=True,
+    )  # fmt: skip
+    tables.write(study.table, out / "probes")
+    study.directions.save(out / "directions.safetensors")
+    show(study.ranking()[RANKING].head(top), f"{trait}, {study.methods[0]}: best of {len(study.sites)} sites")
+    _note(f"The table is {out / 'probes.csv'}, the directions are {out / 'directions.safetensors'}.")
+
+
+RANKING = ["site", "cv_score", "test_score", "lo", "hi", "chance", "null_max_95", "p_max", "converged"]
+
+
+@app.command()
+def rank(
+    table: Annotated[Path, typer.Argument(help="probes.csv of interp probe.")],
+    trait: Annotated[str | None, typer.Option(help="Which trait, where the table has several.")] = None,
+    method: Method = "logistic",
+    top: Annotated[int, typer.Option(min=1)] = 16,
+    out: Out = Path("rank"),
+) -> None:
+    """Rank the sites of a probe table; draw ranking and heat map."""
+    from interp import plots, tables
+
+    rows = tables.read(table)
+    rows = plots.select(rows, trait=trait, method=method)
+    best = rows.sort_values("cv_score" if "cv_score" in rows else "test_score", ascending=False, kind="stable")
+    files = plots.save(plots.ranking(rows, top=top), out / "ranking", formats=("png", "pdf"))
+    if (rows["kind"] == "heads").any():
+        plots.save(plots.heatmap(rows), out / "heatmap", formats=("png", "pdf"))
+    show(best[[c for c in RANKING if c in best]].head(top), f"{method}: best of {len(best)} sites")
+    _note(f"Figures and their tables are in {files['png'].parent}.")
+
+
+@app.command()
+def geometry(
+    directions: Annotated[Path, typer.Argument(help="directions.safetensors of interp probe.")],
+    out: Out = Path("geometry"),
+) -> None:
+    """Compare the directions of different methods by cosine, against the null of their dimension."""
+    from interp import plots, tables
+    from interp.geometry import compare
+    from interp.probes import Directions
+
+    table = compare(Directions.load(directions))
+    plots.save(plots.cosines(table), out / "cosines", formats=("png", "pdf"))
+    tables.write(table, out / "cosines")
+    summary = table.groupby(["a", "b"], sort=False)["cosine"].describe(percentiles=[0.1, 0.5, 0.9]).reset_index()
+    show(summary.drop(columns=["std"]), "Cosine between methods over sites")
+    _note(f"Figure and tables are in {out}.")
+
+
+@app.command()
+def steer(
+    directions: Annotated[Path, typer.Argument(help="directions.safetensors of interp probe.")],
+    trait: Trait,
+    out: Out = Path("steer"),
+    model: Model = "tiny",
+    method: Method = "logistic",
+    sites: Annotated[str, typer.Option(help="Where: L3.resid, L2.H1,L4.H0, or top:8 for the 8 best heads.")] = "top:8",
+    dose: Annotated[float, typer.Option(help="How far, in standard deviations along the direction.")] = 2.0,
+    prompt: Annotated[str | None, typer.Option(help="Text to generate from.")] = None,
+    audio: Annotated[Path | None, typer.Option(help="Sound to continue.")] = None,
+    seconds: Annotated[
+        float, typer.Option(min=0.1, help="Length of the result, the sound to continue included.")
+    ] = 4.0,
+    rows: Annotated[int, typer.Option(min=1, help="How many, each with the next seed.")] = 4,
+    seed: Seed = 0,
+    device: Device = "",
+) -> None:
+    """Generate with and without a push along a direction; same seeds, side by side."""
+    import interp
+    from interp import listening
+    from interp.probes import Directions
+    from interp.steering import Add
+
+    chosen = listening.choose(Directions.load(directions), trait, method, sites)
+    musicgen = interp.load(model, device=device or None)
+    codes = None if audio is None else listening.encode_file(musicgen, audio)
+    push = Add(chosen, dose=dose)
+    page = listening.compare_sounds(
+        musicgen, {"unsteered": (), f"{trait}, dose {dose:g}": (push,)}, out, prompt=prompt, codes=codes,
+        seconds=seconds, seeds=range(seed, seed + rows),
+    )  # fmt: skip
+    _note(f"{push.describe()}\nListen: {page}")
+
+
+@app.command()
+def judge(
+    sounds: Annotated[Path, typer.Argument(help="A sound, or a folder of sounds.")],
+    out: Out = Path("judge"),
+    rows: Annotated[int, typer.Option(min=1, help="Lines to print.")] = 10,
+) -> None:
+    """Judge sounds by what can be heard in them; never looks at an activation."""
+    from interp import tables
+    from interp.judges import QualityJudge, RenderedJudge, accuracy_table
+    from interp.listening import judge_files
+
+    judges = [RenderedJudge(), QualityJudge()]
+    table = judge_files(judges, sounds)
+    worth = accuracy_table(judges)
+    tables.write(table, out / "judged")
+    tables.write(worth, out / "judges")
+    show(table.head(rows), f"{len(table)} sounds")
+    show(worth[["judge", "trait", "measure", "value", "lo", "hi", "chance", "audio"]], "What these judges are worth")
+    _note(f"All of it is in {out / 'judged.csv'} and {out / 'judges.csv'}.")
+
+
+@app.command()
+def validate(
+    store: Annotated[Path, typer.Argument(help="What interp extract wrote, with the residual stream (L4.resid, ...).")],
+    trait: Annotated[str, typer.Argument(help="drums, instrument=piano, genre=jazz, ...")],
+    out: Out = Path("validate"),
+    model: Model = "tiny",
+    site: Annotated[str | None, typer.Option(help="Where to push; the best residual site when not given.")] = None,
+    method: Method = "logistic",
+    doses: Annotated[str, typer.Option(help="In standard deviations, with commas.")] = "-1,0.5,1,2,3",
+    seeds: Annotated[int, typer.Option(min=8, help="Paired seeds.")] = 32,
+    seed: Seed = 0,
+    device: Device = "",
+) -> None:
+    """Does pushing along the direction cause the trait? Dose-response against controls, judged on sound."""
+    import interp
+    from interp import plots, tables, validation
+
+    ds = interp.open_store(store)
+    musicgen = interp.load(model, device=device or None)
+    study = validation.validate(
+        musicgen, ds, trait, site=site, method=method, doses=_numbers(doses), n_seeds=seeds, seed=seed, progress=True
+    )
+    tables.write(study.table, out / "causal")
+    tables.write(study.clips, out / "clips")
+    plots.save(plots.dose_response(study.table, title=trait), out / "dose_response", formats=("png", "pdf"))
+    show(study.summary(), f"{trait}: clips judged to have it, of {seeds} paired seeds")
+    _note(f"Figure, tables and every clip's verdict are in {out}.")
+
+
+@testbed.command("train")
+def testbed_train(
+    folder: Annotated[Path, typer.Argument(help="Where the training goes; killed, it goes on from there.")],
+    seed: Seed = 0,
+) -> None:
+    """Train the model that ships again, from a seed: codec, then LM."""
+    import interp.testbed
+
+    interp.testbed.train(folder, seed=seed)
+
+
+@testbed.command("card")
+def testbed_card() -> None:
+    """Say what the model that ships is, what it was trained on and what it can do."""
+    import interp.testbed
+
+    Console(soft_wrap=True, highlight=False).print(interp.testbed.card(), markup=False)
+
+
+@testbed.command("render")
+def testbed_render(
+    folder: Annotated[Path, typer.Argument(help="Where the clips and their metadata.csv go.")],
+    n: Annotated[int, typer.Option(min=1, help="How many clips.")] = 200,
+    seconds: Annotated[float, typer.Option(min=0.5)] = 4.0,
+    seed: Seed = 0,
+    fix: Annotated[
+        list[str] | None, typer.Option(help="A factor held fixed: genre=jazz, drums=no; may repeat.")
+    ] = None,
+) -> None:
+    """Render labelled General MIDI music, the kind that the model was trained on."""
+    from interp.data import render_clips
+
+    clips = render_clips(n, seed=seed, seconds=seconds, factors=dict(map(_factor, fix or [])) or None, progress=True)
+    clips.to_folder(folder)
+    _note(f"{n} clips and metadata.csv are in {folder}.")
+
+
+def _factor(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals or not value:
+        raise DataError(
+            f"cannot read --fix {text!r}: write a factor and its value, for example genre=jazz or drums=no."
+        )
+    words = {"yes": True, "true": True, "no": False, "false": False}
+    if value.lower() in words:
+        return name, words[value.lower()]
+    try:
+        return name, int(value) if value.lstrip("-").isdigit() else float(value)
+    except ValueError:
+        return name, value
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise DataError(f"cannot read {text!r} as numbers: write them with commas, for example 0.5,1,2.") from None
+
+
+def _note(text: str) -> None:
+    _err().print(text, style="dim", markup=False)
+
+
+def show(table: pd.DataFrame, title: str = "", columns: Iterable[str] | None = None) -> None:
+    """Print a table to the terminal, numbers rounded and right-aligned."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from interp.tables import number
+
+    chosen = table[list(columns)] if columns is not None else table
+    grid = Table(title=title or None, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
+    for name, dtype in chosen.dtypes.items():
+        grid.add_column(str(name), justify="right" if dtype.kind in "iuf" else "left", overflow="fold")
+    for row in chosen.itertuples(index=False):
+        grid.add_row(*(Text(number(value)) for value in row))
+    Console(soft_wrap=not sys.stdout.isatty(), highlight=False, width=None if sys.stdout.isatty() else 160).print(grid)
+
+
+def main() -> None:
+    """Run the command line; the console script ``interp``."""
+    app(prog_name="interp")
+
+
+if __name__ == "__main__":
+    main()
