@@ -21,7 +21,7 @@ from interp.errors import DataError
 from interp.geometry.refit import Role, refit
 from interp.probes.splits import permute_labels
 
-__all__ = ["covariance_null", "covariance_of", "is_binary", "permuted_null", "sphere_p", "unit"]
+__all__ = ["covariance_null", "covariance_of", "is_binary", "permuted_null", "permuted_vectors", "sphere_p", "unit"]
 
 Array = NDArray[np.float64]
 
@@ -76,8 +76,48 @@ def covariance_null(covariance: Array, roles: tuple[Role, Role], *, draws: int =
     return np.asarray((unit(sides[0]) * unit(sides[1])).sum(axis=1))
 
 
+def permuted_vectors(
+    x: NDArray[np.floating],
+    y: Array,
+    groups: ArrayLike,
+    method: str,
+    *,
+    n: int = 100,
+    seed: int = 0,
+    **fit: Any,
+) -> Array:
+    """Unit vectors of one method fitted on shuffled labels.
+
+    Parameters
+    ----------
+    x : array of shape (sites, clips, dim)
+        Activations.
+    y : array of shape (clips,)
+        Labels, as for :func:`interp.geometry.refit`.
+    groups : array of shape (clips,)
+        Groups; labels are shuffled between groups where they are constant inside.
+    method : str
+        Method.
+    n : int
+        Shuffles.
+    seed : int
+        Seed; the same seed gives all methods the same shuffles.
+    **fit
+        Passed to :func:`interp.geometry.refit`.
+
+    Returns
+    -------
+    array of shape (sites, n, dim)
+    """
+    used = (y != 0) if is_binary(y) else np.ones(len(y), bool)
+    shuffled = np.zeros((n, len(y)))
+    order = permute_labels(y[used], np.asarray(groups)[used], n, rng=np.random.default_rng(seed))
+    shuffled[:, used] = y[used][order]
+    return unit(refit(x, shuffled[None], np.ones((n, len(y))), method=method, seed=seed, **fit)[:, 0])
+
+
 def permuted_null(
-    x: Array,
+    x: NDArray[np.floating],
     y: Array,
     groups: ArrayLike,
     methods: tuple[str, str],
@@ -91,41 +131,25 @@ def permuted_null(
 
     Parameters
     ----------
-    x : array of shape (sites, clips, dim)
-        Activations.
-    y : array of shape (clips,)
-        Labels of the first direction, as for :func:`interp.geometry.refit`.
-    groups : array of shape (clips,)
-        Groups; labels are shuffled between groups where they are constant inside.
+    x, y, groups, n, seed, **fit
+        As for :func:`permuted_vectors`; ``y`` are the labels of the first direction.
     methods : pair of str
         Methods of the two directions.
     y_other : array of shape (clips,), optional
         Labels of the second direction, if it is of another trait: only ``y`` is shuffled then. Without it
         both directions are fitted on the same shuffled labels, and the null says how much two methods agree
         about nothing.
-    n : int
-        Shuffles.
-    seed : int
-        Seed.
-    **fit
-        Passed to :func:`interp.geometry.refit`.
 
     Returns
     -------
     array of shape (sites, n)
     """
-    rng = np.random.default_rng(seed)
-    used = (y != 0) if is_binary(y) else np.ones(len(y), bool)
-    shuffled = np.zeros((n, len(y)))
-    order = permute_labels(y[used], np.asarray(groups)[used], n, rng=rng)
-    shuffled[:, used] = y[used][order]
-    ones = np.ones((n, len(y)))
-    first = refit(x, shuffled[None], ones, method=methods[0], seed=seed, **fit)[:, 0]
+    first = permuted_vectors(x, y, groups, methods[0], n=n, seed=seed, **fit)
     if y_other is None:
-        second = refit(x, shuffled[None], ones, method=methods[1], seed=seed + 1, **fit)[:, 0]
+        second = permuted_vectors(x, y, groups, methods[1], n=n, seed=seed, **fit)
     else:
-        second = refit(x, y_other, method=methods[1], seed=seed + 1, **fit)[:, 0]
-    return np.asarray((unit(first) * unit(second)).sum(axis=-1))
+        second = unit(refit(x, y_other, method=methods[1], seed=seed + 1, **fit)[:, 0])
+    return np.asarray((first * second).sum(axis=-1))
 
 
 def is_binary(y: Array) -> bool:

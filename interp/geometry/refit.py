@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 
 from interp.errors import DataError
 
-__all__ = ["METHODS", "ROLES", "Role", "refit", "role"]
+__all__ = ["BINARY_ONLY", "METHODS", "ROLES", "Role", "refit", "role"]
 
 Array = NDArray[np.float64]
 Role = Literal["readout", "push"]
@@ -48,7 +48,7 @@ ROLES: dict[str, Role] = {
     "random": "push",
 }
 METHODS = tuple(ROLES)
-_BINARY_ONLY = ("logistic", "lda", "pca_pairs")
+BINARY_ONLY = ("logistic", "lda", "pca_pairs")
 _MOMENT_BYTES = 2**27  # weighted copies of the activations are made in pieces of about this size
 
 
@@ -149,7 +149,7 @@ def _checked(
         lost = [np.diagonal(m, axis1=1, axis2=2).min() for m in mass]
         if min(lost) <= 0:
             raise DataError("a refit has clips of one class only: take more clips, or larger parts.")
-    elif method in _BINARY_ONLY:
+    elif method in BINARY_ONLY:
         raise DataError(f"method {method!r} needs two classes, but the trait is graded: use ridge or mean_diff.")
     elif (y.std(axis=-1) == 0).any():
         raise DataError("a graded trait has the same value in every clip: there is no direction to find.")

@@ -1,0 +1,122 @@
+"""Tables for pictures of geometry: the order of a cosine matrix, the plane of two directions, a map of all
+directions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from interp.errors import DataError
+from interp.geometry.spaces import Metric, in_space
+from interp.probes.directions import Direction, same_space
+
+__all__ = ["clustered", "map_directions", "plane"]
+
+
+def clustered(matrix: pd.DataFrame) -> pd.DataFrame:
+    """A cosine matrix with its rows and columns in the order of an average-linkage tree on ``1 -
+    |cosine|``."""
+    from scipy.cluster.hierarchy import leaves_list, linkage, optimal_leaf_ordering
+    from scipy.spatial.distance import squareform
+
+    values = matrix.to_numpy(dtype=float)
+    if len(values) < 3:
+        return matrix
+    distance = np.clip(1 - np.abs((values + values.T) / 2), 0, None)
+    np.fill_diagonal(distance, 0)
+    flat = squareform(distance, checks=False)
+    order = leaves_list(optimal_leaf_ordering(linkage(flat, "average"), flat))
+    out = matrix.iloc[order, order]
+    out.attrs.update(matrix.attrs)
+    return out
+
+
+def plane(x: ArrayLike, labels: ArrayLike, a: Direction, b: Direction) -> pd.DataFrame:
+    """Clips on the plane of two directions, which keeps lengths and angles.
+
+    Parameters
+    ----------
+    x : array of shape (clips, dim)
+        Activations at the directions' site.
+    labels : array of shape (clips,)
+        Classes, kept as a column.
+    a, b : Direction
+        The first axis is along ``a``, the second along what of ``b`` is orthogonal to it.
+
+    Returns
+    -------
+    DataFrame
+        ``along``, ``across``, ``label``, one row a clip, centred on the mean of all clips. ``attrs``:
+        ``cosine`` of the two directions, ``a`` and ``b`` (their names), ``b_axis`` (where ``b`` points in
+        the plane).
+
+    Raises
+    ------
+    SiteError, CheckpointMismatch
+        If the directions live in different spaces.
+    DataError
+        If they are parallel, or the width differs.
+    """
+    same_space([a, b])
+    x = np.asarray(x, dtype=np.float64)
+    if x.ndim != 2 or x.shape[1] != a.dim:
+        raise DataError(f"activations of shape {x.shape} do not lie in the space of {a}, of width {a.dim}.")
+    cosine = float(a.vector @ b.vector)
+    rest = b.vector - cosine * a.vector
+    length = float(np.linalg.norm(rest))
+    if length < 1e-6:
+        raise DataError(f"{a} and {b} are parallel: they span a line, not a plane.")
+    centred = x - x.mean(axis=0)
+    table = pd.DataFrame(
+        {"along": centred @ a.vector, "across": centred @ (rest / length), "label": np.asarray(labels)}
+    )
+    table.attrs.update(cosine=cosine, a=a.method, b=b.method, b_axis=[cosine, length])
+    return table
+
+
+def map_directions(
+    directions: Sequence[Direction], metric: Metric = "residual", *, seed: int = 0, **space: Any
+) -> pd.DataFrame:
+    """All directions in two dimensions, by UMAP and by PCA, in a space that they share.
+
+    Parameters
+    ----------
+    directions : sequence of Direction
+        Eight or more.
+    metric, **space
+        The common space, see :func:`interp.geometry.in_space`. Images are scaled to unit length, so
+        distance in it grows with the angle.
+    seed : int
+        Of UMAP's layout.
+
+    Returns
+    -------
+    DataFrame
+        The columns and ``attrs`` of :func:`interp.embed.embed` (trustworthiness of both pictures among
+        them), and ``site``, ``kind``, ``layer``, ``head``, ``trait``, ``positive``, ``method``, ``label``.
+    """
+    from interp.embed import embed
+    from interp.geometry.nulls import unit
+
+    if len(directions) < 8:
+        raise DataError(f"a map of {len(directions)} directions shows nothing: give eight or more.")
+    table = embed(unit(in_space(directions, metric, **space)), seed=seed, standardise=False)
+    what = pd.DataFrame(
+        {
+            "site": [str(d.site) for d in directions],
+            "kind": [d.site.kind for d in directions],
+            "layer": [d.site.layer for d in directions],
+            "head": pd.array([d.site.head for d in directions], dtype="Int64"),
+            "trait": [d.trait for d in directions],
+            "positive": [d.positive for d in directions],
+            "method": [d.method for d in directions],
+            "label": [f"{d.trait}={d.positive}" for d in directions],
+        }
+    )
+    out = pd.concat([table, what], axis=1)
+    out.attrs.update(table.attrs | {"metric": metric})
+    return out
