@@ -8,8 +8,10 @@ nothing else is.
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -36,13 +38,18 @@ __all__ = [
     "TextConditioner",
     "build_lm",
     "build_sequence",
+    "builders",
     "check_traceable",
     "condition_lengths",
     "condition_tensors",
     "convert_audio",
     "frame_steps",
+    "has_called_projection",
+    "hash_weights",
+    "lm_fingerprint",
     "random_codec",
     "random_musicgen",
+    "set_precision",
 ]
 
 ConditionTensors = dict[str, tuple[Tensor, Tensor]]
@@ -64,6 +71,7 @@ def _without_extension_note() -> Iterator[None]:
 
 with _without_extension_note():
     from audiocraft.data.audio_utils import convert_audio
+    from audiocraft.models import builders
     from audiocraft.models.encodec import CompressionModel, EncodecModel
     from audiocraft.models.lm import LMModel
     from audiocraft.models.musicgen import MusicGen as AudiocraftMusicGen
@@ -79,6 +87,7 @@ with _without_extension_note():
     from audiocraft.modules.seanet import SEANetDecoder, SEANetEncoder
     from audiocraft.quantization.base import QuantizedResult
     from audiocraft.quantization.vq import ResidualVectorQuantizer
+    from audiocraft.utils.autocast import TorchAutocast
 
 
 _RELEASED: dict[str, Any] = {
@@ -316,12 +325,42 @@ def frame_steps(lm: LMModel, n_frames: int, codebook: int = 0) -> Tensor:
     return steps
 
 
+def has_called_projection(custom: bool, memory_efficient: bool) -> bool:
+    """Whether audiocraft runs attention itself, and so calls the output projection whose input are the heads."""
+    return custom or memory_efficient
+
+
 def check_traceable(lm: LMModel) -> None:
-    """Refuse an LM whose attention heads cannot be read."""
-    layer = lm.transformer.layers[0]
-    if not hasattr(layer.self_attn, "out_proj"):
+    """Raise :class:`ModelError` if an LM's heads cannot be read."""
+    attention: Any = lm.transformer.layers[0].self_attn
+    if not has_called_projection(attention.custom, attention.memory_efficient):
         raise ModelError(
-            "the heads of this checkpoint cannot be read: its attention (torch's nn.MultiheadAttention) "
-            "never calls its output projection: set memory_efficient: true in the transformer_lm part of its "
-            "config; the weights stay as they are."
+            "the heads of this LM cannot be read: its attention (torch's nn.MultiheadAttention) never calls its "
+            "output projection; build it with memory_efficient=True, the weights stay as they are."
         )
+
+
+def set_precision(musicgen: AudiocraftMusicGen) -> None:
+    """Let a MusicGen generate under autocast if its weights are in half precision on a GPU, and plainly
+    otherwise.
+
+    audiocraft itself turns float16 autocast on for every GPU, also where float32 weights were asked for.
+    """
+    weight = next(musicgen.lm.parameters())
+    half = weight.device.type == "cuda" and weight.dtype in (torch.float16, torch.bfloat16)
+    musicgen.autocast = TorchAutocast(enabled=half, device_type=weight.device.type, dtype=weight.dtype)
+
+
+def lm_fingerprint(weights: Mapping[str, Tensor], n_heads: int) -> str:
+    """Identity of an LM: its weights, and the number of heads, which no weight shows."""
+    return hash_weights(weights, f"{n_heads} heads")
+
+
+def hash_weights(state: Mapping[str, Tensor], *more: str) -> str:
+    """Twelve hexadecimal digits of a state dict (names, shapes, dtypes and every byte) and of `more`."""
+    digest = hashlib.sha256(json.dumps(more).encode())
+    for key in sorted(state):
+        tensor = state[key].detach().cpu().contiguous()
+        digest.update(json.dumps([key, list(tensor.shape), str(tensor.dtype)]).encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:12]

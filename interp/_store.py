@@ -28,7 +28,7 @@ from zarr.codecs import BloscCodec
 
 from interp.errors import StoreError
 
-__all__ = ["Store", "open_dataset", "write_errors"]
+__all__ = ["Store", "open_store", "write_errors"]
 
 _DONE = "done"
 _LOCK = ".lock"
@@ -169,7 +169,7 @@ class Store:
         os.close(self._locks)
 
 
-def open_dataset(path: str | Path, partial: bool = False) -> xr.Dataset:
+def open_store(path: str | Path, partial: bool = False) -> xr.Dataset:
     """Open a store as a lazy dataset.
 
     Parameters

@@ -19,8 +19,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,6 +81,7 @@ class MusicGen(NNsight):
         _audiocraft.check_traceable(musicgen.lm)
         musicgen.lm.eval().requires_grad_(False)
         musicgen.compression_model.eval().requires_grad_(False)
+        _audiocraft.set_precision(musicgen)
         # Not an nn.Module, so that nnsight neither mirrors it nor adds the codec to the LM's state.
         self._musicgen = musicgen
         self._name = name if name is not None else str(musicgen.name)
@@ -165,15 +164,15 @@ class MusicGen(NNsight):
         on the device or the dtype they run in.
         """
         if self._fingerprint is None:
-            self._fingerprint = hash_weights(self.lm.state_dict())
+            self._fingerprint = _audiocraft.lm_fingerprint(self.lm.state_dict(), self.shape.n_heads)
         return self._fingerprint
 
     @functools.cached_property
     def codec_fingerprint(self) -> str:
         """Twelve hexadecimal digits that identify the codec: equal ones give equal codes."""
         codec = self.codec
-        what = f"{type(codec).__name__} {self.sample_rate} {self.frame_rate} {self.n_codebooks} "
-        return hashlib.sha256((what + hash_weights(codec.state_dict())).encode()).hexdigest()[:12]
+        what = f"{type(codec).__name__} {self.sample_rate} {self.frame_rate} {self.n_codebooks}"
+        return _audiocraft.hash_weights(codec.state_dict(), what)
 
     # Audio, codes, conditions -------------------------------------------------------------------------------
 
@@ -393,16 +392,6 @@ class MusicGen(NNsight):
             envoy.output = value
 
 
-def hash_weights(state: Mapping[str, Tensor]) -> str:
-    """Twelve hexadecimal digits of a state dict: names, shapes, dtypes and every byte."""
-    digest = hashlib.sha256()
-    for key in sorted(state):
-        tensor = state[key].detach().cpu().contiguous()
-        digest.update(json.dumps([key, list(tensor.shape), str(tensor.dtype)]).encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()[:12]
-
-
 def load(
     name_or_path: str | Path, device: str | torch.device | None = None, dtype: torch.dtype | str | None = None
 ) -> MusicGen:
@@ -435,5 +424,13 @@ def load(
     if str(name_or_path) == "tiny":
         from interp import testbed
 
-        return MusicGen(testbed.load(where), name="tiny")
-    raise ModelError(f"no model is called {str(name_or_path)!r}.")
+        model = MusicGen(testbed.load(where), "tiny")
+        if kind is not None and kind != model.dtype:
+            fingerprint = model.fingerprint  # of the weights as they ship, before they are rounded
+            model.lm.to(kind)
+            model = MusicGen(model.audiocraft, "tiny", fingerprint)
+        return model
+    from interp._checkpoints import load_checkpoint
+
+    musicgen, fingerprint = load_checkpoint(str(name_or_path), where, kind)
+    return MusicGen(musicgen, str(name_or_path), fingerprint)

@@ -1,0 +1,134 @@
+"""One batch: codes in, pooled activations out, in as few forward passes as the texts allow."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from interp.pooling import Pooling
+from interp.sites import Kind, Site
+
+if TYPE_CHECKING:
+    from interp.model import MusicGen, Place, Visitor
+
+__all__ = ["by_kind", "pool_forward"]
+
+
+def pool_forward(
+    model: MusicGen,
+    codes: Sequence[Tensor],
+    texts: Sequence[str | None],
+    sites: Sequence[Site],
+    pooling: Pooling,
+    names: Sequence[str] | None = None,
+) -> tuple[dict[Kind, Tensor], Tensor]:
+    """Run one batch and pool it; the inner step of :func:`extract`.
+
+    Parameters
+    ----------
+    model : MusicGen
+        The model.
+    codes : sequence of long tensors ``[K, frames]``
+        Rows, of any lengths; shorter ones are padded with the special token on the right, which no frame
+        sees.
+    texts : sequence of str or None
+        One a row. Rows whose texts differ in length run apart, since audiocraft does not mask padded texts.
+    sites : sequence of Site
+        What to read.
+    pooling : Pooling
+        How to pool.
+    names : sequence of str, optional
+        Names of the rows, for errors.
+
+    Returns
+    -------
+    values : dict of kind to float32 tensor ``[rows, vectors, sites, dim]``, on the CPU
+        Sites of a kind in the order given.
+    present : bool tensor ``[rows, vectors]``
+        False where a clip ends before the frame.
+    """
+    names = names if names is not None else [str(i) for i in range(len(codes))]
+    lengths = model.condition_lengths(texts)
+    groups: dict[int, list[int]] = defaultdict(list)
+    for row, length in enumerate(lengths):
+        groups[length].append(row)
+    kinds = by_kind(sites)
+    values: dict[Kind, Tensor] = {}
+    present = torch.zeros(len(codes), len(pooling.names), dtype=torch.bool)
+    for rows in groups.values():
+        part, here = _pool_equal(
+            model, [codes[r] for r in rows], [texts[r] for r in rows], kinds, pooling, [names[r] for r in rows]
+        )
+        present[rows] = here
+        for kind, value in part.items():
+            if kind not in values:
+                values[kind] = value.new_empty(len(codes), *value.shape[1:])
+            values[kind][rows] = value
+    return values, present
+
+
+def _pool_equal(
+    model: MusicGen,
+    codes: Sequence[Tensor],
+    texts: Sequence[str | None],
+    kinds: Mapping[Kind, Sequence[Site]],
+    pooling: Pooling,
+    names: Sequence[str],
+) -> tuple[dict[Kind, Tensor], Tensor]:
+    """One forward pass over rows whose texts have one length."""
+    n_frames = [int(row.shape[-1]) for row in codes]
+    steps = {count: model.frame_steps(count) for count in set(n_frames)}
+    # No position beyond the last frame's step is needed, and no earlier one depends on it.
+    n_steps = 1 + max(int(step.max()) for step in steps.values())
+    tokens = torch.full((len(codes), model.n_codebooks, n_steps), model.cardinality, dtype=torch.long)
+    for row, one in enumerate(codes):
+        sequence = model.sequence(one[None])[0][0, :, :n_steps]
+        tokens[row, :, : sequence.shape[-1]] = sequence
+    pooler = pooling.pooler(n_frames, steps.__getitem__, n_steps, names, model.device)
+    pooled: dict[Place, Tensor] = {}
+
+    def visitor(place: Place) -> Visitor:
+        def visit(x: Tensor) -> None:
+            pooled[place] = pooler(x.flatten(2))  # heads of a layer are pooled together
+
+        return visit
+
+    places: list[Place] = [(kind, layer) for kind, wanted in kinds.items() for layer in _layers(wanted)]
+    model.forward(
+        tokens.to(model.device),
+        model.conditions(texts),
+        visit={place: visitor(place) for place in places},
+        logits=False,
+    )
+    return {
+        kind: _assemble(kind, wanted, pooled, model.shape.n_heads) for kind, wanted in kinds.items()
+    }, pooler.present
+
+
+def _assemble(kind: Kind, wanted: Sequence[Site], pooled: Mapping[Place, Tensor], n_heads: int) -> Tensor:
+    """Pooled layers of a kind -> ``[rows, vectors, sites, dim]`` on the CPU."""
+    layers = _layers(wanted)
+    value = torch.stack([pooled[kind, layer] for layer in layers], 2)  # [rows, vectors, layers, width]
+    if wanted[0].head is not None:
+        value = value.unflatten(-1, (n_heads, -1))  # type: ignore[no-untyped-call]
+        value = value.flatten(2, 3)
+        chosen = [layers.index(site.layer) * n_heads + (site.head or 0) for site in wanted]
+        if chosen != list(range(value.shape[2])):
+            value = value[:, :, chosen]
+    return value.cpu()
+
+
+def by_kind(sites: Iterable[Site]) -> dict[Kind, list[Site]]:
+    """Sites grouped by kind, in the order given."""
+    kinds: dict[Kind, list[Site]] = {}
+    for site in sites:
+        kinds.setdefault(site.kind, []).append(site)
+    return kinds
+
+
+def _layers(sites: Iterable[Site]) -> list[int]:
+    return sorted({site.layer for site in sites})
