@@ -98,7 +98,9 @@ def mono(audio: Audio, sample_rate: int, target_rate: int | None = None) -> list
         clip = torch.as_tensor(np.asarray(item) if not isinstance(item, torch.Tensor) else item.detach().cpu())
         clip = clip.to(torch.float32)
         if clip.ndim not in (1, 2) or clip.numel() == 0:
-            raise ClipError(f"Clip {index} has shape {list(clip.shape)}; give [channels, samples] with at least one sample.")
+            raise ClipError(
+                f"Clip {index} has shape {list(clip.shape)}; give [channels, samples] with at least one sample."
+            )
         if not bool(torch.isfinite(clip).all()):
             raise ClipError(f"Clip {index} holds samples that are not finite; drop it or generate it anew.")
         clips.append(clip.mean(0) if clip.ndim == 2 else clip)
@@ -159,12 +161,16 @@ def judge_all(judges: Sequence[Judge], audio: Audio, sample_rate: int) -> pd.Dat
         raise DataError("There is no judge; give at least one.")
     names = [judge.name for judge in judges]
     if len(set(names)) < len(names):
-        raise DataError(f"Two judges share a name ({', '.join(names)}); name them apart so that columns can be told apart.")
+        raise DataError(
+            f"Two judges share a name ({', '.join(names)}); name them apart so that columns can be told apart."
+        )
     frames = []
     for judge in judges:
         frame = judge.score(audio, sample_rate)
         if len(frame) != len(audio):
-            raise DataError(f"Judge {judge.name} returned {len(frame)} rows for {len(audio)} clips; it must return one a clip.")
+            raise DataError(
+                f"Judge {judge.name} returned {len(frame)} rows for {len(audio)} clips; it must return one a clip."
+            )
         frames.append(frame.reset_index(drop=True).add_prefix(f"{judge.name}."))
     table = pd.concat(frames, axis=1)
     table.attrs["accuracy"] = accuracy_table(judges).to_dict("records")

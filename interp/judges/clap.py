@@ -22,7 +22,8 @@ QUESTIONS: dict[str, dict[str, str]] = {
     "bass": {"bass": "music with a bass line", "no bass": "music without bass"},
     "genre": {name: f"{name} music" for name in ("classical", "rock", "jazz", "electronic")},
     "instrument": {
-        name: f"the sound of a {name}" for name in ("piano", "guitar", "string section", "brass section", "flute", "organ")
+        name: f"the sound of a {name}"
+        for name in ("piano", "guitar", "string section", "brass section", "flute", "organ")
     },
 }
 MUSIC_WORDS = ("music", "noise, static or silence")
@@ -77,7 +78,8 @@ class ClapJudge:
             from transformers import ClapModel, ClapProcessor
 
             self._processor: Any = ClapProcessor.from_pretrained(checkpoint)
-            self._model: Any = ClapModel.from_pretrained(checkpoint).to(device).eval()
+            model: Any = ClapModel.from_pretrained(checkpoint)
+            self._model = model.to(device).eval()
         except (OSError, ValueError, ImportError) as error:
             reason = str(error).strip().splitlines()[0]
             raise ModelError(f"No CLAP model could be loaded from {checkpoint}: {reason}") from None
@@ -103,7 +105,9 @@ class ClapJudge:
         """Return what :meth:`measure` found."""
         return pd.DataFrame(self._measured, columns=ACCURACY_COLUMNS)
 
-    def measure(self, audio: Audio, sample_rate: int, labels: pd.DataFrame, what: str = "labelled clips") -> pd.DataFrame:
+    def measure(
+        self, audio: Audio, sample_rate: int, labels: pd.DataFrame, what: str = "labelled clips"
+    ) -> pd.DataFrame:
         """Measure the judge on labelled audio; from then on that accuracy is reported beside its verdicts.
 
         Parameters
@@ -113,7 +117,7 @@ class ClapJudge:
         sample_rate : int
             In Hz.
         labels : pandas.DataFrame
-            N rows; a column per question (0/1 for yes/no questions, else the answer), and ``group`` if there are groups.
+            N rows; a column per question (0/1 for yes/no questions, else the answer), and ``group`` if there is one.
         what : str
             Name of the audio, for the record.
         """

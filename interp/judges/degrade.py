@@ -34,7 +34,7 @@ class Codec(Protocol):
 def round_trip(codec: Codec, audio: Tensor, batch_size: int = 16) -> Tensor:
     """Encode and decode clips ``[N, T]``; as many samples come back."""
     heard = [
-        codec.decode(codec.encode(part[:, None])[0])[:, 0, : audio.shape[1]] for part in audio.split(batch_size)
+        codec.decode(codec.encode(part[:, None])[0])[:, 0, : audio.shape[1]] for part in torch.split(audio, batch_size)
     ]
     return torch.cat(heard)
 
@@ -136,7 +136,10 @@ def _silent(audio: Tensor, rng: np.random.Generator) -> Tensor:
 def _tones(audio: Tensor, rng: np.random.Generator) -> Tensor:
     """A few steady sine waves."""
     time = np.arange(len(audio)) / _RATE
-    tones = [np.sin(2 * np.pi * 10 ** rng.uniform(1.8, 3.7) * time + rng.uniform(0, 6)) for _ in range(int(rng.integers(1, 5)))]
+    tones = [
+        np.sin(2 * np.pi * 10 ** rng.uniform(1.8, 3.7) * time + rng.uniform(0, 6))
+        for _ in range(int(rng.integers(1, 5)))
+    ]
     return torch.from_numpy((np.mean(tones, 0) * 0.2).astype(np.float32))
 
 
@@ -212,7 +215,7 @@ def degrade(audio: Tensor, kind: str, codec: Codec, rng: np.random.Generator, ba
     ruined = torch.stack(
         [CODE_KINDS[kind](codes[i], codes[(i + 1) % len(codes)], codec.cardinality, rng) for i in range(len(codes))]
     )
-    return torch.cat([codec.decode(part)[:, 0, : audio.shape[1]] for part in ruined.split(batch_size)])
+    return torch.cat([codec.decode(part)[:, 0, : audio.shape[1]] for part in torch.split(ruined, batch_size)])
 
 
 def blemish(codec: Codec, audio: Tensor, rng: np.random.Generator, batch_size: int = 16) -> Tensor:
@@ -230,4 +233,4 @@ def blemish(codec: Codec, audio: Tensor, rng: np.random.Generator, batch_size: i
         if rng.random() < 0.33:
             for book in range(int(rng.integers(books - 2, books)), books):
                 clip[book] = clip[book, rng.permutation(frames)]
-    return torch.cat([codec.decode(part)[:, 0, : audio.shape[1]] for part in codes.split(batch_size)])
+    return torch.cat([codec.decode(part)[:, 0, : audio.shape[1]] for part in torch.split(codes, batch_size)])

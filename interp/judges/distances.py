@@ -88,9 +88,7 @@ class Kad:
         return pd.Series(asdict(self))
 
 
-def frechet_distance(
-    mean_a: ArrayLike, cov_a: ArrayLike, mean_b: ArrayLike, cov_b: ArrayLike
-) -> float:
+def frechet_distance(mean_a: ArrayLike, cov_a: ArrayLike, mean_b: ArrayLike, cov_b: ArrayLike) -> float:
     r"""Squared Fréchet (2-Wasserstein) distance of two Gaussians.
 
     ``|m_a - m_b|^2 + tr(S_a + S_b - 2 (S_a^{1/2} S_b S_a^{1/2})^{1/2})``, through symmetric eigenproblems only: stable
@@ -198,7 +196,9 @@ def kad(
         upper = squared[n:, n:][np.triu_indices(m, 1)]
         bandwidth = float(np.sqrt(np.median(upper)))
     if not bandwidth > 0:
-        raise DataError("The reference clips are all alike, so no kernel bandwidth follows from them; give more of them.")
+        raise DataError(
+            "The reference clips are all alike, so no kernel bandwidth follows from them; give more of them."
+        )
     kernel = np.exp(-squared / (2.0 * bandwidth**2))
     value = mmd2(kernel, n)
     p = float("nan")
@@ -218,12 +218,14 @@ def _pair(embeddings: ArrayLike, reference: ArrayLike) -> tuple[NDArray[np.float
     for name, values in (("judged", embeddings), ("reference", reference)):
         rows = np.asarray(values, dtype=np.float64)
         if rows.ndim != 2 or len(rows) < 2:
-            raise DataError(f"The {name} set has shape {list(rows.shape)}; give embeddings of at least two clips, [clips, dim].")
+            raise DataError(
+                f"The {name} set has shape {list(rows.shape)}; give embeddings of at least two clips, [clips, dim]."
+            )
         if not np.isfinite(rows).all():
             raise DataError(f"The {name} set holds values that are not finite; drop those clips.")
         sets.append(rows)
     if sets[0].shape[1] != sets[1].shape[1]:
         raise DataError(
-            f"The judged set has {sets[0].shape[1]} dimensions and the reference {sets[1].shape[1]}; embed both the same way."
+            f"The judged set has {sets[0].shape[1]} dimensions and the reference {sets[1].shape[1]}; embed both alike."
         )
     return sets[0], sets[1]

@@ -64,11 +64,15 @@ class DspJudge:
     @property
     def accuracy(self) -> Mapping[str, float]:
         """What the measures are worth on rendered audio after a codec round trip (see :meth:`accuracy_frame`)."""
-        return {row["trait"]: row["value"] for row in _stored_accuracy() if row["trait"] in self.measures}
+        frame = self.accuracy_frame().dropna(subset="value").drop_duplicates("trait")
+        return dict(zip(frame["trait"], frame["value"], strict=True))
 
     def accuracy_frame(self) -> pd.DataFrame:
         """Return how each measure agrees with what was rendered; the column ``measure`` says by which yardstick."""
-        rows = [row for row in _stored_accuracy() if row["trait"] in self.measures]
+        stored = _stored_accuracy()
+        known = {row["trait"] for row in stored}
+        rows = [row for row in stored if row["trait"] in self.measures]
+        rows += [{"trait": name, "measure": "not measured"} for name in self.measures if name not in known]
         return pd.DataFrame(rows, columns=ACCURACY_COLUMNS)
 
     def score(self, audio: Audio, sample_rate: int) -> pd.DataFrame:

@@ -7,7 +7,7 @@ that it does not see the very numbers the codec quantises.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +29,9 @@ def _filters(window: int) -> Tensor:
     """Mel filters, float32 ``[window // 2 + 1, bands]``, each of unit area so that both windows agree in level."""
     import torchaudio
 
-    filters: Tensor = torchaudio.functional.melscale_fbanks(window // 2 + 1, _LOW, _HIGH, _BANDS, SAMPLE_RATE, norm=None)
+    filters: Tensor = torchaudio.functional.melscale_fbanks(
+        window // 2 + 1, _LOW, _HIGH, _BANDS, SAMPLE_RATE, norm=None
+    )
     return filters / filters.sum(0, keepdim=True).clamp_min(1.0)
 
 
@@ -64,11 +66,11 @@ class ListeningNet(nn.Module):
     ----------
     heads : mapping of str to int
         Question -> number of classes; a question with one class is answered by a sigmoid, others by a softmax.
-    channels : tuple of int
+    channels : sequence of int
         Width of the four convolutions.
     """
 
-    def __init__(self, heads: Mapping[str, int], channels: tuple[int, int, int, int] = (16, 32, 64, 96)) -> None:
+    def __init__(self, heads: Mapping[str, int], channels: Sequence[int] = (16, 32, 64, 96)) -> None:
         super().__init__()
         blocks: list[nn.Module] = []
         before = len(_WINDOWS)
@@ -82,7 +84,9 @@ class ListeningNet(nn.Module):
             before = width
         self.body = nn.Sequential(*blocks)
         rows = _BANDS // 2 ** len(channels)
-        self.mix = nn.Sequential(nn.Conv1d(before * rows, EMBED_DIM, 1, bias=False), nn.BatchNorm1d(EMBED_DIM), nn.ReLU())
+        self.mix = nn.Sequential(
+            nn.Conv1d(before * rows, EMBED_DIM, 1, bias=False), nn.BatchNorm1d(EMBED_DIM), nn.ReLU()
+        )
         # mean, maximum and spread over time: what is there, whether it is ever there, whether it changes
         self.squeeze = nn.Sequential(nn.Dropout(0.2), nn.Linear(3 * EMBED_DIM, EMBED_DIM), nn.ReLU())
         self.heads = nn.ModuleDict({name: nn.Linear(EMBED_DIM, size) for name, size in heads.items()})

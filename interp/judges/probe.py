@@ -58,10 +58,14 @@ class ProbeJudge:
         for direction in self._directions:
             direction.check_model(model.fingerprint)
             if not np.isfinite(direction.intercept):
-                raise DataError(f"{direction} has no intercept, so no probability follows from it; give a fitted probe.")
+                raise DataError(
+                    f"{direction} has no intercept, so no probability follows from it; give a fitted probe."
+                )
         self._pool = self._directions[0].pool
         if any(direction.pool != self._pool for direction in self._directions):
-            raise DataError("The directions were read with different pooling; judge with those of one pooling at a time.")
+            raise DataError(
+                "The directions were read with different pooling; judge with those of one pooling at a time."
+            )
 
     @property
     def accuracy(self) -> Mapping[str, float]:
@@ -96,12 +100,13 @@ class ProbeJudge:
         labels = pd.DataFrame(index=[f"clip-{i:05d}" for i in range(len(heard))])
         clips = Clips.from_arrays(heard, self._model.sample_rate, labels)
         sites = sorted({direction.site for direction in self._directions})
-        read = extract(
-            self._model, clips, sites=sites, pool=self._pool, batch_size=self._batch_size, progress=False
-        )
+        read = extract(self._model, clips, sites=sites, pool=self._pool, batch_size=self._batch_size, progress=False)
         columns: dict[str, NDArray[np.float64]] = {}
         for column, members in self._columns().items():
-            logits = [direction.logit(features(read, direction.site, pool=self._pool)) for direction in members]
+            logits = [
+                direction.logit(features(read, direction.site, pool=self._pool).astype(np.float64))
+                for direction in members
+            ]
             columns[column] = np.median(1 / (1 + np.exp(-np.stack(logits))), axis=0)
         return pd.DataFrame(columns)
 

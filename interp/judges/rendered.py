@@ -84,7 +84,7 @@ class RenderedJudge:
         self._tensors = {k: v.half() if v.is_floating_point() else v for k, v in tensors.items()}
         full = {k: v.float() if v.is_floating_point() else v for k, v in self._tensors.items()}
         self._mean, self._std = full.pop("embedding.mean"), full.pop("embedding.std")
-        channels = tuple(full[f"body.{4 * i}.weight"].shape[0] for i in range(4))
+        channels = [full[f"body.{4 * i}.weight"].shape[0] for i in range(4)]
         self._network = ListeningNet({MUSIC: 1, **{q: len(a) for q, a in self.questions.items()}}, channels)
         counters = {k: v for k, v in self._network.state_dict().items() if k.endswith("num_batches_tracked")}
         self._network.load_state_dict({**counters, **full})
@@ -134,8 +134,8 @@ class RenderedJudge:
         for question, answers in self.questions.items():
             out = logits[question]
             shares = torch.sigmoid(out) if len(answers) == 1 else torch.softmax(out, 1)
-            for i, answer in enumerate(answers):
-                columns[answer] = (shares[:, i] * music).numpy()
+            for i, column in enumerate(answers):
+                columns[column] = (shares[:, i] * music).numpy()
         columns["not_music"] = (1.0 - music).numpy()
         return pd.DataFrame(columns)
 

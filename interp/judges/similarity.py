@@ -53,7 +53,9 @@ def prompt_similarity(audio: Audio, prompt: Audio, sample_rate: int, embed: Embe
 
         embed = RenderedJudge().embed
     columns: dict[str, NDArray[np.float64]] = {}
-    chromas = [np.stack([chroma_vector(clip) for clip in mono(sounds, sample_rate, _RATE)]) for sounds in (audio, prompt)]
+    chromas = [
+        np.stack([chroma_vector(clip) for clip in mono(sounds, sample_rate, _RATE)]) for sounds in (audio, prompt)
+    ]
     embeddings = [np.asarray(embed(sounds, sample_rate), np.float64) for sounds in (audio, prompt)]
     for name, (clips, prompts) in {"embedding": embeddings, "chroma": chromas}.items():
         cosine = _unit(clips) @ _unit(prompts).T

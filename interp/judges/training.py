@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -84,7 +84,7 @@ def _answers(labels: pd.DataFrame, questions: Mapping[str, list[str]]) -> dict[s
 
 
 def _mels(audio: Tensor) -> Tensor:
-    return torch.cat([log_mels(part).half() for part in audio.split(64)])
+    return torch.cat([log_mels(part).half() for part in torch.split(audio, 64)])
 
 
 @torch.no_grad()
@@ -136,7 +136,7 @@ def make_judge_data(
     bar = tqdm(range(0, n_clips, block), desc="judge: music and ruins", disable=not progress)
     for number, start in enumerate(bar):
         n = min(block, n_clips - start)
-        mix = "hard" if number % 2 else "realistic"
+        mix: Literal["realistic", "hard"] = "hard" if number % 2 else "realistic"
         # one seed a block, so that memory does not grow with n_clips; seeds of training stay below _TEST_SEED
         rendered, labels = render_arrays(n, seed * 1000 + number, seconds, mix=mix)
         audio = torch.from_numpy(rendered[:, 0])
@@ -144,7 +144,7 @@ def make_judge_data(
         parts.append((_mels(_stained(blemish(codec, audio, rng), rng)), answers, True, False))
         kept = torch.from_numpy(rng.permutation(n)[: n // 4])
         parts.append((_mels(_stained(audio[kept], rng)), {q: a[kept] for q, a in answers.items()}, True, True))
-        for i, chosen in enumerate(torch.from_numpy(rng.permutation(n)[: n // 2]).split(8)):
+        for i, chosen in enumerate(torch.split(torch.from_numpy(rng.permutation(n)[: n // 2]), 8)):
             kind = kinds[(number * 4 + i) % len(kinds)]
             ruined = _mels(degrade(audio[chosen], kind, codec, rng))
             parts.append((ruined, {q: a[chosen] for q, a in answers.items()}, False, False))
@@ -197,10 +197,10 @@ def fit_rendered_judge(
         for _ in bar:
             order = torch.from_numpy(rng.permutation(n))
             total = 0.0
-            for batch in order[: steps * batch_size].split(batch_size):
+            for batch in torch.split(order[: steps * batch_size], batch_size):
                 loss = _loss(network, data, batch, rng)
                 optimiser.zero_grad()
-                loss.backward()
+                torch.autograd.backward(loss)
                 torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
                 optimiser.step()
                 cycle.step()
@@ -210,7 +210,7 @@ def fit_rendered_judge(
         network.eval()
         with torch.no_grad():
             music = data.mels[data.music][:1024]
-            embeddings = torch.cat([network.embed(part.float()) for part in music.split(64)])
+            embeddings = torch.cat([network.embed(part.float()) for part in torch.split(music, 64)])
     finally:
         torch.random.set_rng_state(state)
     info = {**data.made_by, "epochs": epochs, "batch_size": batch_size, "rate": rate, "torch": torch.__version__}
@@ -310,7 +310,8 @@ def measure_rendered_judge(
     balanced["n"] = balanced["n_groups"] = ruins + n_clips
     rows.append(balanced)
     for kind, (right, n) in kinds.items():
-        rows.append(accuracy_row("not_music", "recall", right, n, 0.5, f"{kind} (unseen)" if kind in UNSEEN_KINDS else kind))
+        heard_in = f"{kind} (unseen)" if kind in UNSEEN_KINDS else kind
+        rows.append(accuracy_row("not_music", "recall", right, n, 0.5, heard_in))
     rows.append(accuracy_row("any trait", "share heard", heard, total, 0.0, "all ruins"))
     return rows
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -17,7 +19,7 @@ class Loudness:
 
     name = "loudness"
     independent = True
-    accuracy: dict[str, float] = {}
+    accuracy = MappingProxyType({})
 
     def score(self, audio, sample_rate):
         return pd.DataFrame({"rms": [float(clip.square().mean().sqrt()) for clip in mono(audio, sample_rate)]})
@@ -42,7 +44,7 @@ def test_a_verdict_carries_what_its_judges_are_worth(music):
     worth = pd.DataFrame(table.attrs["accuracy"])
     assert {"drums", "instrument", "genre", "not_music"} <= set(worth.loc[worth["judge"] == "rendered", "trait"])
     assert list(worth.loc[worth["judge"] == "loudness", "measure"]) == ["not measured"]
-    assert worth.equals(accuracy_table([RenderedJudge(), Loudness()])) or len(worth) > 0
+    assert worth.equals(accuracy_table([RenderedJudge(), Loudness()]))
 
 
 def test_judges_that_cannot_be_told_apart_or_count_wrong_are_refused(music):
@@ -78,7 +80,7 @@ def test_bad_audio_gets_a_sentence(audio, rate, sentence):
 
 
 def test_audio_comes_in_every_accepted_form(music):
-    as_list = [clip for clip in music[:2]]
+    as_list = list(music[:2])
     forms = [music[:2], music[:2].numpy(), music[:2, 0], as_list, [clip[0] for clip in as_list]]
     forms.append(music[:2].repeat(1, 2, 1))  # stereo with equal channels
     for form in forms:

@@ -43,7 +43,8 @@ def judge(checkpoint):
 
 @pytest.fixture(scope="module")
 def sounds():
-    return np.random.default_rng(0).normal(size=(5, 1, 24_000)).astype(np.float32) * np.linspace(0.01, 1, 5)[:, None, None]
+    noise = np.random.default_rng(0).normal(size=(5, 1, 24_000)) * np.linspace(0.01, 1, 5)[:, None, None]
+    return noise.astype(np.float32)
 
 
 def test_probabilities_are_of_trait_and_music(judge, sounds):
@@ -59,8 +60,8 @@ def test_scores_are_what_the_model_itself_says(checkpoint, judge, sounds):
     """One question, against transformers' own forward pass."""
     from transformers import ClapModel, ClapProcessor
 
-    from interp.judges.clap import MUSIC_WORDS, QUESTIONS
     from interp.judges.base import mono
+    from interp.judges.clap import MUSIC_WORDS, QUESTIONS
 
     model, processor = ClapModel.from_pretrained(checkpoint).eval(), ClapProcessor.from_pretrained(checkpoint)
     clips = [clip.numpy() for clip in mono(sounds, 16_000, 48_000)]
