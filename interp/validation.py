@@ -422,7 +422,8 @@ def _summarise(clips: pd.DataFrame, plan: Sequence[tuple[Arm, float]], trait: st
         lo, hi = wilson(hits, n)
         line = {
             "trait": trait, "arm": arm.name, "control": arm.control, "where": arm.where, "dose": dose,
-            "n": n, "hits": hits, "rate": hits / n, "lo": float(lo), "hi": float(hi), "not_music": float(rows["not_music"].mean()),
+            "n": n, "hits": hits, "rate": hits / n, "lo": float(lo), "hi": float(hi),
+            "not_music": float(rows["not_music"].mean()),
         }  # fmt: skip
         if arm.name != UNSTEERED:
             gain = paired_bootstrap(rows["hit"].to_numpy(float), base)

@@ -1,0 +1,123 @@
+"""The report: one page that works from a folder, whatever is written on it."""
+
+from __future__ import annotations
+
+import base64
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+
+import plot_samples as samples
+from interp import plots
+from interp.errors import ClipError, DataError
+from interp.report import Report, write_audio
+
+
+class _Page(HTMLParser):
+    """Collects addresses, and checks that tags are closed in order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.addresses: list[str] = []
+        self.open: list[str] = []
+        self.words = ""
+        self.feed(text)
+        self.close()
+        assert not self.open, f"unclosed {self.open}"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "href")]
+        if tag not in ("meta", "img", "br", "link"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words += data
+
+
+def _report(folder: Path) -> Report:
+    plots.save(plots.heatmap(samples.heads()), folder / "figs" / "heat map")
+    tone = np.sin(np.arange(8000) / 20).astype(np.float32)
+    write_audio(folder / "audio" / "a#1.wav", tone, 16000)
+    table = pd.DataFrame({"site": ["<L0.H1> & co"], "score": [0.912345]})
+    table.to_csv(folder / "table.csv", index=False)
+    sounds = pd.DataFrame({"seed": [1, 2], "before": [folder / "audio" / "a#1.wav", None]})
+    return (
+        Report("Drums <b>", "Read `L0.H1`.")
+        .heading("One & two")
+        .text("A `code` word.")
+        .figures((folder / "figs" / "heat map.png", "Heads."))
+        .table(table, "Scores.", csv=folder / "table.csv")
+        .sounds(sounds, "Listen.", columns=["before"])
+    )
+
+
+def test_every_address_is_relative_and_exists(tmp_path: Path) -> None:
+    page = _report(tmp_path).write(tmp_path / "index.html", made_by={"seed": 0})
+    parsed = _Page(page.read_text())
+    assert len(parsed.addresses) == 4  # picture, its numbers, the table's numbers, one sound
+    for address in parsed.addresses:
+        assert not re.match(r"[a-z]+:|/", address)
+        assert (tmp_path / unquote(address)).is_file()
+    assert "<L0.H1> & co" in parsed.words and "0.912" in parsed.words and "seed: 0" in parsed.words
+
+
+def test_the_page_may_lie_elsewhere(tmp_path: Path) -> None:
+    page = _report(tmp_path / "data").write(tmp_path / "pages" / "deep" / "index.html")
+    for address in _Page(page.read_text()).addresses:
+        assert (page.parent / unquote(address)).is_file()
+
+
+def test_embedded_page_stands_alone(tmp_path: Path) -> None:
+    page = _report(tmp_path).write(tmp_path / "one.html", embed=True)
+    addresses = _Page(page.read_text()).addresses
+    assert all(address.startswith("data:") for address in addresses)
+    picture = next(address for address in addresses if address.startswith("data:image/png"))
+    assert base64.b64decode(picture.partition(",")[2]) == (tmp_path / "figs" / "heat map.png").read_bytes()
+
+
+def test_nothing_on_the_page_asks_the_network(tmp_path: Path) -> None:
+    text = _report(tmp_path).write(tmp_path / "index.html").read_text()
+    assert "http" not in text and "@import" not in text and "<script" not in text
+
+
+def test_a_missing_file_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(ClipError, match=r"gone\.png, which does not exist"):
+        Report("x").figures((tmp_path / "gone.png", "")).write(tmp_path / "index.html")
+    with pytest.raises(DataError, match="no column 'after'"):
+        Report("x").sounds(pd.DataFrame({"before": []}), columns=["after"])
+
+
+def test_long_tables_are_cut_but_linked(tmp_path: Path) -> None:
+    table = pd.DataFrame({"x": np.arange(100)})
+    table.to_csv(tmp_path / "t.csv", index=False)
+    text = Report("x").table(table, csv=tmp_path / "t.csv", rows=5).write(tmp_path / "index.html").read_text()
+    assert text.count("<tr>") == 6 and "All 100 rows as CSV" in text
+
+
+@pytest.mark.parametrize("shape", [(8000,), (1, 8000), (2, 8000)])
+def test_audio_survives_writing(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    wave = np.random.default_rng(0).uniform(-0.9, 0.9, shape).astype(np.float32)
+    back, rate = soundfile.read(write_audio(tmp_path / "a.wav", wave, 16000), always_2d=True)
+    assert rate == 16000
+    np.testing.assert_allclose(back.T, np.atleast_2d(wave), atol=2**-15)
+
+
+def test_loud_audio_is_turned_down_not_clipped(tmp_path: Path) -> None:
+    wave = 3 * np.sin(np.arange(8000) / 10).astype(np.float32)
+    back, _ = soundfile.read(write_audio(tmp_path / "a.wav", wave, 16000))
+    np.testing.assert_allclose(back, 0.99 * wave / np.abs(wave).max(), atol=2**-14)
+
+
+@pytest.mark.parametrize("wave", [np.zeros(0), np.full(10, np.nan), np.zeros((1, 2, 3))])
+def test_audio_that_is_none_is_refused(tmp_path: Path, wave: np.ndarray) -> None:
+    with pytest.raises(ClipError, match="empty or not finite"):
+        write_audio(tmp_path / "a.wav", wave, 16000)
