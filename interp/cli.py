@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import errno
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -22,7 +23,7 @@ from interp.errors import DataError, InterpError, Interrupted
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["app", "main"]
+__all__ = ["RANKING", "app", "main", "sentences", "show"]
 
 GOES_ON = "Stopped. Nothing that was finished is lost: the same command goes on where it stopped."
 
@@ -31,32 +32,42 @@ def _err() -> Console:
     return Console(stderr=True, highlight=False, soft_wrap=True)
 
 
+@contextmanager
+def sentences() -> Iterator[None]:
+    """Tell what goes wrong in one sentence, and leave with the exit status that fits."""
+    try:
+        yield
+    except Interrupted as error:
+        _stop(str(error))
+    except KeyboardInterrupt:
+        _stop(GOES_ON)
+    except InterpError as error:
+        _say(str(error))
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            _say("the disk is full: make room, then give the same command again; it goes on where it stopped.")
+        elif isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError | PermissionError):
+            _say(f"cannot use {error.filename or 'a file'}: {error.strerror or error}.")
+        else:
+            raise
+
+
+def _stop(sentence: str) -> NoReturn:
+    _err().print(f"\n{sentence}", style="yellow", markup=False)
+    raise SystemExit(130) from None
+
+
 class _Sentences(TyperGroup):
     """A group of commands whose errors are sentences."""
 
     def invoke(self, ctx: Any) -> Any:
-        try:
+        with sentences():
             return super().invoke(ctx)
-        except Interrupted as error:
-            _err().print(f"\n{error}", style="yellow", markup=False)
-            raise typer.Exit(130) from None
-        except InterpError as error:
-            _say(str(error))
-        except KeyboardInterrupt:
-            _err().print(f"\n{GOES_ON}", style="yellow", markup=False)
-            raise typer.Exit(130) from None
-        except OSError as error:
-            if error.errno == errno.ENOSPC:
-                _say("the disk is full: make room, then give the same command again; it goes on where it stopped.")
-            elif isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError | PermissionError):
-                _say(f"cannot use {error.filename or 'a file'}: {error.strerror or error}.")
-            else:
-                raise
-        raise typer.Exit(1)
 
 
-def _say(sentence: str) -> None:
+def _say(sentence: str) -> NoReturn:
     _err().print(sentence[:1].upper() + sentence[1:], style="red", markup=False)
+    raise SystemExit(1) from None
 
 
 app = typer.Typer(
@@ -154,15 +165,28 @@ def rank(
 
 @app.command()
 def geometry(
-    directions: Annotated[Path, typer.Argument(help="directions.safetensors of interp probe.")],
+    what: Annotated[Path, typer.Argument(help="A store of interp extract, or directions.safetensors of interp probe.")],
+    trait: Annotated[str, typer.Argument(help="A label column, or one class of it; needed for a store.")] = "",
     out: Out = Path("geometry"),
+    sites: Annotated[str, typer.Option(help="Where, for a store: heads, resid, L3.H2, ...")] = "heads",
+    permutations: Annotated[int, typer.Option(min=0, help="Refits on shuffled labels, for a store.")] = 20,
+    seed: Seed = 0,
 ) -> None:
-    """Compare the directions of different methods by cosine, against the null of their dimension."""
+    """Compare the directions of different methods by cosine, against what unrelated ones reach.
+
+    From a store, the table also says how well each direction agrees with itself on the other half of the clips.
+    """
+    import interp
     from interp import plots, tables
-    from interp.geometry import compare
+    from interp.geometry import compare_methods, cosine_table
     from interp.probes import Directions
 
-    table = compare(Directions.load(directions))
+    if what.suffix == ".safetensors":
+        table = cosine_table(Directions.load(what))
+    elif trait:
+        table = compare_methods(interp.open_store(what), trait, sites=sites, n_permutations=permutations, seed=seed)
+    else:
+        raise DataError("name the trait whose directions are to be compared, for example: interp geometry STORE drums")
     plots.save(plots.cosines(table), out / "cosines", formats=("png", "pdf"))
     tables.write(table, out / "cosines")
     summary = table.groupby(["a", "b"], sort=False)["cosine"].describe(percentiles=[0.1, 0.5, 0.9]).reset_index()

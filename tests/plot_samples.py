@@ -44,7 +44,9 @@ def cosines() -> pd.DataFrame:
 
 
 def doses(trait: str = "drums") -> pd.DataFrame:
-    rows: list[dict[str, Any]] = [{"arm": "unsteered", "dose": 0.0, "rate": 0.06, "lo": 0.02, "hi": 0.2, "draw": np.nan}]
+    rows: list[dict[str, Any]] = [
+        {"arm": "unsteered", "dose": 0.0, "rate": 0.06, "lo": 0.02, "hi": 0.2, "draw": np.nan}
+    ]
     for arm, gain in (("probe", 0.3), ("random", 0.02), ("shuffled labels", 0.01), ("worst heads", 0.0)):
         for dose in (-1.0, 0.5, 1.0, 2.0, 3.0):
             rate = float(np.clip(0.06 + gain * dose, 0, 1))

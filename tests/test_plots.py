@@ -10,11 +10,11 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import plot_samples as samples
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.text import Text
 
-import plot_samples as samples
 from interp import plots, tables
 from interp.errors import DataError
 
@@ -35,9 +35,14 @@ def _figure(drawn: Any) -> Any:
 def test_every_word_is_inside_the_figure_and_readable(name: str) -> None:
     figure = _figure(samples.ALL[name]())
     figure.canvas.draw()
-    width, height = figure.get_size_inches()
+    width, _ = figure.get_size_inches()
     assert width <= plots.DOUBLE
-    assert width == pytest.approx(plots.SINGLE) or name in ("confusion", "embedding", "embedding_graded", "spectrograms")
+    assert width == pytest.approx(plots.SINGLE) or name in (
+        "confusion",
+        "embedding",
+        "embedding_graded",
+        "spectrograms",
+    )
     box = figure.bbox
     words = [text for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip()]
     assert len(words) > 4
@@ -217,8 +222,16 @@ def test_the_callers_axes_and_settings_are_used_and_left_alone() -> None:
 def test_the_palette_can_be_told_apart_by_the_colour_blind() -> None:
     """Machado, Oliveira and Fernandes (2009), full deuteranopia and protanopia; distance in CIE Lab."""
     blind = {
-        "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
-        "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+        "deuteranopia": [
+            [0.367322, 0.860646, -0.227968],
+            [0.280085, 0.672501, 0.047413],
+            [-0.011820, 0.042940, 0.968881],
+        ],
+        "protanopia": [
+            [0.152286, 1.052583, -0.204868],
+            [0.114503, 0.786281, 0.099216],
+            [-0.003882, -0.048116, 1.051998],
+        ],
     }
     rgb = np.array([mpl.colors.to_rgb(c) for c in plots.PALETTE])
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)

@@ -14,7 +14,8 @@ from interp import plots, tables
 def test_a_million_rows(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     index = pd.MultiIndex.from_product(
-        [range(48), range(32), [f"method_{i}" for i in range(10)], range(65)], names=["layer", "head", "method", "setting"]
+        [range(48), range(32), [f"method_{i}" for i in range(10)], range(65)],
+        names=["layer", "head", "method", "setting"],
     )
     table = index.to_frame(index=False)
     table.insert(0, "site", "L" + table["layer"].astype(str) + ".H" + table["head"].astype(str))
