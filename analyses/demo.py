@@ -3,9 +3,9 @@
     make demo          or          python -m analyses.demo --out figures/demo
 
 Music is rendered and heard by the model; every head and layer is probed for three traits; the directions of three
-methods are compared; then the model continues music that lacks the trait, pushed along the direction and along controls,
-and a judge of sound alone says in how many continuations the trait is heard. Tables, figures, sounds and a page that
-shows and plays all of it go to the output folder.
+methods are compared; then the model continues music that lacks the trait, pushed along the direction and along
+controls, and a judge of sound alone says in how many continuations the trait is heard. Tables, figures, sounds and a
+page that shows and plays all of it go to the output folder.
 """
 
 from __future__ import annotations
@@ -237,16 +237,16 @@ def _page(
 ) -> Path:
     out = config.out
     made_by = {"command": config.command, "model": f"{model.name} {model.fingerprint[:12]}", "seed": config.seed}
-    save = {"formats": ("png", "pdf"), "made_by": made_by}
+    save: dict[str, Any] = {"formats": ("png", "pdf"), "made_by": made_by}
     report = Report(
         f"A first look inside {model.name}",
-        "Which heads of a MusicGen hear a trait, which direction carries it, and what pushing along it does to the music.",
+        "Which heads of a MusicGen hear a trait, which direction carries it, what pushing along it does.",
     )
     report.heading("Which heads hear it")
     report.text(
-        f"{ds.sizes['clip']} rendered clips were heard by the model. A logistic probe was fitted at every head; clips of "
-        "one score never lie on both sides of a split. Sites are ranked by cross-validation; the score shown was measured "
-        "once, on clips held out."
+        f"{ds.sizes['clip']} rendered clips were heard by the model. A logistic probe was fitted at every head; clips "
+        "of one score never lie on both sides of a split. Sites are ranked by cross-validation; the score shown was "
+        "measured once, on clips held out."
     )
     for trait in config.traits:
         rows = probes[(probes["trait"] == trait) & (probes["method"] == "logistic")]
@@ -357,7 +357,7 @@ def main() -> None:
         prog="python -m analyses.demo", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     for one in dataclasses.fields(Config):
-        kind = {"traits": _words, "doses": _floats, "out": Path}.get(one.name, type(one.default))
+        kind: Any = {"traits": _words, "doses": _floats, "out": Path}.get(one.name, type(one.default))
         parser.add_argument(
             f"--{one.name.replace('_', '-')}", type=kind, default=one.default, help=f"default {_plain(one.default)}"
         )

@@ -237,10 +237,10 @@ def judge(
 ) -> None:
     """Judge sounds by what can be heard in them; never looks at an activation."""
     from interp import tables
-    from interp.judges import QualityJudge, RenderedJudge, accuracy_table
+    from interp.judges import Judge, QualityJudge, RenderedJudge, accuracy_table
     from interp.listening import judge_files
 
-    judges = [RenderedJudge(), QualityJudge()]
+    judges: list[Judge] = [RenderedJudge(), QualityJudge()]
     table = judge_files(judges, sounds)
     worth = accuracy_table(judges)
     tables.write(table, out / "judged")
@@ -285,9 +285,10 @@ def testbed_train(
     seed: Seed = 0,
 ) -> None:
     """Train the model that ships again, from a seed: codec, then LM."""
-    import interp.testbed
+    from interp.testbed.training import Recipe, train
 
-    interp.testbed.train(folder, seed=seed)
+    train(folder, Recipe(seed=seed))
+    _note(f"Codebooks, checkpoints and the log are in {folder}.")
 
 
 @testbed.command("card")

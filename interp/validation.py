@@ -181,7 +181,13 @@ def validate(
     judge = RenderedJudge() if judge is None else judge
     heard(judge, pd.DataFrame(), trait)
     if studies is None:
-        one = {"methods": (method,), "seed": seed, "n_permutations": 0, "n_bootstrap": 0, "progress": progress}
+        one: dict[str, Any] = {
+            "methods": (method,),
+            "seed": seed,
+            "n_permutations": 0,
+            "n_bootstrap": 0,
+            "progress": progress,
+        }
         studies = probe(ds, trait, sites="heads", **one), probe(ds, trait, sites="resid", **one)
     heads, resid = studies
     codes = prompts_without(model, trait, n_seeds + pilot_seeds, prompt_seconds, seed=seed, clips=clips)
