@@ -65,7 +65,7 @@ class Design:
         used = torch.as_tensor(self.train_np.any(axis=0), device=device)
         rows = raw if bool(used.all()) else raw[:, used]
         # two passes: the mean first, so that features far from the origin lose no digits
-        self.shift = rows.mean(dim=1, dtype=torch.float64).to(dtype)
+        self.shift = rows.mean(dim=1)
         self.x = raw - self.shift[:, None]
         centred = self.x if rows is raw else self.x[:, used]
         self.scale = torch.ones_like(self.shift)
@@ -170,4 +170,4 @@ _CONSTANT = {torch.float64: 1e-12, torch.float32: 1e-6}
 
 
 def _root_mean_square(x: Tensor) -> Tensor:
-    return (x.square().sum(dim=1, dtype=torch.float64) / x.shape[1]).sqrt().to(x.dtype)
+    return torch.linalg.vector_norm(x, dim=1) / x.shape[1] ** 0.5

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -144,6 +144,11 @@ def evaluate_sites(
     cv_targets = make_targets(y_train[None], masks[1:], method, plan.graded, plan.class_weight, kind, device)
     cv_targets.fold += 1  # mask 0 is the whole training part
     one = make_targets(y_train[None], masks[:1], method, plan.graded, plan.class_weight, torch.float64, device)
+    shuffled = []
+    for start in range(0, len(plan.shuffles), _PERMUTATION_BLOCK):
+        labels = plan.y[plan.shuffles[start : start + _PERMUTATION_BLOCK]]
+        targets = make_targets(labels[:, train_rows], masks[:1], method, plan.graded, plan.class_weight, kind, device)
+        shuffled.append((targets, torch.as_tensor(labels[:, test_rows], device=device)))
     for rows, _ in chunks:
         part = x[rows]
         design = Design(part[:, train_rows], masks, dtype=kind, device=device)
@@ -160,7 +165,7 @@ def evaluate_sites(
         decision = _decide(unseen, final.w, final.b)[:, 0]
         y_test = torch.as_tensor(plan.y[test_rows], device=device)
         test_score = metrics.score(plan.score, decision, y_test)
-        null, null_ok = _null(design, part[:, test_rows], method, plan, l2, masks[:1], train_rows, test_rows)
+        null, null_ok = _null(design, part[:, test_rows], method, plan, l2, shuffled)
         coef, intercept = exact.to_raw(final.w, final.b)
         l2_used = l2.double() if method in PENALISED else torch.full_like(l2.double(), torch.nan)
         results.append(
@@ -209,23 +214,16 @@ def _null(
     method: str,
     plan: Plan,
     l2: Tensor,
-    mask: NDArray[np.bool_],
-    train_rows: NDArray[np.intp],
-    test_rows: NDArray[np.intp],
+    shuffled: list[tuple[Targets, Tensor]],
 ) -> tuple[Tensor, Tensor]:
     """Test scores on shuffled labels, shape (permutations, sites), and whether all fits converged."""
-    device = design.x.device
     unseen = _scaled(design, x_test)
     blocks = []
-    ok = torch.ones(design.n_sites, dtype=torch.bool, device=device)
-    for start in range(0, len(plan.shuffles), _PERMUTATION_BLOCK):
-        labels = plan.y[plan.shuffles[start : start + _PERMUTATION_BLOCK]]
-        y = labels[:, train_rows]
-        targets = make_targets(y, mask, method, plan.graded, plan.class_weight, design.dtype, str(device))
-        targets.l2 = l2[:, None]
+    ok = torch.ones(design.n_sites, dtype=torch.bool, device=design.x.device)
+    for targets, y_test in shuffled:
+        targets = replace(targets, l2=l2[:, None])
         solution = solve(method, design, targets, graded=plan.graded, shrinkage=plan.shrinkage)
         decision = _decide(unseen, solution.w, solution.b)
-        y_test = torch.as_tensor(labels[:, test_rows], device=device)
         blocks.append(metrics.score(plan.score, decision, y_test).double().T)
         ok &= solution.converged.all(dim=1)
     return torch.cat(blocks) if blocks else torch.zeros(0, design.n_sites, dtype=torch.float64), ok

@@ -15,7 +15,11 @@ from interp.probes.solution import Solution, Targets
 __all__ = ["solve_covariance", "solve_lda", "solve_mean_difference", "solve_ridge"]
 
 _REFINED = 64
-"""Problems per site up to which float32 solutions are refined once."""
+"""Problems per site up to which float32 solutions are refined once, and solved in float64."""
+_SHARED = 16
+"""Labellings per fold from which an eigendecomposition beats a factorisation per labelling."""
+_SMALLEST = 1e-14
+"""Eigenvalues below this share of the largest count as zero."""
 
 
 def solve_ridge(design: Design, targets: Targets) -> Solution:
@@ -37,30 +41,32 @@ def solve_ridge(design: Design, targets: Targets) -> Solution:
     """
     problems, outputs = targets.y.shape[:2]
     penalties = targets.l2.shape[1]
-    # Factor once per site, fold and penalty, in float64: small, and what decides the accuracy.
-    eye = torch.eye(design.dim, dtype=torch.float64, device=design.x.device)
-    matrix = design.gram[:, :, None] + targets.l2.double()[:, None, :, None, None] * eye
-    inverse = _inverse(matrix)  # [sites, folds, penalties, dim, dim]
     count = targets.weight.sum(1)[:, None]
-    target_mean = (targets.y * targets.weight[:, None]).sum(-1) / count  # [problems, outputs]
-    centred = (targets.y - target_mean[..., None]) * targets.weight[:, None]
+    target_mean = torch.linalg.vecdot(targets.y, targets.weight[:, None]) / count  # [problems, outputs]
+    centred = (targets.y - target_mean[..., None]).mul_(targets.weight[:, None])
     mean, scale = design.mean[:, targets.fold, None], design.inverse[:, targets.fold, None]
 
     def project(residual: Tensor) -> Tensor:
         """``X_f^T residual`` for residuals of shape (..., problems, outputs, clips)."""
         product = (residual.flatten(-3, -2) @ design.x).view(design.n_sites, problems, outputs, -1)
-        return (product - residual.sum(-1)[..., None] * mean) * scale
+        return torch.addcmul(product, residual.sum(-1)[..., None], mean, value=-1).mul_(scale)
 
-    rank = torch.arange(problems, device=design.x.device) // (problems // penalties)
+    # Factor once per site, fold and penalty, in float64: small, and what decides the accuracy.
+    per_penalty = targets.fold.view(penalties, -1)
+    parts = []
+    for k in range(penalties):
+        for fold in per_penalty[k].unique().tolist():
+            matrix = design.gram[:, fold].clone()
+            matrix.diagonal(dim1=-2, dim2=-1).add_(targets.l2.double()[:, k, None])
+            which = torch.nonzero(per_penalty[k] == fold).flatten() + k * per_penalty.shape[1]
+            whole = slice(None) if len(which) == problems else which
+            parts.append((whole, _inverse(matrix).to(design.dtype if problems > _REFINED else torch.float64)))
 
     def solve(moment: Tensor) -> Tensor:
-        out = torch.empty_like(moment, dtype=torch.float64)
-        for fold in range(design.n_folds):
-            for penalty in range(penalties):
-                chosen = (targets.fold == fold) & (rank == penalty)
-                if bool(chosen.any()):
-                    part = moment[:, chosen].double()
-                    out[:, chosen] = (part.flatten(1, 2) @ inverse[:, fold, penalty]).view_as(part)
+        out = torch.empty_like(moment, dtype=parts[0][1].dtype)
+        for which, inverse in parts:
+            part = moment[:, which].to(inverse.dtype)
+            out[:, which] = (part.flatten(1, 2) @ inverse).view_as(part)
         return out
 
     u = solve(project(centred))
@@ -97,18 +103,44 @@ def solve_lda(design: Design, targets: Targets, *, shrinkage: float = 0.1) -> So
     mass = (onehot * targets.weight[:, None]).sum(-1)  # [problems, classes]
     share = mass / mass.sum(1, keepdim=True)
     means = _class_means(design, targets, onehot, mass).double()  # fold-standardised, [sites, problems, classes, dim]
-    total = design.gram[:, targets.fold] / design.count.double()[targets.fold, None, None]
-    spread = means * share.double().sqrt()[..., None]
-    within = total - spread.mT @ spread  # the fold's features are centred
-    level = within.diagonal(dim1=-2, dim2=-1).mean(-1)[..., None, None]
-    eye = torch.eye(design.dim, dtype=torch.float64, device=design.x.device)
-    within = (1 - shrinkage) * within + shrinkage * level * eye
-    u = _solve(within, means.mT).mT  # [sites, problems, classes, dim]
+    if onehot.shape[1] == 2 and targets.y.shape[0] > _SHARED * design.n_folds:
+        u = _two_classes(design, targets, means, share.double(), shrinkage)
+    else:
+        total = design.gram[:, targets.fold] / design.count.double()[targets.fold, None, None]
+        spread = means * share.double().sqrt()[..., None]
+        within = total - spread.mT @ spread  # the fold's features are centred
+        level = within.diagonal(dim1=-2, dim2=-1).mean(-1)[..., None, None]
+        eye = torch.eye(design.dim, dtype=torch.float64, device=design.x.device)
+        u = _solve((1 - shrinkage) * within + shrinkage * level * eye, means.mT).mT  # [sites, problems, classes, dim]
     b = share.double().log() - 0.5 * (u * means).sum(-1)
     if targets.y.shape[1] == 1:
         u, b = u[:, :, 1:] - u[:, :, :1], b[:, :, 1:] - b[:, :, :1]
     w, b = design.to_scaled(u.to(design.dtype), b.to(design.dtype), targets.fold)
     return _solved(w, b)
+
+
+def _two_classes(design: Design, targets: Targets, means: Tensor, share: Tensor, shrinkage: float) -> Tensor:
+    """Both classes' weights for many labellings of one fold, from one eigendecomposition of its covariance.
+
+    The within-class covariance is the fold's covariance less a matrix of rank one, and shrinking only moves its
+    eigenvalues: the Sherman-Morrison formula in the eigenbasis solves every labelling with matrix products alone.
+    """
+    out = torch.empty_like(means)
+    for fold in targets.fold.unique().tolist():
+        which = targets.fold == fold
+        value, basis = torch.linalg.eigh(design.gram[:, fold] / design.count.double()[fold])
+        rotated = means[:, which] @ basis[:, None]  # [sites, problems, 2, dim]
+        gap = rotated[:, :, 1] - rotated[:, :, 0]
+        product = (share[which, 0] * share[which, 1])[:, None]
+        level = (value.clamp_min(0).sum(-1)[:, None, None] - product * gap.square().sum(-1, keepdim=True)) / design.dim
+        scale = (1 - shrinkage) * value.clamp_min(0)[:, None] + shrinkage * level
+        scale = torch.where(scale > _SMALLEST * scale.amax(-1, keepdim=True), 1 / scale, 0.0)
+        inner = gap * scale
+        factor = (1 - shrinkage) * product / (1 - (1 - shrinkage) * product * (gap * inner).sum(-1, keepdim=True))
+        along = (rotated * inner[:, :, None]).sum(-1, keepdim=True)
+        solved = rotated * scale[:, :, None] + factor[:, :, None] * along * inner[:, :, None]
+        out[:, which] = solved @ basis.mT[:, None]
+    return out
 
 
 def solve_mean_difference(design: Design, targets: Targets) -> Solution:

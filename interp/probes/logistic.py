@@ -7,25 +7,29 @@ Newton's method spends nearly all its time forming Hessians: ``X^T diag(p(1-p)) 
 Here the fixed bound of Böhning and Lindsay (1988; Böhning 1992), ``X^T X / 4 + l2`` (``/ 2`` for softmax), is inverted
 once per site and penalty, shared by all folds and label permutations, and used to precondition a batched L-BFGS. An
 iteration is then two matrix products, and the first step from zero is the ridge solution, a warm start for free.
-Problems on which that is slow (nearly separable ones with a weak penalty) are finished by exact Newton steps in float64.
+Problems that need more than a few steps get one Hessian per site and penalty at the point reached, in place of the
+bound, again shared by all of them; the last stragglers (nearly separable, with a weak penalty) are finished by exact
+Newton steps in float64.
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from interp.probes.design import Design
+from interp.probes.lbfgs import History
 from interp.probes.newton import finish_by_newton
 from interp.probes.solution import Solution, Targets
 
 __all__ = ["solve_logistic"]
 
-_MEMORY = 6
-"""Pairs kept by L-BFGS."""
+_BEFORE_HESSIAN = 4
+"""Gradients after which the bound is replaced by a Hessian, where that pays."""
+_BEFORE_NEWTON = 40
+"""Gradients after which a problem counts as hard."""
+_WIDEST_NEWTON = 800
+"""Unknowns beyond which a Hessian per problem is too much; L-BFGS goes on instead."""
 
 
 class _Objective:
@@ -33,22 +37,26 @@ class _Objective:
 
     def __init__(self, design: Design, targets: Targets) -> None:
         self.x, self.y, self.weight = design.x, targets.y, targets.weight
-        self.fold, self.l2 = targets.fold, targets.l2
-        self.inverse, self.mean = design.inverse[:, self.fold, None], design.mean[:, self.fold, None]
+        self.l2 = targets.l2
+        self.inverse, self.mean = design.inverse[:, targets.fold, None], design.mean[:, targets.fold, None]
         self.penalty = targets.penalty[:, :, None, None]
         self.outputs = self.y.shape[1]
         self.mass = self.weight.sum(dim=1)  # [problems]
-        self.build(design)
-
-    def build(self, design: Design) -> None:
-        """Invert the bound once per site and penalty."""
         bound = 0.25 if self.outputs == 1 else 0.5
-        share = self.mass.mean() / design.n_clips
-        gram = design.gram_all.double() * float(bound * share)
-        eye = torch.eye(design.dim, dtype=torch.float64, device=gram.device)
-        matrix = gram[:, None] + self.l2.double()[:, :, None, None] * eye
-        self.inverse_bound = torch.cholesky_inverse(torch.linalg.cholesky(matrix)).to(self.x.dtype)
-        self.inverse_mass = (1 / (bound * self.mass))[:, None]
+        mass = float(self.mass.mean()) * bound
+        matrix = design.gram_all.double() * (mass / design.n_clips)
+        matrix = torch.nn.functional.pad(matrix[:, None].expand(-1, self.l2.shape[1], -1, -1), (0, 1, 0, 1))
+        matrix[..., -1, -1] = mass
+        self._invert(matrix)
+
+    def _invert(self, matrix: Tensor) -> None:
+        """Set the preconditioner: inverse of (sites, penalties, dim+1, dim+1) plus the penalty."""
+        matrix.diagonal(dim1=-2, dim2=-1)[..., :-1] += self.l2.double()[..., None]
+        factor, info = torch.linalg.cholesky_ex(matrix)
+        if bool((info != 0).any()):
+            matrix.diagonal(dim1=-2, dim2=-1).mul_(1 + 1e-8).add_(1e-12)
+            factor = torch.linalg.cholesky(matrix)
+        self.preconditioner = torch.cholesky_inverse(factor).to(self.x.dtype)
 
     def start(self) -> tuple[Tensor, Tensor]:
         """Zero weights, intercepts at the class frequencies, and the gradient there (half the cost of any other)."""
@@ -57,52 +65,69 @@ class _Objective:
         b = torch.logit(share) if self.outputs == 1 else share.log()
         if self.outputs > 1:
             b = b - b.mean(dim=1, keepdim=True)
-        sites, dim = self.x.shape[0], self.x.shape[2]
-        v = self.x.new_zeros(sites, *share.shape, dim + 1)
+        v = self.x.new_zeros(self.x.shape[0], *share.shape, self.x.shape[2] + 1)
         v[..., -1] = b
-        return v, self._assemble(residual.flatten(0, 1) @ self.x, residual.sum(-1).expand(sites, -1, -1), v)
+        return v, self._assemble(residual.flatten(0, 1) @ self.x, residual.sum(-1).expand(v.shape[:-1]), v)
 
     def _assemble(self, product: Tensor, total: Tensor, v: Tensor) -> Tensor:
         """Gradient in ``[u, b]`` from ``residual @ x'`` and the residuals' sums."""
         gradient = torch.empty_like(v)
-        part = product.view(*v.shape[:-1], -1) - total[..., None] * self.mean
-        torch.addcmul(part * self.inverse, self.penalty.expand_as(part), v[..., :-1], out=gradient[..., :-1])
+        part = torch.addcmul(product.view(*v.shape[:-1], -1), total[..., None], self.mean, value=-1).mul_(self.inverse)
+        torch.addcmul(part, v[..., :-1], self.penalty, out=gradient[..., :-1])
         gradient[..., -1] = total
         return gradient
 
+    def _probability(self, v: Tensor) -> Tensor:
+        w = v[..., :-1] * self.inverse
+        b = v[..., -1] - torch.linalg.vecdot(w, self.mean)
+        z = torch.baddbmm(b.flatten(1)[..., None], w.flatten(1, 2), self.x.mT).view(*b.shape, -1)
+        return z.sigmoid_() if self.outputs == 1 else z.softmax(dim=2)
+
     def gradient(self, v: Tensor) -> Tensor:
         """Gradient of every problem: two matrix products."""
-        w = v[..., :-1] * self.inverse
-        b = v[..., -1] - (w * self.mean).sum(-1)
-        z = torch.baddbmm(b.flatten(1)[..., None], w.flatten(1, 2), self.x.mT).view(*b.shape, -1)
-        if self.outputs == 1:
-            z.sigmoid_()
-        else:
-            z = z.softmax(dim=2)
-        z.sub_(self.y).mul_(self.weight[:, None])
-        return self._assemble(z.flatten(1, 2) @ self.x, z.sum(-1), v)
+        residual = self._probability(v).sub_(self.y).mul_(self.weight[:, None])
+        return self._assemble(residual.flatten(1, 2) @ self.x, residual.sum(-1), v)
 
     def precondition(self, q: Tensor) -> Tensor:
-        """The inverse of the bound, applied."""
-        sites, penalties = self.inverse_bound.shape[:2]
-        out = torch.empty_like(q)
-        u = q[..., :-1].reshape(sites * penalties, -1, q.shape[-1] - 1)
-        out[..., :-1] = (u @ self.inverse_bound.flatten(0, 1)).view(*q.shape[:-1], -1)
-        out[..., -1] = q[..., -1] * self.inverse_mass
-        return out
+        """The inverse of the bound (or of the shared Hessian), applied to every problem and output."""
+        sites, penalties, width = self.preconditioner.shape[:3]
+        rows = q.view(sites * penalties, -1, width)
+        return (rows @ self.preconditioner.view(-1, width, width)).view_as(q)
+
+    def sharpen(self, v: Tensor) -> None:
+        """Replace the bound by the Hessian at the point reached, averaged over the problems that share it."""
+        p = self._probability(v)
+        curvature = p.mul_(1 - p).mul_(self.weight[:, None])
+        sites, penalties = self.preconditioner.shape[:2]
+        curvature = curvature.view(sites, penalties, -1, curvature.shape[-1]).mean(2)  # [sites, penalties, clips]
+        if self.outputs > 1:  # softmax couples the classes; the mean p(1-p), widened as far as the coupling can go
+            curvature *= self.outputs / (self.outputs - 1)
+        mean, inverse = self.mean[:, :, 0].mean(1), self.inverse[:, :, 0].mean(1)  # folds differ little
+        width = self.x.shape[2] + 1
+        matrix = self.x.new_empty(sites, penalties, width, width, dtype=torch.float64)
+        for k in range(penalties):
+            weighted = self.x * curvature[:, k, :, None]
+            mass = curvature[:, k].sum(-1).double()[:, None]
+            total = weighted.sum(1).double()
+            gram = (self.x.mT @ weighted).double()
+            cross = total[:, :, None] * mean[:, None]
+            gram = gram - cross - cross.mT + mass[..., None] * mean[:, :, None] * mean[:, None]
+            matrix[:, k, :-1, :-1] = gram * inverse[:, :, None] * inverse[:, None]
+            matrix[:, k, -1, :-1] = matrix[:, k, :-1, -1] = (total - mass * mean) * inverse
+            matrix[:, k, -1, -1] = mass[:, 0]
+        self._invert(matrix)
 
     def keep(self, sites: Tensor, problems: Tensor | None) -> None:
         """Drop the sites (and problems) that are done."""
-        self.x, self.inverse_bound = self.x[sites], self.inverse_bound[sites]
+        self.x, self.preconditioner, self.l2 = self.x[sites], self.preconditioner[sites], self.l2[sites]
         self.inverse, self.mean, self.penalty = self.inverse[sites], self.mean[sites], self.penalty[sites]
         if problems is not None:
             self.y, self.weight, self.mass = self.y[problems], self.weight[problems], self.mass[problems]
-            self.inverse_mass = self.inverse_mass[problems]
             self.inverse, self.mean = self.inverse[:, problems], self.mean[:, problems]
             self.penalty = self.penalty[:, problems]
 
 
-def solve_logistic(design: Design, targets: Targets, *, tol: float, max_iter: int = 200) -> Solution:
+def solve_logistic(design: Design, targets: Targets, *, tol: float, max_iter: int = 1000) -> Solution:
     """Solve all problems of one design.
 
     Parameters
@@ -114,126 +139,98 @@ def solve_logistic(design: Design, targets: Targets, *, tol: float, max_iter: in
     tol : float
         Stop when the quasi-Newton step is at most this share of the weights' length.
     max_iter : int
-        Gradients evaluated per problem before Newton steps take over (or, for very wide problems, before giving up).
+        Gradients evaluated per problem at most; Newton steps take over after 40, except for very wide problems.
 
     Returns
     -------
     Solution
     """
     objective = _Objective(design, targets)
-    problems = targets.y.shape[0]
     v, gradient = objective.start()
-    done = torch.zeros(v.shape[:2], dtype=torch.bool, device=v.device)
-    iterations = torch.zeros(v.shape[:2], dtype=torch.long, device=v.device)
+    sites, problems = v.shape[:2]
+    done = torch.zeros(sites, problems, dtype=torch.bool, device=v.device)
+    iterations = torch.zeros(sites, problems, dtype=torch.long, device=v.device)
     wide = (design.dim + 1) * objective.outputs > _WIDEST_NEWTON
-    result, site_ids = v.clone(), torch.arange(design.n_sites, device=v.device)
-    problem_ids = torch.arange(problems, device=v.device)
-    history = _History()
-    step = -objective.precondition(gradient)
-    rate = torch.ones(v.shape[:2], dtype=v.dtype, device=v.device)
+    # A shared Hessian costs as much as dim / (2 problems) gradients of the problems that share it, and saves about ten.
+    sharpen = design.dim <= 20 * objective.outputs * problems / targets.l2.shape[1]
+    result = v.clone()
+    site_ids, problem_ids = torch.arange(sites, device=v.device), torch.arange(problems, device=v.device)
     active = torch.ones_like(done)
-    for iteration in range(1, (max_iter if wide else min(max_iter, _BEFORE_NEWTON)) + 1):
-        move = torch.where(active, rate, torch.zeros_like(rate))[:, :, None, None] * step
+    history = History()
+    smoothed = objective.precondition(gradient)
+    step = -smoothed
+    rate = torch.ones(sites, problems, dtype=v.dtype, device=v.device)
+    limit = max_iter if wide else min(max_iter, _BEFORE_NEWTON)
+    for iteration in range(1, limit + 1):
+        move = rate[:, :, None, None] * step
         trial = v + move
         trial_gradient = objective.gradient(trial)
+        # Along the step the convex objective's slope rises from `before` < 0. Where it ends clearly positive the step
+        # overshot: go back to where the secant puts its zero.
         before, after = _dot(gradient, step), _dot(trial_gradient, step)
-        # Along the step the convex objective's slope rises from `before` < 0; stopping where it is clearly positive
-        # means overshooting, so go back to where the secant puts its zero.
         accept = (after <= 0.5 * before.abs()) & active
-        if not bool(accept.all()):
-            shrink = (before / (before - after)).nan_to_num(0.25).clamp(0.05, 0.75)
-            rate = torch.where(accept, torch.ones_like(rate), rate * shrink)
-        else:
+        smoothed_trial = objective.precondition(trial_gradient)
+        if bool(accept.all()):
+            history.push(move, trial_gradient - gradient, smoothed_trial - smoothed)
+            v, gradient, smoothed = trial, trial_gradient, smoothed_trial
             rate = torch.ones_like(rate)
-        chosen = accept[:, :, None, None]
-        history.push(torch.where(chosen, move, 0.0), torch.where(chosen, trial_gradient - gradient, 0.0))
-        v = torch.where(chosen, trial, v)
-        gradient = torch.where(chosen, trial_gradient, gradient)
-        new_step = history.direction(gradient, objective.precondition)
-        step = torch.where(chosen, new_step, step)
-        length = _dot(v, v).sqrt()
-        finished = accept & (_dot(step, step).sqrt() <= tol * length)
+            step = history.direction(gradient, smoothed)
+        else:
+            chosen = accept[:, :, None, None]
+            history.push(
+                torch.where(chosen, move, 0.0),
+                torch.where(chosen, trial_gradient - gradient, 0.0),
+                torch.where(chosen, smoothed_trial - smoothed, 0.0),
+            )
+            v = torch.where(chosen, trial, v)
+            gradient = torch.where(chosen, trial_gradient, gradient)
+            smoothed = torch.where(chosen, smoothed_trial, smoothed)
+            shrink = (before / (before - after)).nan_to_num(0.25).clamp(0.05, 0.75)
+            rate = torch.where(accept, 1.0, rate * shrink)
+            step = torch.where(chosen, history.direction(gradient, smoothed), step)
+        finished = accept & (_dot(step, step) <= tol**2 * _dot(v, v))
         if bool(finished.any()):
-            # one last step that costs no gradient: the quasi-Newton step is smaller than the tolerance, and right
-            v = torch.where(finished[:, :, None, None], v + step, v)
             rows, columns = torch.nonzero(finished, as_tuple=True)
-            result[site_ids[rows], problem_ids[columns]] = v[rows, columns]
-            done[site_ids[rows], problem_ids[columns]] = True
-            iterations[site_ids[rows], problem_ids[columns]] = iteration
+            # the last step is smaller than the tolerance, costs no gradient, and is right to first order
+            where = site_ids[rows], problem_ids[columns]
+            result[where] = v[rows, columns] + step[rows, columns]
+            done[where] = True
+            iterations[where] = iteration
             active = active & ~finished
-            sites_left = active.any(dim=1)
-            columns_left = active.any(dim=0)
-            by_column = targets.l2.shape[1] == 1 and int(columns_left.sum()) < 0.7 * active.shape[1]
+            sites_left, problems_left = active.any(dim=1), active.any(dim=0)
             if not bool(sites_left.any()):
                 break
-            if by_column or int(sites_left.sum()) < 0.7 * active.shape[0]:
+            by_problem = targets.l2.shape[1] == 1 and int(problems_left.sum()) < 0.8 * active.shape[1]
+            if by_problem or int(sites_left.sum()) < 0.8 * active.shape[0]:
                 rows = torch.nonzero(sites_left).flatten()
-                columns_kept = torch.nonzero(columns_left).flatten() if by_column else None
+                columns_kept = torch.nonzero(problems_left).flatten() if by_problem else None
                 objective.keep(rows, columns_kept)
                 history.keep(rows, columns_kept)
-                cut = _Cut(rows, columns_kept)
-                v, gradient, step, rate, active = (cut(t) for t in (v, gradient, step, rate, active))
+                v, gradient, smoothed, step, rate, active = (
+                    _cut(t, rows, columns_kept) for t in (v, gradient, smoothed, step, rate, active)
+                )
                 site_ids = site_ids[rows]
                 problem_ids = problem_ids if columns_kept is None else problem_ids[columns_kept]
+        if sharpen and iteration == _BEFORE_HESSIAN:
+            objective.sharpen(v)
+            history = History()
+            smoothed = objective.precondition(gradient)
+            step, rate = -smoothed, torch.ones_like(rate)
     rows, columns = torch.nonzero(active, as_tuple=True)
     if len(rows):
-        result[site_ids[rows], problem_ids[columns]] = v[rows, columns]
-        iterations[site_ids[rows], problem_ids[columns]] = iteration
-        if not wide:
+        where = site_ids[rows], problem_ids[columns]
+        result[where] = v[rows, columns]
+        iterations[where] = limit
+        if not wide and max_iter > limit:
             finish_by_newton(design, targets, result, done, iterations, tol=tol)
     w, b = design.to_scaled(result[..., :-1], result[..., -1], targets.fold)
     return Solution(w, b, done, iterations)
 
 
-_WIDEST_NEWTON = 800
-"""Unknowns beyond which a Hessian per problem is too much; L-BFGS goes on instead."""
-_BEFORE_NEWTON = 40
-"""Gradients after which a problem counts as hard."""
-
-
 def _dot(a: Tensor, b: Tensor) -> Tensor:
-    return (a * b).sum(dim=(2, 3))
+    return torch.linalg.vecdot(a.flatten(2), b.flatten(2))
 
 
-@dataclass
-class _Cut:
-    rows: Tensor
-    columns: Tensor | None
-
-    def __call__(self, t: Tensor) -> Tensor:
-        t = t[self.rows]
-        return t if self.columns is None else t[:, self.columns]
-
-
-class _History:
-    """The last steps and gradient differences of L-BFGS, per problem."""
-
-    def __init__(self) -> None:
-        self.pairs: list[tuple[Tensor, Tensor, Tensor]] = []
-
-    def push(self, s: Tensor, y: Tensor) -> None:
-        sy = _dot(s, y)
-        floor = torch.finfo(s.dtype).eps * (_dot(s, s) * _dot(y, y)).sqrt()
-        rho = torch.where(sy > floor, 1 / sy, torch.zeros_like(sy))  # a rejected step leaves no trace
-        self.pairs.append((s, y, rho))
-        del self.pairs[:-_MEMORY]
-
-    def keep(self, rows: Tensor, columns: Tensor | None) -> None:
-        cut = _Cut(rows, columns)
-        self.pairs = [(cut(s), cut(y), cut(rho)) for s, y, rho in self.pairs]
-
-    def direction(self, gradient: Tensor, precondition: Callable[[Tensor], Tensor]) -> Tensor:
-        """Minus the quasi-Newton inverse Hessian times the gradient (two-loop recursion)."""
-        q, alphas = gradient.clone(), []
-        for s, y, rho in reversed(self.pairs):
-            alpha = rho * _dot(s, q)
-            q -= alpha[:, :, None, None] * y
-            alphas.append(alpha)
-        s, y, rho = self.pairs[-1]
-        curvature = _dot(y, precondition(y)) * rho
-        scale = torch.where(curvature > 0, 1 / curvature, torch.ones_like(curvature))
-        q = precondition(q) * scale[:, :, None, None]
-        for (s, y, rho), alpha in zip(self.pairs, reversed(alphas), strict=True):
-            beta = rho * _dot(y, q)
-            q += (alpha - beta)[:, :, None, None] * s
-        return -q
+def _cut(t: Tensor, rows: Tensor, columns: Tensor | None) -> Tensor:
+    t = t[rows]
+    return t if columns is None else t[:, columns]
