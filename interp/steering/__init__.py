@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from interp.steering.decode import Row, generate
 from interp.steering.erasure import Eraser, fit_leace
+from interp.steering.files import dumps, load_interventions, loads, save_interventions
 from interp.steering.generation import Generation
 from interp.steering.interventions import (
     Ablate,
@@ -52,8 +53,12 @@ __all__ = [
     "Smitin",
     "Swap",
     "cross_fade",
+    "dumps",
     "fit_leace",
     "generate",
+    "load_interventions",
+    "loads",
+    "save_interventions",
     "soft_weights",
     "top_k",
 ]

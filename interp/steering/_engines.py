@@ -85,9 +85,7 @@ def _joined(first: Conditions, second: Conditions) -> Conditions:
 class _StreamingSession:
     """Common to both engines: guidance in one call or two over audiocraft's streaming state."""
 
-    def __init__(
-        self, model: MusicGen, batch: Batch, call: Callable[[Tensor, Conditions, int, Half], Tensor]
-    ) -> None:
+    def __init__(self, model: MusicGen, batch: Batch, call: Callable[[Tensor, Conditions, int, Half], Tensor]) -> None:
         self._lm, self._batch, self._call = model.lm, batch, call
         self._both = None if batch.uncond is None or batch.two_step else _joined(batch.cond, batch.uncond)
         self._uncond_state: dict[str, Tensor] = {}
@@ -102,9 +100,7 @@ class _StreamingSession:
         if batch.uncond is None:
             return self._call(tokens, batch.cond, start, "cond"), None
         if self._both is not None:
-            cond, uncond = self._call(torch.cat([tokens, tokens]), self._both, start, "both").split(
-                len(tokens)
-            )
+            cond, uncond = torch.split(self._call(torch.cat([tokens, tokens]), self._both, start, "both"), len(tokens))
             return cond, uncond
         cond = self._call(tokens, batch.cond, start, "cond")
         # as audiocraft does: the unconditional rows have a memory of their own, exchanged around their call
@@ -186,7 +182,8 @@ def installed(lm: nn.Module, keys: list[Key], edit: Callable[[Key, Tensor], Tens
 
         handles.append(module.register_forward_hook(hook))
 
-    layers: Any = lm.transformer.layers
+    transformer: Any = lm.transformer
+    layers = transformer.layers
     try:
         for key in keys:
             kind, layer = key

@@ -21,7 +21,6 @@ from torch import Tensor
 from interp.model import MusicGen
 from interp.steering._engines import Batch, Session
 from interp.steering._ops import Half, Key
-from interp.steering.plan import Plan
 
 __all__ = ["FastEngine", "unsupported"]
 
@@ -59,7 +58,8 @@ class FastEngine:
 
     def __init__(self, model: MusicGen) -> None:
         self.model = model
-        lm = model.lm
+        lm: Any = model.lm
+        self.lm = lm
         self.layers: list[Any] = list(lm.transformer.layers)
         self.embeddings = [table.weight for table in lm.emb]
         self.readout = torch.cat([linear.weight for linear in lm.linears])
@@ -69,13 +69,11 @@ class FastEngine:
 
     def positions(self, n: int) -> Tensor:
         """Sinusoidal position embeddings ``[n, width]``, as audiocraft computes them."""
-        transformer: Any = self.model.lm.transformer
+        transformer = self.lm.transformer
         width, device = self.model.shape.width, self.model.device
         half = torch.arange(width // 2, device=device, dtype=self.model.dtype).view(1, -1)
         period = torch.full([], transformer.max_period, device=device, dtype=self.model.dtype)
-        phase = torch.arange(n, device=device).view(-1, 1).to(self.model.dtype) / (
-            period ** (half / (width // 2 - 1))
-        )
+        phase = torch.arange(n, device=device).view(-1, 1).to(self.model.dtype) / (period ** (half / (width // 2 - 1)))
         table: Tensor = transformer.positional_scale * torch.cat([torch.cos(phase), torch.sin(phase)], dim=-1)
         return table
 
@@ -134,9 +132,7 @@ class _FastSession:
                 cross.in_proj_weight[width : 2 * width],
                 None if bias is None else bias[width : 2 * width],
             )
-            value = F.linear(
-                source, cross.in_proj_weight[2 * width :], None if bias is None else bias[2 * width :]
-            )
+            value = F.linear(source, cross.in_proj_weight[2 * width :], None if bias is None else bias[2 * width :])
             constant = heads = None
             if source.shape[1] == 1:
                 heads = value[:, 0][self.text_of]
@@ -152,7 +148,7 @@ class _FastSession:
     def _source(self, conditions: Any, rows: Tensor) -> Tensor:
         some = {name: (value[rows], mask[rows]) for name, (value, mask) in conditions.items()}
         dummy = torch.zeros(len(rows), 1, self.shape.width, device=self.device, dtype=self.engine.model.dtype)
-        _, source = self.engine.model.lm.fuser(dummy, some)
+        _, source = self.engine.lm.fuser(dummy, some)
         return source.to(self.engine.model.dtype)  # type: ignore[no-any-return]
 
     # Feeding ---------------------------------------------------------------------------------------------------
@@ -167,9 +163,7 @@ class _FastSession:
         self.fed += 1
         self.attention.advance()
         self.plan.end()
-        logits = F.linear(
-            _norm(self.engine.model.lm.out_norm, x), self.engine.readout, self.engine.readout_bias
-        )
+        logits = F.linear(_norm(self.engine.lm.out_norm, x), self.engine.readout, self.engine.readout_bias)
         logits = logits.view(len(x), len(self.engine.embeddings), -1)
         return logits[: self.rows], None if self.half == "cond" else logits[self.rows : self.n]
 
@@ -200,9 +194,7 @@ class _FastSession:
         if layer.cross_attention is not None:
             x = x + self._edit(("cross", index), self._cross_block(index, layer, x, start), start)
         hidden = F.linear(_norm(layer.norm2, x), layer.linear1.weight, layer.linear1.bias)
-        added = layer.layer_scale_2(
-            F.linear(layer.activation(hidden), layer.linear2.weight, layer.linear2.bias)
-        )
+        added = layer.layer_scale_2(F.linear(layer.activation(hidden), layer.linear2.weight, layer.linear2.bias))
         x = x + self._edit(("mlp", index), added, start)
         return self._edit(("resid", index), x, start)
 
@@ -265,9 +257,7 @@ class _FastSession:
         edited = self.plan.apply(key, x[: self.n], start, self.half)
         return edited if len(x) == self.n else torch.cat([edited, x[self.n :]])
 
-    def _prompt_layers(
-        self, x: Tensor, members: Tensor, first: int, edit: Callable[[Key, Tensor], Tensor]
-    ) -> None:
+    def _prompt_layers(self, x: Tensor, members: Tensor, first: int, edit: Callable[[Key, Tensor], Tensor]) -> None:
         n_heads, width = self.shape.n_heads, self.shape.width
         x = edit(("embed", -1), x)
 
@@ -277,7 +267,7 @@ class _FastSession:
         for index, layer in enumerate(self.engine.layers):
             attention = layer.self_attn
             projected = F.linear(_norm(layer.norm1, x), attention.in_proj_weight, attention.in_proj_bias)
-            q, k, v = (split(t) for t in projected.split(width, dim=-1))
+            q, k, v = (split(t) for t in torch.split(projected, width, dim=-1))
             self.attention.fill_prefix(index, first, k, v)
             heads = F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(2)
             heads = edit(("heads", index), heads)
@@ -297,9 +287,7 @@ class _FastSession:
                 added = layer.layer_scale_cross(F.linear(heads, cross.out_proj.weight, cross.out_proj.bias))
                 x = x + edit(("cross", index), added)
             hidden = F.linear(_norm(layer.norm2, x), layer.linear1.weight, layer.linear1.bias)
-            added = layer.layer_scale_2(
-                F.linear(layer.activation(hidden), layer.linear2.weight, layer.linear2.bias)
-            )
+            added = layer.layer_scale_2(F.linear(layer.activation(hidden), layer.linear2.weight, layer.linear2.bias))
             x = edit(("resid", index), x + edit(("mlp", index), added))
 
 

@@ -114,7 +114,7 @@ class Op:
         self.measured: Tensor | None = None
 
     def apply(self, x: Tensor, start: int, half: Half) -> Tensor:
-        """Edit ``x`` of shape ``[rows, positions, width]``, which begins at position ``start``; returns a new tensor."""
+        """Edit ``x [rows, positions, width]``, which begins at position ``start``; returns a new tensor."""
         stop = start + x.shape[1]
         if not self.any_at[start:stop].any():
             return x
@@ -280,9 +280,7 @@ class ReplaceOp(_GroupOp):
     def change(self, h: Tensor, factor: Tensor, start: int, half: Half) -> Tensor:
         index = _twice(self.where(start, start + h.shape[1]), half)[..., None]
         value = self.pool[index[..., 0].clamp(min=0)].to(h.dtype)
-        share = torch.where(
-            index >= 0, factor.expand_as(h[..., :1]), torch.zeros((), dtype=h.dtype, device=h.device)
-        )
+        share = torch.where(index >= 0, factor.expand_as(h[..., :1]), torch.zeros((), dtype=h.dtype, device=h.device))
         # the full value exactly where the factor is 1, nothing at all where it is 0
         mixed = h + share * (value - h)
         return torch.where(share == 1, value, torch.where(share == 0, h, mixed))

@@ -75,9 +75,7 @@ class Capture:
             self.places[site.kind, site.layer].append(site)
         positions = plan.timeline.positions
         self.kept = {
-            site: torch.full(
-                (2 if plan.guided else 1, plan.n, positions, plan.shape.dim(site.kind)), torch.nan
-            )
+            site: torch.full((2 if plan.guided else 1, plan.n, positions, plan.shape.dim(site.kind)), torch.nan)
             for site in sites
         }
         plan.listen(self.tap, list(self.places))
@@ -86,9 +84,7 @@ class Capture:
         """Called with the edited activation ``[rows, positions, width]`` of a place."""
         n, stop = self.plan.n, start + x.shape[1]
         for site in self.places.get(key, ()):
-            value = (
-                x if site.head is None else x.unflatten(-1, (self.plan.shape.n_heads, -1))[:, :, site.head]
-            )
+            value = x if site.head is None else x.view(*x.shape[:2], self.plan.shape.n_heads, -1)[:, :, site.head]
             value = value.detach().float().cpu()
             if half in ("both", "cond"):
                 self.kept[site][0, :, start:stop] = value[:n]
@@ -97,9 +93,7 @@ class Capture:
 
     def values(self, frames: int) -> dict[Site, list[Tensor]]:
         """For each site and row, ``[halves, frames, dim]``."""
-        return {
-            site: [kept[:, row, :frames] for row in range(self.plan.n)] for site, kept in self.kept.items()
-        }
+        return {site: [kept[:, row, :frames] for row in range(self.plan.n)] for site, kept in self.kept.items()}
 
 
 def batch_edits(plan: Plan) -> Edits:

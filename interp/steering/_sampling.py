@@ -65,9 +65,7 @@ class Sampler:
         Keep the most probable tokens until their probability exceeds p; 0 keeps all; takes precedence over top_k.
     """
 
-    def __init__(
-        self, noise: Noise | None, temperature: float = 1.0, top_k: int = 250, top_p: float = 0.0
-    ) -> None:
+    def __init__(self, noise: Noise | None, temperature: float = 1.0, top_k: int = 250, top_p: float = 0.0) -> None:
         self.noise, self.temperature, self.top_k, self.top_p = noise, temperature, top_k, top_p
 
     def __call__(self, logits: Tensor) -> Tensor:

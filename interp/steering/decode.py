@@ -61,11 +61,7 @@ class Row:
     interventions: tuple[Intervention, ...] = ()
 
     def __post_init__(self) -> None:
-        items = (
-            (self.interventions,)
-            if isinstance(self.interventions, Intervention)
-            else tuple(self.interventions)
-        )
+        items = (self.interventions,) if isinstance(self.interventions, Intervention) else tuple(self.interventions)
         object.__setattr__(self, "interventions", items)
         object.__setattr__(self, "seed", int(self.seed))
         if self.audio is not None:
@@ -243,9 +239,7 @@ def _prepare(
     if guidance is not None and not math.isfinite(guidance):
         raise ModelError(f"guidance cannot be {guidance}: give a number, or None for none.")
     if not (math.isfinite(temperature) and temperature >= 0) or top_k < 0 or not 0 <= top_p <= 1:
-        raise ModelError(
-            "sampling needs a temperature of 0 or more, top_k of 0 or more, and top_p from 0 to 1."
-        )
+        raise ModelError("sampling needs a temperature of 0 or more, top_k of 0 or more, and top_p from 0 to 1.")
     for text in dict.fromkeys(row.prompt for row in rows):
         model.check_prompt(text)
     checked: set[int] = set()
@@ -256,17 +250,11 @@ def _prepare(
             check_interventions(row.interventions, model.shape, lambda: model.fingerprint)
             checked.add(id(row.interventions))
     if model.frame_steps(1)[0] != 1 or model.frame_steps(4).diff().ne(1).any():
-        raise ModelError(
-            "this checkpoint's codebook pattern is not one frame a step, which generation here needs."
-        )
-    sites = (
-        tuple(select_sites(capture, model.shape)) if not isinstance(capture, tuple | list) or capture else ()
-    )
+        raise ModelError("this checkpoint's codebook pattern is not one frame a step, which generation here needs.")
+    sites = tuple(select_sites(capture, model.shape)) if not isinstance(capture, tuple | list) or capture else ()
     stride = 0.6 * model.max_seconds if extend_stride is None else float(extend_stride)
     if seconds > model.max_seconds and not 0 < stride < model.max_seconds:
-        raise ModelError(
-            f"a stride of {stride:g} s does not move a window of {model.max_seconds:g} s on: give less."
-        )
+        raise ModelError(f"a stride of {stride:g} s does not move a window of {model.max_seconds:g} s on: give less.")
     return _Job(
         model=model,
         engine=_engine(model, engine),
@@ -295,9 +283,7 @@ def _check_audio(model: MusicGen, audio: Tensor, frames: int) -> None:
             f"{frames / model.frame_rate:g} s to generate: shorten it or ask for more seconds."
         )
     if audio.shape[1] > int(model.max_seconds * model.frame_rate):
-        raise ClipError(
-            f"the audio prompt is longer than the model's window of {model.max_seconds:g} s: shorten it."
-        )
+        raise ClipError(f"the audio prompt is longer than the model's window of {model.max_seconds:g} s: shorten it.")
 
 
 def _engine(model: MusicGen, name: EngineName) -> Engine:
@@ -392,9 +378,7 @@ def _with_room(
     except (MemoryError, RuntimeError) as error:
         if len(batch) == 1 or not _out_of_memory(error):
             raise
-    _log.warning(
-        "out of memory with %d rows at once: splitting them, which changes nothing but the time", len(batch)
-    )
+    _log.warning("out of memory with %d rows at once: splitting them, which changes nothing but the time", len(batch))
     if job.model.device.type == "cuda":
         torch.cuda.empty_cache()
     middle = len(batch) // 2
@@ -413,13 +397,9 @@ def _run(job: _Job, rows: list[Row], tick: Callable[[int], None]) -> _Done:
     guided = _halves(job, rows[0]) == 2
     length = rows[0].prompt_frames
     timeline = Timeline(length, job.frames + model.n_codebooks, model.frame_rate)
-    plan = Plan(
-        [r.interventions for r in rows], [r.seed for r in rows], model.shape, timeline, guided, device
-    )
+    plan = Plan([r.interventions for r in rows], [r.seed for r in rows], model.shape, timeline, guided, device)
     capture = Capture(plan, job.capture) if job.capture else None
-    noise = (
-        None if job.greedy else Noise([r.seed for r in rows], model.n_codebooks, model.cardinality, device)
-    )
+    noise = None if job.greedy else Noise([r.seed for r in rows], model.n_codebooks, model.cardinality, device)
     sampler = Sampler(noise, job.temperature, job.top_k, job.top_p)
     texts = list(dict.fromkeys(row.prompt for row in rows))
     text_of = [texts.index(row.prompt) for row in rows]
@@ -508,7 +488,7 @@ def _window(
             at = offset + position - 1
             plan.begin(at)
             cond, uncond = session.feed(sequence[..., position - 1 : position], at)
-            logits = cond if uncond is None else uncond + (cond - uncond) * job.guidance
+            logits = cond if uncond is None else uncond + (cond - uncond) * (job.guidance or 1.0)
             tokens = sampler(logits)
             tokens = torch.where(mask[:, position], tokens, special)
             slot = sequence[..., position]
@@ -516,8 +496,7 @@ def _window(
             if position <= frames:
                 tick(plan.n)
     pattern = model.lm.pattern_provider.get_pattern(frames)
-    codes: Tensor = pattern.revert_pattern_sequence(sequence, special_token=-1)[0][..., :frames]
-    return codes
+    return torch.as_tensor(pattern.revert_pattern_sequence(sequence, special_token=-1)[0][..., :frames])
 
 
 def _collect(
@@ -531,16 +510,12 @@ def _collect(
         frames = []
         for batch, result in results:
             frame = getattr(result, name)
-            frames.append(
-                frame.assign(row=np.array(batch, dtype=np.int64)[frame["row"].to_numpy(dtype=np.int64)])
-            )
+            frames.append(frame.assign(row=np.array(batch, dtype=np.int64)[frame["row"].to_numpy(dtype=np.int64)]))
         whole = pd.concat([f for f in frames if len(f)] or frames[:1], ignore_index=True)
         order = [c for c in ("row", "intervention", "half", "step") if c in whole]
         return whole.sort_values(order, kind="stable", ignore_index=True)
 
-    captured = {
-        site: [done[i][0].captured[site][done[i][1]] for i in range(len(rows))] for site in job.capture
-    }
+    captured = {site: [done[i][0].captured[site][done[i][1]] for i in range(len(rows))] for site in job.capture}
     return Generation(
         model=job.model,
         codes=codes,

@@ -45,9 +45,7 @@ class Eraser:
         for name in ("mean", "left", "right"):
             value = np.array(getattr(self, name), dtype=np.float64)
             if not np.isfinite(value).all():
-                raise InterventionError(
-                    f"the eraser at {self.site} holds NaN or infinity; fit it on finite data."
-                )
+                raise InterventionError(f"the eraser at {self.site} holds NaN or infinity; fit it on finite data.")
             value.setflags(write=False)
             object.__setattr__(self, name, value)
         dim = self.mean.size
@@ -71,9 +69,7 @@ class Eraser:
         if not isinstance(other, Eraser):
             return NotImplemented
         words = (self.site, self.trait, self.model) == (other.site, other.trait, other.model)
-        return words and all(
-            np.array_equal(getattr(self, n), getattr(other, n)) for n in ("mean", "left", "right")
-        )
+        return words and all(np.array_equal(getattr(self, n), getattr(other, n)) for n in ("mean", "left", "right"))
 
     def __hash__(self) -> int:
         return hash((self.site, self.trait, self.model, self.left.tobytes(), self.right.tobytes()))
@@ -110,9 +106,7 @@ def fit_leace(
     data = np.asarray(x, dtype=np.float64)
     labels = np.asarray(z)
     if data.ndim != 2 or labels.shape != (len(data),):
-        raise InterventionError(
-            f"LEACE needs x (clips, dim) and z (clips,), not {data.shape} and {labels.shape}."
-        )
+        raise InterventionError(f"LEACE needs x (clips, dim) and z (clips,), not {data.shape} and {labels.shape}.")
     if labels.dtype.kind == "f":
         concept = labels.astype(np.float64)[:, None]
     else:

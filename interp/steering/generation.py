@@ -65,9 +65,7 @@ class Generation:
     @functools.cached_property
     def audio(self) -> Tensor:
         """The sound, float32 ``[rows, channels, samples]`` on the CPU; decoded when it is first asked for."""
-        return torch.cat(
-            [self.model.decode(self.codes[i : i + _DECODE]) for i in range(0, len(self), _DECODE)]
-        )
+        return torch.cat([self.model.decode(self.codes[i : i + _DECODE]) for i in range(0, len(self), _DECODE)])
 
     @property
     def sample_rate(self) -> int:

@@ -65,9 +65,7 @@ class Intervention:
         if self.on not in get_args(On):
             raise InterventionError(f"on={self.on!r} is unknown: use one of {', '.join(get_args(On))}.")
         if not isinstance(self.schedule, Schedule):
-            raise InterventionError(
-                f"schedule={self.schedule!r} is not a schedule: use EveryN(5), Ramp(1, 2), ..."
-            )
+            raise InterventionError(f"schedule={self.schedule!r} is not a schedule: use EveryN(5), Ramp(1, 2), ...")
         if self.window is not None:
             start, stop = (float(x) for x in self.window)
             if not start < stop:
@@ -90,13 +88,9 @@ class Intervention:
     def describe(self) -> str:
         """One line: what, where, how strong, on which rows and positions, when."""
         sites = self.sites
-        where = ", ".join(str(site) for site in sites[:4]) + (
-            f", ... ({len(sites)} sites)" if len(sites) > 4 else ""
-        )
+        where = ", ".join(str(site) for site in sites[:4]) + (f", ... ({len(sites)} sites)" if len(sites) > 4 else "")
         window = "" if self.window is None else f", from {self.window[0]:g} to {self.window[1]:g} s"
-        rows = {"both": "conditional and unconditional", "cond": "conditional", "uncond": "unconditional"}[
-            self.rows
-        ]
+        rows = {"both": "conditional and unconditional", "cond": "conditional", "uncond": "unconditional"}[self.rows]
         label = f"{self.name}: " if self.name else ""
         return f"{label}{self._what()} at {where}; {rows} rows, {self.on} positions{window}, {self.schedule.describe()}"
 
@@ -198,9 +192,7 @@ class Interpolate(Intervention):
         return self.strength > 0 and (self.weights is None or any(self.weights))
 
     def _what(self) -> str:
-        return (
-            f"interpolate towards {_names(self.directions)} by {self.strength:g} |h|{_weighted(self.weights)}"
-        )
+        return f"interpolate towards {_names(self.directions)} by {self.strength:g} |h|{_weighted(self.weights)}"
 
 
 @dataclass(frozen=True)
@@ -228,10 +220,8 @@ class Clamp(Intervention):
         low, high = self.bounds_given()
         if low == -math.inf and high == math.inf:
             raise InterventionError("Clamp needs a lower bound, an upper bound, or both.")
-        if not low <= high or math.isinf(low) and low > 0 or math.isinf(high) and high < 0:
-            raise InterventionError(
-                f"Clamp cannot keep anything between {self.low} and {self.high}: order the bounds."
-            )
+        if not low <= high or low == math.inf or high == -math.inf:
+            raise InterventionError(f"Clamp cannot keep anything between {self.low} and {self.high}: order the bounds.")
         if self.units not in ("raw", "logit"):
             raise InterventionError(f"Clamp has no units {self.units!r}: use 'raw' or 'logit'.")
         if self.units == "logit":
@@ -284,11 +274,7 @@ class SiteValues:
         object.__setattr__(self, "values", values)
 
     def __eq__(self, other: object) -> bool:
-        return (
-            isinstance(other, SiteValues)
-            and self.site == other.site
-            and np.array_equal(self.values, other.values)
-        )
+        return isinstance(other, SiteValues) and self.site == other.site and np.array_equal(self.values, other.values)
 
     def __hash__(self) -> int:
         return hash((self.site, self.values.tobytes()))

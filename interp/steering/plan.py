@@ -12,8 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from interp.errors import InterventionError
-from interp.probes.directions import Direction
+from interp.errors import CheckpointMismatch, InterventionError
 from interp.sites import KINDS, ModelShape, Site
 from interp.steering._monitor import Monitor
 from interp.steering._ops import (
@@ -33,6 +32,8 @@ from interp.steering.interventions import Ablate, Add, Clamp, Interpolate, Inter
 from interp.steering.smitin import Smitin
 
 __all__ = ["Entry", "Plan", "check_interventions"]
+
+Parameters = list[tuple[Site, NDArray[Any]]]
 
 
 @dataclass
@@ -59,9 +60,7 @@ class Entry:
     ops: list[Op] = field(default_factory=list)
 
 
-def check_interventions(
-    items: Sequence[Intervention], shape: ModelShape, fingerprint: Callable[[], str]
-) -> None:
+def check_interventions(items: Sequence[Intervention], shape: ModelShape, fingerprint: Callable[[], str]) -> None:
     """Check that interventions fit a model.
 
     Raises
@@ -93,12 +92,14 @@ def check_interventions(
         for eraser in getattr(item, "erasers", ()):
             if eraser.dim != shape.dim(eraser.site.kind):
                 raise InterventionError(
-                    f"the eraser for {eraser.site} has width {eraser.dim}, but the site has {shape.dim(eraser.site.kind)}."
+                    f"the eraser for {eraser.site} has width {eraser.dim}, "
+                    f"but the site has {shape.dim(eraser.site.kind)}."
                 )
             if eraser.model and eraser.model != fingerprint():
-                Direction.from_weight(
-                    eraser.site, eraser.left[:, 0], model=eraser.model, trait=eraser.trait
-                ).check_model(fingerprint())
+                raise CheckpointMismatch(
+                    f"the eraser for {eraser.site} was fitted on checkpoint {eraser.model} but is used with "
+                    f"{fingerprint()}: fit it again on activations of this checkpoint."
+                )
 
 
 class Plan:
@@ -146,6 +147,7 @@ class Plan:
         for row, items in enumerate(rows):
             self._enter(row, items)
         self.table = torch.tensor(np.stack(self._factors), dtype=torch.float32, device=self.device)
+        self._made: dict[tuple[int, str], dict[Key, list[tuple[int, NDArray[Any]]]]] = {}
         self.monitor: Monitor | None = None
         smitin = [entry for entry in self.entries if isinstance(entry.item, Smitin)]
         if smitin:
@@ -240,43 +242,38 @@ class Plan:
             return self.shape.n_heads, self.shape.head_dim
         return 1, self.shape.width
 
-    def _gather(
-        self,
-        key: Key,
-        entries: Sequence[Entry],
-        make: Callable[[Any], list[tuple[Site, NDArray[Any]]]],
-        fill: float,
-    ) -> Tensor:
-        """Parameters ``[rows, groups, ...]`` of a place, from ``make(item)``; made once for each different item."""
+    def _gather(self, key: Key, entries: Sequence[Entry], what: str, fill: float = 0.0) -> Tensor:
+        """Parameters ``[rows, groups, ...]`` of a place; worked out once for each different item.
+
+        ``what`` names one of the functions in ``_PARAMETERS``; groups and rows without one get ``fill``.
+        """
         groups, _ = self._groups(key)
         made: dict[int, int] = {}
         blocks: list[NDArray[Any]] = []
         index = np.zeros(self.n, dtype=np.int64)
-        trailing: tuple[int, ...] | None = None
         for entry in entries:
             if id(entry.item) not in made:
-                values = [(s, v) for s, v in make(entry.item) if (s.kind, s.layer) == key]
-                if not values:
-                    continue
-                shapes = np.array([v.shape for _, v in values]).reshape(len(values), -1)
-                wanted = tuple(int(x) for x in shapes.max(0))
-                trailing = (
-                    wanted if trailing is None else tuple(max(p) for p in zip(trailing, wanted, strict=True))
-                )
-                block = np.full((groups, *wanted), fill)
-                for site, value in values:
-                    at = (site.head or 0, *(slice(0, size) for size in value.shape))
-                    block[at] = value if fill else block[at] + value
+                values = self._parameters(entry.item, what)[key]
+                block = np.full((groups, *np.max([np.shape(v) for _, v in values], axis=0).astype(int)), fill)
+                for group, value in values:
+                    part = (group, *(slice(0, size) for size in value.shape))
+                    block[part] = value if fill else block[part] + value  # type: ignore[index]  # a valid index
                 made[id(entry.item)] = len(blocks) + 1
                 blocks.append(block)
             index[entry.row] = made[id(entry.item)]
-        assert trailing is not None
-        full = np.full((len(blocks) + 1, groups, *trailing), fill)
+        full = np.full((len(blocks) + 1, *np.max([block.shape for block in blocks], axis=0)), fill)
         for i, block in enumerate(blocks):
-            full[(i + 1, slice(None), *(slice(0, size) for size in block.shape[1:]))] = block
-        return torch.tensor(full, dtype=torch.float32, device=self.device)[
-            torch.tensor(index, device=self.device)
-        ]
+            full[(i + 1, *(slice(0, size) for size in block.shape))] = block  # type: ignore[index]  # a valid index
+        return torch.tensor(full, dtype=torch.float32, device=self.device)[torch.tensor(index, device=self.device)]
+
+    def _parameters(self, item: Any, what: str) -> dict[Key, list[tuple[int, NDArray[Any]]]]:
+        cached = self._made.get((id(item), what))
+        if cached is None:
+            cached = defaultdict(list)
+            for site, value in _PARAMETERS[what](item):
+                cached[site.kind, site.layer].append((site.head or 0, np.asarray(value)))
+            self._made[id(item), what] = cached
+        return cached
 
     def _at(self, entries: Sequence[Entry]) -> dict[Key, list[Entry]]:
         places: dict[Key, list[Entry]] = defaultdict(list)
@@ -302,8 +299,7 @@ class Plan:
     def _build_add(self, entries: list[Entry]) -> None:
         for key, there in self._at(entries).items():
             slots = [
-                (self._rows(part), self._gather(key, part, lambda item: item.displacements(), 0.0).flatten(1))
-                for part in self._slots(there)
+                (self._rows(part), self._gather(key, part, "displacement").flatten(1)) for part in self._slots(there)
             ]
             self._add(key, AddOp(slots), there)
 
@@ -313,42 +309,25 @@ class Plan:
             slots = [
                 (
                     self._rows(part, self.monitor.gates),
-                    self._gather(key, part, lambda item: item.displacements(), 0.0).flatten(1),
+                    self._gather(key, part, "displacement").flatten(1),
                 )
                 for part in self._slots(there)
             ]
             self._add(key, SmitinOp(slots, self.monitor.acts), there)
 
     def _build_interpolate(self, entries: list[Entry]) -> None:
-        def strength(item: Interpolate) -> list[tuple[Site, NDArray[Any]]]:
-            weights = item.weights or (1.0,) * len(item.directions)
-            return [
-                (d.site, np.array(item.strength * w)) for d, w in zip(item.directions, weights, strict=True)
-            ]
-
         for key, there in self._at(entries).items():
-            vector = self._gather(key, there, _vectors, 0.0)
-            self._add(
-                key, InterpolateOp(self._rows(there), self._gather(key, there, strength, 0.0), vector), there
-            )
+            strength, vector = self._gather(key, there, "strength"), self._gather(key, there, "vector")
+            self._add(key, InterpolateOp(self._rows(there), strength, vector), there)
 
     def _build_clamp(self, entries: list[Entry]) -> None:
         for key, there in self._at(entries).items():
-            low = self._gather(
-                key, there, lambda i: [(d.site, np.array(i.bounds(d)[0])) for d in i.directions], -np.inf
-            )
-            high = self._gather(
-                key, there, lambda i: [(d.site, np.array(i.bounds(d)[1])) for d in i.directions], np.inf
-            )
-            self._add(
-                key, ClampOp(self._rows(there), self._gather(key, there, _vectors, 0.0), low, high), there
-            )
+            low, high = self._gather(key, there, "low", -np.inf), self._gather(key, there, "high", np.inf)
+            self._add(key, ClampOp(self._rows(there), self._gather(key, there, "vector"), low, high), there)
 
     def _build_erase(self, entries: list[Entry]) -> None:
         for key, there in self._at(entries).items():
-            mean = self._gather(key, there, lambda item: _eraser_part(item, 0), 0.0)
-            left = self._gather(key, there, lambda item: _eraser_part(item, 1), 0.0)
-            right = self._gather(key, there, lambda item: _eraser_part(item, 2), 0.0)
+            mean, left, right = (self._gather(key, there, what) for what in ("mean", "left", "right"))
             self._add(key, EraseOp(self._rows(there), mean, left, right), there)
 
     def _build_replace(self, entries: list[Entry]) -> None:
@@ -453,25 +432,43 @@ def _family(item: Intervention) -> str:
     raise InterventionError(f"no engine knows how to apply {type(item).__name__}.")
 
 
-def _vectors(item: Interpolate | Clamp) -> list[tuple[Site, NDArray[Any]]]:
-    return [(d.site, d.vector) for d in item.directions]
+def _strengths(item: Interpolate) -> Parameters:
+    weights = item.weights or (1.0,) * len(item.directions)
+    return [(d.site, np.array(item.strength * w)) for d, w in zip(item.directions, weights, strict=True)]
 
 
-def _eraser_part(item: Ablate, part: int) -> list[tuple[Site, NDArray[Any]]]:
-    if item.how == "leace":
-        return [(e.site, (e.mean, e.left, e.right)[part]) for e in item.erasers]
-    at: dict[Site, list[NDArray[Any]]] = defaultdict(list)
-    for d in item.directions or ():
-        at[d.site].append(d.vector)
-    parts = []
-    for site, vectors in at.items():
-        u, s, _ = np.linalg.svd(np.stack(vectors, 1), full_matrices=False)
-        basis = u[:, s > 1e-9]
-        parts.append((site, (np.zeros(len(basis)), basis, basis.T)[part]))
-    return parts
+def _eraser(part: int) -> Callable[[Ablate], Parameters]:
+    """Mean (0), left (1) or right (2) factor of what an ablation erases at each site."""
+
+    def parameters(item: Ablate) -> Parameters:
+        if item.how == "leace":
+            return [(e.site, (e.mean, e.left, e.right)[part]) for e in item.erasers]
+        at: dict[Site, list[NDArray[Any]]] = defaultdict(list)
+        for d in item.directions or ():
+            at[d.site].append(d.vector)
+        found: Parameters = []
+        for site, vectors in at.items():
+            u, s, _ = np.linalg.svd(np.stack(vectors, 1), full_matrices=False)
+            basis = u[:, s > 1e-9]
+            found.append((site, (np.zeros(len(basis)), basis, basis.T)[part]))
+        return found
+
+    return parameters
 
 
-def _replacements(item: Ablate | Swap, width: int) -> list[tuple[Site, NDArray[Any]]]:
+_PARAMETERS: dict[str, Callable[[Any], Parameters]] = {
+    "displacement": lambda item: item.displacements(),
+    "vector": lambda item: [(d.site, d.vector) for d in item.directions],
+    "strength": _strengths,
+    "low": lambda item: [(d.site, np.array(item.bounds(d)[0])) for d in item.directions],
+    "high": lambda item: [(d.site, np.array(item.bounds(d)[1])) for d in item.directions],
+    "mean": _eraser(0),
+    "left": _eraser(1),
+    "right": _eraser(2),
+}
+
+
+def _replacements(item: Any, width: int) -> Parameters:
     if isinstance(item, Swap):
         return [(s.site, s.values) for s in item.source]
     if item.how == "zero":

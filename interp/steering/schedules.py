@@ -97,7 +97,7 @@ class EveryN(Schedule):
 
 @dataclass(frozen=True)
 class Decay(Schedule):
-    """``rate ** step`` over generated steps (0.998 in MusicRFM and its followers); prompt steps get the full strength."""
+    """``rate ** step`` over generated steps (0.998 in MusicRFM); prompt steps get the full strength."""
 
     rate: float = 0.998
 
@@ -150,9 +150,7 @@ class RandomGate(Schedule):
 
     def __post_init__(self) -> None:
         if not 0 <= self.p <= 1:
-            raise InterventionError(
-                f"a gate that opens with probability {self.p} is impossible: 0 <= p <= 1."
-            )
+            raise InterventionError(f"a gate that opens with probability {self.p} is impossible: 0 <= p <= 1.")
 
     def factors(self, step: Steps, seconds: Factors) -> Factors:
         opens = np.zeros(step.shape, dtype=np.float64)

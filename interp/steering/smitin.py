@@ -73,13 +73,9 @@ class Smitin(Intervention):
         super().__post_init__()
         object.__setattr__(self, "directions", _directions(self.directions, "Smitin", unique=True))
         if any(item.site.kind != "heads" for item in self.directions):
-            raise InterventionError(
-                "Smitin steers self-attention heads: give directions at sites like L3.H2."
-            )
+            raise InterventionError("Smitin steers self-attention heads: give directions at sites like L3.H2.")
         if not math.isfinite(self.alpha) or self.alpha < 0:
-            raise InterventionError(
-                f"Smitin cannot have alpha {self.alpha}: give 0 or more (remove=True takes away)."
-            )
+            raise InterventionError(f"Smitin cannot have alpha {self.alpha}: give 0 or more (remove=True takes away).")
         if int(self.s) != self.s or self.s < 1:
             raise InterventionError(f"Smitin cannot act every {self.s} steps: s must be 1 or more.")
         if not 0 <= self.delta <= 1:
@@ -93,13 +89,9 @@ class Smitin(Intervention):
         _need_sigma(self.directions, f"alpha {self.alpha:g}")
         for item in self.directions:
             if not math.isfinite(item.intercept):
-                raise InterventionError(
-                    f"{item} has no intercept, so it gives no probability to Smitin's monitor."
-                )
+                raise InterventionError(f"{item} has no intercept, so it gives no probability to Smitin's monitor.")
             if not math.isfinite(item.score):
-                raise InterventionError(
-                    f"{item} has no held-out accuracy (score), which Smitin ranks heads by."
-                )
+                raise InterventionError(f"{item} has no held-out accuracy (score), which Smitin ranks heads by.")
         object.__setattr__(self, "weights", _weights(self.weights, len(self.directions)))
 
     @property
