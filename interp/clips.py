@@ -171,12 +171,11 @@ class Clips(Sequence[Clip]):
         """
         sources = [_Memory(np.atleast_2d(np.asarray(one, np.float32)), int(sample_rate)) for one in audio]
         if isinstance(labels, pd.DataFrame):
-            table = labels
-        else:
-            lengths = {len(sources)} | {len(values) for values in (labels or {}).values()}
-            if len(lengths) > 1:
-                raise ClipError(f"there are {len(sources)} clips, but a label has {max(lengths)} values or fewer.")
-            table = pd.DataFrame(labels or {}, index=pd.Index([f"clip-{i:05d}" for i in range(len(sources))]))
+            return cls(labels, sources)
+        for name, values in (labels or {}).items():
+            if len(values) != len(sources):
+                raise ClipError(f"there are {len(sources)} clips, but the label {name!r} has {len(values)} values.")
+        table = pd.DataFrame(labels or {}, index=[f"clip-{i:05d}" for i in range(len(sources))])
         return cls(table, sources)
 
     @property
@@ -438,7 +437,7 @@ def _read_metadata(folder: Path) -> pd.DataFrame:
         raise ClipError(f"there is no folder {folder}: give a folder that holds audio files and {METADATA}.")
     file = folder / METADATA
     if not file.is_file():
-        found = sum(_is_audio(entry.name) for entry in folder.iterdir())
+        found = sum(_is_audio(entry.name) for entry in folder.rglob("*"))
         state = f"holds {found} audio files but no" if found else "holds neither audio files nor a"
         raise ClipError(
             f"{folder} {state} {METADATA}: write one with a column 'file_name', a column for each label and, if "

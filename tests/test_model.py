@@ -1,0 +1,317 @@
+"""The model seen from inside is the model: every read equals a plain PyTorch hook, and reading changes nothing."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from interp._audiocraft import LMModel, random_musicgen
+from interp.errors import ClipError, ModelError, SiteError
+from interp.model import MusicGen
+from interp.sites import Site, select_sites
+
+SOME = settings(
+    max_examples=6,
+    deadline=None,
+    derandomize=True,
+    phases=[Phase.generate],  # a failing shape says enough without being made smaller, which takes minutes
+    suppress_health_check=list(HealthCheck),
+)
+
+
+def plain_hooks(lm: LMModel, tokens: Tensor, conditions: Any) -> tuple[dict[Site, Tensor], Tensor]:
+    """Every site by PyTorch's own hooks, on an LM that nnsight never saw."""
+    found: dict[Site, Tensor] = {}
+    handles = []
+
+    def keep_input(make: Any) -> Any:
+        return lambda module, args: make(args[0].clone())
+
+    def keep_output(site: Site) -> Any:
+        return lambda module, args, output: found.__setitem__(site, output.clone())
+
+    def split(kind: Any, layer: int, n_heads: int) -> Any:
+        def make(x: Tensor) -> None:
+            for head, part in enumerate(x.chunk(n_heads, -1)):
+                found[Site(kind, layer, head)] = part
+
+        return keep_input(make)
+
+    layers: Any = lm.transformer.layers
+    handles.append(layers[0].register_forward_pre_hook(keep_input(lambda x: found.__setitem__(Site("embed"), x))))
+    for i, layer in enumerate(layers):
+        n = layer.self_attn.num_heads
+        handles.append(layer.self_attn.out_proj.register_forward_pre_hook(split("heads", i, n)))
+        handles.append(layer.cross_attention.out_proj.register_forward_pre_hook(split("cross_heads", i, n)))
+        handles.append(layer.layer_scale_1.register_forward_hook(keep_output(Site("attn", i))))
+        handles.append(layer.layer_scale_cross.register_forward_hook(keep_output(Site("cross", i))))
+        handles.append(layer.layer_scale_2.register_forward_hook(keep_output(Site("mlp", i))))
+        handles.append(layer.register_forward_hook(keep_output(Site("resid", i))))
+    with torch.no_grad():
+        logits = lm(tokens, [], conditions)
+    for handle in handles:
+        handle.remove()
+    return found, logits
+
+
+def inputs(model: MusicGen, rows: int, frames: int, seed: int = 0) -> tuple[Tensor, Any]:
+    generator = torch.Generator().manual_seed(seed)
+    codes = torch.randint(model.cardinality, (rows, model.n_codebooks, frames), generator=generator)
+    return model.sequence(codes)[0], model.conditions([None if row % 2 else "drums" for row in range(rows)])
+
+
+@SOME
+@given(
+    layers=st.integers(1, 3),
+    heads=st.sampled_from([1, 2, 4]),
+    head_dim=st.sampled_from([4, 6, 8]),
+    codebooks=st.integers(1, 4),
+    rows=st.integers(1, 3),
+    frames=st.integers(1, 9),
+    seed=st.integers(0, 99),
+)
+def test_every_site_equals_a_plain_hook_bit_for_bit(
+    layers: int, heads: int, head_dim: int, codebooks: int, rows: int, frames: int, seed: int
+) -> None:
+    musicgen = random_musicgen(layers, heads, heads * head_dim, seed=seed, n_codebooks=codebooks)
+    untouched = copy.deepcopy(musicgen.lm)
+    model = MusicGen(musicgen)
+    tokens, conditions = inputs(model, rows, frames, seed)
+    expected, logits = plain_hooks(untouched, tokens, conditions)
+    result = model.forward(tokens, conditions, read=select_sites("all", model.shape))
+    assert set(result.values) == set(expected)
+    for site, value in result.values.items():
+        assert torch.equal(value, expected[site]), site
+    assert result.logits is not None
+    assert torch.equal(result.logits, logits)
+
+
+def test_what_the_blocks_add_is_what_the_residual_gains(tiny_lm_model: MusicGen) -> None:
+    tokens, conditions = inputs(tiny_lm_model, 2, 12)
+    result = tiny_lm_model.forward(tokens, conditions, read=select_sites("all", tiny_lm_model.shape))
+    at = {str(site): value for site, value in result.values.items()}
+    before = at["embed"]
+    for layer in range(3):
+        after = before + at[f"L{layer}.attn"]
+        after = after + at[f"L{layer}.cross"]
+        after = after + at[f"L{layer}.mlp"]
+        assert torch.equal(after, at[f"L{layer}.resid"])
+        before = after
+
+
+def test_changes_equal_those_of_plain_hooks(tiny_lm_model: MusicGen) -> None:
+    model = tiny_lm_model
+    untouched = random_musicgen(3, 4, 32, seed=1).lm
+    tokens, conditions = inputs(model, 2, 10)
+    push = torch.randn(32, generator=torch.Generator().manual_seed(3))
+
+    def shift(x: Tensor) -> None:
+        x[:, -1, 2] += push[:8]
+
+    def stretch(x: Tensor) -> Tensor:
+        return x + push
+
+    result = model.forward(
+        tokens, conditions, visit={("resid", 1): stretch, ("cross_heads", 2): shift, ("heads", 0): shift}
+    )
+
+    def pre_hook(module: Any, args: Any) -> Any:
+        x = args[0].clone()
+        x[:, -1, 16:24] += push[:8]
+        return (x, *args[1:])
+
+    layers: Any = untouched.transformer.layers
+    layers[0].self_attn.out_proj.register_forward_pre_hook(pre_hook)
+    layers[2].cross_attention.out_proj.register_forward_pre_hook(pre_hook)
+    layers[1].register_forward_hook(lambda module, args, output: output + push)
+    with torch.no_grad():
+        expected = untouched(tokens, [], conditions)
+        plain = model.lm(tokens, [], conditions)
+    assert torch.equal(result.logits, expected)
+    assert not torch.equal(result.logits, plain)
+
+
+def test_read_gives_what_the_model_goes_on_with(tiny_lm_model: MusicGen) -> None:
+    tokens, conditions = inputs(tiny_lm_model, 1, 5)
+    result = tiny_lm_model.forward(
+        tokens, conditions, read=["L1.H2", "L0.mlp"], visit={("heads", 1): lambda x: torch.zeros_like(x)}
+    )
+    assert not result.values[Site("heads", 1, 2)].any()
+    assert result.values[Site("mlp", 0)].any()
+
+
+def test_a_visitor_that_does_nothing_changes_no_logit(tiny_lm_model: MusicGen) -> None:
+    tokens, conditions = inputs(tiny_lm_model, 2, 7)
+    plain = tiny_lm_model.forward(tokens, conditions).logits
+    seen: list[tuple[int, ...]] = []
+    for kind in ("embed", "heads", "attn", "cross_heads", "cross", "mlp", "resid"):
+        place: Any = (kind, -1 if kind == "embed" else 1)
+        visited = tiny_lm_model.forward(tokens, conditions, visit={place: lambda x: seen.append(tuple(x.shape))})
+        assert torch.equal(plain, visited.logits)
+    steps = tokens.shape[-1]
+    assert seen[1] == seen[3] == (2, steps, 4, 8)
+    assert {seen[i] for i in (0, 2, 4, 5, 6)} == {(2, steps, 32)}
+
+
+def test_a_pass_that_needs_no_logits_stops_early(tiny_lm_model: MusicGen) -> None:
+    tokens, conditions = inputs(tiny_lm_model, 2, 7)
+    calls: list[int] = []
+    handle = tiny_lm_model.lm.transformer.layers[2].norm1.register_forward_hook(lambda *_: calls.append(1))
+    try:
+        short = tiny_lm_model.forward(tokens, conditions, read=["L1.resid"], logits=False)
+        assert short.logits is None
+        assert not calls
+        full = tiny_lm_model.forward(tokens, conditions, read=["L1.resid"])
+        assert calls
+    finally:
+        handle.remove()
+    assert torch.equal(short.values[Site("resid", 1)], full.values[Site("resid", 1)])
+
+
+def test_streaming_step_by_step_equals_audiocraft(tiny_lm_model: MusicGen) -> None:
+    model = tiny_lm_model
+    tokens, conditions = inputs(model, 2, 8)
+    with torch.no_grad(), model.lm.streaming():
+        expected = [model.lm(part, [], conditions) for part in tokens.split([4] + [1] * 8, -1)]
+    with model.streaming():
+        found = [
+            model.forward(part, conditions, read=["L2.H0"], visit={("resid", 0): lambda x: None})
+            for part in tokens.split([4] + [1] * 8, -1)
+        ]
+    for one, other in zip(found, expected, strict=True):
+        assert torch.equal(one.logits, other)
+    # After the block nothing is remembered: a plain pass is what it was.
+    assert torch.equal(model.forward(tokens, conditions).logits, model.forward(tokens, conditions).logits)
+    assert not any(module._is_streaming for module in model.lm.modules() if hasattr(module, "_is_streaming"))
+
+
+def test_free_tracing_reads_and_writes_heads(tiny_lm_model: MusicGen) -> None:
+    model = tiny_lm_model
+    tokens, conditions = inputs(model, 2, 6)
+    with torch.no_grad(), model.trace(tokens, [], conditions):
+        read = model.heads(0)[:, :, 3].clone().save()
+        model.heads(1)[:, :, 2] = 0
+        model.heads(2, cross=True)[:, -1] *= 2
+        late = model.place("resid", 2).save()
+        logits = model.output.save()
+    same = model.forward(
+        tokens,
+        conditions,
+        read=["L0.H3", "L2.resid"],
+        visit={("heads", 1): _zero_head_2, ("cross_heads", 2): _double_last},
+    )
+    assert torch.equal(read, same.values[Site("heads", 0, 3)])
+    assert torch.equal(late, same.values[Site("resid", 2)])
+    assert torch.equal(logits, same.logits)
+    assert not torch.equal(logits, model.forward(tokens, conditions).logits)
+
+
+def _zero_head_2(x: Tensor) -> None:
+    x[:, :, 2] = 0
+
+
+def _double_last(x: Tensor) -> None:
+    x[:, -1] *= 2
+
+
+def test_what_a_visitor_raises_comes_out_and_leaves_the_model_clean(tiny_lm_model: MusicGen) -> None:
+    tokens, conditions = inputs(tiny_lm_model, 1, 4)
+    before = tiny_lm_model.forward(tokens, conditions).logits
+
+    def fail(x: Tensor) -> None:
+        raise RuntimeError("out of tune")
+
+    with pytest.raises(RuntimeError, match="out of tune"), tiny_lm_model.streaming():
+        tiny_lm_model.forward(tokens, conditions, visit={("attn", 1): fail})
+    assert torch.equal(tiny_lm_model.forward(tokens, conditions).logits, before)
+
+
+@pytest.mark.parametrize("place", [("heads", 3), ("resid", -1), ("nothing", 0)])
+def test_a_place_that_is_not_there_is_named(tiny_lm_model: MusicGen, place: Any) -> None:
+    tokens, conditions = inputs(tiny_lm_model, 1, 4)
+    with pytest.raises(SiteError, match="cannot visit"):
+        tiny_lm_model.forward(tokens, conditions, visit={place: lambda x: None})
+    with pytest.raises(SiteError, match="layers 0 to 2"):
+        tiny_lm_model.forward(tokens, conditions, read=["L99.H3"])
+
+
+def test_the_sequence_is_what_generation_feeds(tiny_lm_model: MusicGen) -> None:
+    model = tiny_lm_model
+    prompt = torch.randint(model.cardinality, (2, 4, 6), generator=torch.Generator().manual_seed(0))
+    fed: list[Tensor] = []
+    handle = model.lm.register_forward_pre_hook(lambda module, args: fed.append(args[0][:2].clone()))
+    try:
+        musicgen = model.audiocraft
+        musicgen.set_generation_params(use_sampling=False, duration=10 / 50)
+        attributes, _ = musicgen._prepare_tokens_and_attributes(["drums", "piano"], None)
+        generated = musicgen._generate_tokens(attributes, prompt)
+    finally:
+        handle.remove()
+    tokens, mask = model.sequence(generated)
+    assert torch.equal(torch.cat(fed, -1), tokens[..., :-1])
+    # A prompt of T frames is fed as far as its last frame's first codebook.
+    assert fed[0].shape[-1] == int(model.frame_steps(6)[-1]) + 1
+    assert torch.equal(tokens[:, 0, model.frame_steps(10)], generated[:, 0])
+    assert bool((tokens == model.cardinality).eq(~mask).all())
+    assert torch.equal(generated[:, :, :6], prompt)
+
+
+def test_encode_takes_any_rate_and_channels(tiny_lm_model: MusicGen) -> None:
+    noise = torch.randn(2, 22050, generator=torch.Generator().manual_seed(0)) * 0.3
+    stereo = tiny_lm_model.encode(noise, 22050)
+    mono = tiny_lm_model.encode(noise.mean(0), 22050)
+    assert stereo.shape == (1, 4, 50)
+    assert stereo.dtype == torch.long
+    assert torch.equal(stereo, mono)
+    assert tiny_lm_model.decode(stereo).shape == (1, 1, 16000)
+    assert len(stereo.unique()) > 8  # the codes say something about the audio
+    with pytest.raises(ClipError, match="without a single sample"):
+        tiny_lm_model.encode(torch.zeros(1, 1, 0), 16000)
+
+
+def test_the_codec_is_no_part_of_the_traced_model(tiny_lm_model: MusicGen) -> None:
+    assert not any("codec" in name or "encoder" in name for name in tiny_lm_model.lm.state_dict())
+    assert all(not parameter.requires_grad for parameter in tiny_lm_model.lm.parameters())
+
+
+def test_the_fingerprint_sees_one_weight_and_the_number_of_heads() -> None:
+    first, same, other = (MusicGen(random_musicgen(2, 4, 16, seed=seed)) for seed in (0, 0, 1))
+    assert first.fingerprint == same.fingerprint != other.fingerprint
+    assert MusicGen(random_musicgen(2, 2, 16, seed=0)).fingerprint != first.fingerprint
+    changed = random_musicgen(2, 4, 16, seed=0)
+    changed.lm.linears[3].weight.data[0, 0] += 1e-3
+    assert MusicGen(changed).fingerprint != first.fingerprint
+    assert first.codec_fingerprint == same.codec_fingerprint != other.codec_fingerprint
+
+
+def test_attention_whose_heads_cannot_be_read_is_refused() -> None:
+    with pytest.raises(ModelError, match="heads of this LM cannot be read"):
+        MusicGen(random_musicgen(1, 2, 8, memory_efficient=False))
+
+
+def test_attention_written_out_by_audiocraft_can_be_read() -> None:
+    model = MusicGen(random_musicgen(1, 2, 8, memory_efficient=False, custom=True))
+    tokens, conditions = inputs(model, 1, 4)
+    assert model.forward(tokens, conditions, read=["L0.H1"]).values[Site("heads", 0, 1)].shape == (1, 8, 4)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_reads_in_half_precision(dtype: torch.dtype) -> None:
+    model = MusicGen(random_musicgen(2, 2, 16, dtype=dtype))
+    tokens, conditions = inputs(model, 1, 4)
+    assert model.forward(tokens, conditions, read=["L1.H1"]).values[Site("heads", 1, 1)].dtype == dtype
+
+
+def test_names_that_load_nothing_get_a_sentence() -> None:
+    import interp
+
+    with pytest.raises(ModelError, match="cannot run in dtype"):
+        interp.load("tiny", dtype="int8")
+    with pytest.raises(ModelError, match="there is no model 'nonsense'"):
+        interp.load("nonsense")

@@ -1,0 +1,70 @@
+"""Pooling against the same written out frame by frame."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from interp.errors import ClipError, DataError
+from interp.model import MusicGen
+from interp.pooling import Pooling
+
+SPEC = "last, mean, every:4, window:0.1-0.2"
+
+
+def test_every_way_to_pool_over_clips_of_unequal_length(tiny_lm_model: MusicGen) -> None:
+    frames = [11, 6, 9]
+    x = torch.randn(3, 15, 5, generator=torch.Generator().manual_seed(0))
+    pooling = Pooling.parse(SPEC, frame_rate=50.0, max_frames=11)
+    assert pooling.names == ["last", "mean", "frame:0", "frame:4", "frame:8", "window:0.1-0.2"]
+    pooler = pooling.pooler(frames, tiny_lm_model.frame_steps, 15, ["a", "b", "c"])
+    pooled = pooler(x)
+    assert pooled.shape == (3, 6, 5)
+    for row, count in enumerate(frames):
+        heard = x[row, 1 : 1 + count]  # frame t is read at step t + 1
+        torch.testing.assert_close(pooled[row, 0], heard[-1], rtol=0, atol=0)
+        torch.testing.assert_close(pooled[row, 1], heard.mean(0))
+        for column, frame in enumerate((0, 4, 8), start=2):
+            assert bool(pooler.present[row, column]) == (frame < count)
+            if frame < count:
+                torch.testing.assert_close(pooled[row, column], heard[frame], rtol=0, atol=0)
+        torch.testing.assert_close(pooled[row, 5], heard[5:10].mean(0))  # 0.1 s to 0.2 s at 50 frames a second
+
+
+def test_one_vector_needs_no_other(tiny_lm_model: MusicGen) -> None:
+    x = torch.randn(1, 6, 3)
+    for spec, expected in [("mean", x[0, 1:6].mean(0)), ("last", x[0, 5])]:
+        pooler = Pooling.parse(spec, 50.0, 5).pooler([5], tiny_lm_model.frame_steps, 6, ["a"])
+        torch.testing.assert_close(pooler(x)[0, 0], expected)
+
+
+def test_half_precision_is_averaged_in_single(tiny_lm_model: MusicGen) -> None:
+    # 300 frames of 400: their sum, 120,000, is beyond float16.
+    x = torch.full((1, 301, 2), 400.0, dtype=torch.float16)
+    pooled = Pooling.parse("mean", 50.0, 300).pooler([300], tiny_lm_model.frame_steps, 301, ["a"])(x)
+    assert pooled.dtype == torch.float32
+    np.testing.assert_allclose(pooled, 400.0, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("spec", "sentence"),
+    [
+        ("median", "cannot read 'median' as a pooling"),
+        ("", "cannot read ''"),
+        ("every:0", "covers no frame"),
+        ("window:2-1", "covers no frame"),
+        ("mean, mean", "gives 'mean' twice"),
+        ("every:2, every:4", "gives 'frame:0' twice"),
+    ],
+)
+def test_a_spec_that_cannot_be_read_gets_a_sentence(spec: str, sentence: str) -> None:
+    with pytest.raises(DataError, match=sentence):
+        Pooling.parse(spec, 50.0, 10)
+
+
+def test_a_window_beyond_a_clip_names_it(tiny_lm_model: MusicGen) -> None:
+    with pytest.raises(
+        ClipError, match=r"the window 0\.5-1\.0 s holds no frame of the clip 'b', which is 0\.20 s long"
+    ):
+        Pooling.parse("window:0.5-1.0", 50.0, 100).pooler([60, 10], tiny_lm_model.frame_steps, 70, ["a", "b"])
