@@ -22,7 +22,7 @@ def test_wilson_equals_statsmodels(n: int, share: float) -> None:
     np.testing.assert_allclose((lo, hi), proportion_confint(k, n, method="wilson"), atol=1e-12)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=40))
 def test_corrections_equal_statsmodels(p: list[float]) -> None:
     np.testing.assert_allclose(stats.benjamini_hochberg(p), multipletests(p, method="fdr_bh")[1], atol=1e-12)

@@ -58,6 +58,8 @@ class Design:
         dtype: torch.dtype = torch.float64,
         device: torch.device | str = "cpu",
     ) -> None:
+        if isinstance(x, np.ndarray) and not x.flags.writeable:
+            x = x.copy()  # torch warns about memory that it must not write to, and never would here
         raw = torch.as_tensor(x).to(device=device, dtype=dtype)
         self.standardize = standardize
         self.train_np = np.asarray(train, dtype=bool)

@@ -13,7 +13,7 @@ from torch import Tensor
 from interp.errors import DataError
 from interp.probes import metrics
 from interp.probes.design import Design
-from interp.probes.fit import PENALISED, expand_targets, make_targets, site_chunks, solve
+from interp.probes.fit import PENALISED, ClassWeight, expand_targets, make_targets, site_chunks, solve
 from interp.probes.solution import Targets
 
 __all__ = ["Evaluation", "Plan", "evaluate_sites"]
@@ -41,7 +41,7 @@ class Plan:
         What is reported and what penalties are chosen by.
     penalties : tuple of float
         Penalties per training clip that cross-validation chooses from.
-    class_weight : str or None
+    class_weight : {"balanced"}, dict or None
     shrinkage : float
     """
 
@@ -53,7 +53,7 @@ class Plan:
     graded: bool
     score: str
     penalties: tuple[float, ...]
-    class_weight: str | None = None
+    class_weight: ClassWeight = None
     shrinkage: float = 0.1
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,6 +20,7 @@ from interp.probes.solution import Solution, Targets
 __all__ = ["METHODS", "Fits", "fit_many", "make_targets", "site_chunks", "solve"]
 
 Method = Literal["logistic", "ridge", "lda", "mean_diff", "onehot"]
+ClassWeight = Literal["balanced"] | Mapping[int, float] | None
 METHODS: tuple[str, ...] = ("logistic", "ridge", "lda", "mean_diff", "onehot")
 PENALISED = ("logistic", "ridge", "onehot")
 GRADED = ("ridge", "mean_diff")
@@ -69,7 +70,7 @@ def fit_many(
     method: Method = "logistic",
     l2: float | Sequence[float] = 1.0,
     train: ArrayLike | None = None,
-    class_weight: Literal["balanced"] | None = None,
+    class_weight: ClassWeight = None,
     standardize: bool = True,
     shrinkage: float = 0.1,
     graded: bool | None = None,
@@ -97,8 +98,8 @@ def fit_many(
         Penalties: ``1/C`` of scikit-learn's ``LogisticRegression``, ``alpha`` of its ``Ridge``, on standardised features.
     train : bool array of shape (clips,) or (folds, clips), optional
         Clips that each fold trains on; all by default.
-    class_weight : {"balanced"}, optional
-        Weight classes inversely to their frequency in the fold (logistic only).
+    class_weight : {"balanced"} or dict, optional
+        Weight classes inversely to their frequency in the fold, or by class index (logistic only).
     standardize : bool
         Give every feature unit variance over the fold's training clips first. Results are mapped back to raw features.
     shrinkage : float
@@ -196,7 +197,7 @@ def make_targets(
     masks: NDArray[np.bool_],
     method: str,
     graded: bool,
-    class_weight: str | None,
+    class_weight: ClassWeight,
     dtype: torch.dtype,
     device: str,
 ) -> Targets:
@@ -215,10 +216,14 @@ def make_targets(
             y = 2 * y - 1
     mask = torch.as_tensor(masks, device=device).to(dtype)
     weight = mask[:, None].expand(-1, n_labels, -1)
-    if class_weight == "balanced":
+    if class_weight is not None:
         onehot = torch.cat([1 - y, y], dim=1) if y.shape[1] == 1 else y  # [labellings, classes, clips]
         counts = torch.einsum("fn,pkn->fpk", mask, onehot)
-        per_class = mask.sum(1)[:, None, None] / (onehot.shape[1] * counts)
+        if class_weight == "balanced":
+            per_class = mask.sum(1)[:, None, None] / (onehot.shape[1] * counts)
+        else:
+            given = [float(class_weight.get(k, 1.0)) for k in range(onehot.shape[1])]  # type: ignore[union-attr]
+            per_class = torch.as_tensor(given, dtype=dtype, device=device).expand(n_folds, n_labels, -1)
         weight = weight * torch.einsum("fpk,pkn->fpn", per_class, onehot)
     fold = torch.arange(n_folds, device=device).repeat_interleave(n_labels)
     y_all = y[None].expand(n_folds, -1, -1, -1).flatten(0, 1) if n_folds > 1 else y
@@ -302,13 +307,15 @@ def _checked(
     return x, labels, masks
 
 
-def _check_method(method: str, graded: bool, penalties: NDArray[np.float64], class_weight: str | None) -> None:
+def _check_method(method: str, graded: bool, penalties: NDArray[np.float64], class_weight: ClassWeight) -> None:
     if method not in METHODS:
         raise DataError(f"no method is called {method!r}: use one of {', '.join(METHODS)}.")
     if graded and method not in GRADED:
         raise DataError(f"{method} needs classes, but the labels are numbers: use {' or '.join(GRADED)}, or cut them.")
     if class_weight is not None and method != "logistic":
         raise DataError(f"class weights are for logistic probes, not for {method}.")
+    if isinstance(class_weight, Mapping) and not all(0 < w < np.inf for w in class_weight.values()):
+        raise DataError(f"class weights are {dict(class_weight)}: give positive numbers.")
     if not np.isfinite(penalties).all() or (penalties < 0).any() or (method == "logistic" and (penalties <= 0).any()):
         raise DataError(f"l2 is {penalties.tolist()}: give positive penalties (zero is allowed for least squares).")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ def fit_loop(
     method: str,
     penalties: NDArray[np.float64],
     graded: bool,
-    class_weight: str | None,
+    class_weight: str | Mapping[int, float] | None,
     standardize: bool,
     shrinkage: float,
     max_iter: int,
@@ -29,13 +30,13 @@ def fit_loop(
     shape = (len(x), len(penalties), len(masks), len(labels))
     coef, intercept = np.empty((*shape, outputs, x.shape[2])), np.empty((*shape, outputs))
     converged, iterations = np.ones(shape, dtype=bool), np.ones(shape, dtype=np.int64)
-    for s, l, f, p in np.ndindex(*shape):
+    for s, k, f, p in np.ndindex(*shape):
         rows = masks[f]
         w, b, ok, steps = _fit_one(
             x[s, rows].astype(np.float64),
             labels[p, rows],
             method,
-            float(penalties[l]),
+            float(penalties[k]),
             graded,
             class_weight,
             standardize and method != "mean_diff",
@@ -43,8 +44,8 @@ def fit_loop(
             max_iter,
             outputs,
         )
-        coef[s, l, f, p], intercept[s, l, f, p] = w, b
-        converged[s, l, f, p], iterations[s, l, f, p] = ok, steps
+        coef[s, k, f, p], intercept[s, k, f, p] = w, b
+        converged[s, k, f, p], iterations[s, k, f, p] = ok, steps
     return coef, intercept, converged, iterations
 
 
@@ -54,7 +55,7 @@ def _fit_one(
     method: str,
     l2: float,
     graded: bool,
-    class_weight: str | None,
+    class_weight: str | Mapping[int, float] | None,
     standardize: bool,
     shrinkage: float,
     max_iter: int,

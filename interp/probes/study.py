@@ -15,7 +15,7 @@ from interp.errors import DataError
 from interp.probes import metrics
 from interp.probes.directions import Direction, Directions
 from interp.probes.evaluate import Evaluation, Plan, evaluate_sites
-from interp.probes.fit import GRADED, METHODS
+from interp.probes.fit import GRADED, METHODS, ClassWeight
 from interp.probes.reading import (
     Stack,
     check_finite,
@@ -139,7 +139,7 @@ def probe(
     kind: TraitKind | None = None,
     score: str | None = None,
     penalties: Sequence[float] = PENALTIES,
-    class_weight: str | None = None,
+    class_weight: ClassWeight = None,
     shrinkage: float = 0.1,
     baselines: Mapping[str, ArrayLike] | None = None,
     dtype: str = "float32",
@@ -181,8 +181,8 @@ def probe(
         One of ``interp.probes.metrics.SCORES``; by default balanced accuracy, for graded traits R2.
     penalties : sequence of float
         Penalties to choose from, per training clip (``l2 = penalty * clips``; scikit-learn's ``C = 1 / l2``).
-    class_weight : {"balanced"}, optional
-        Weight classes inversely to frequency (logistic).
+    class_weight : {"balanced"} or dict, optional
+        Weight classes inversely to frequency, or by class index (logistic only).
     shrinkage : float
         Of LDA.
     baselines : dict of str to array of shape (clips, features), optional
@@ -244,7 +244,7 @@ def probe_arrays(
     seed: int = 0,
     score: str | None = None,
     penalties: Sequence[float] = PENALTIES,
-    class_weight: str | None = None,
+    class_weight: ClassWeight = None,
     shrinkage: float = 0.1,
     baselines: Mapping[str, ArrayLike] | None = None,
     dtype: str = "float32",
@@ -331,7 +331,7 @@ def make_plan(
     seed: int = 0,
     score: str | None = None,
     penalties: Sequence[float] = PENALTIES,
-    class_weight: str | None = None,
+    class_weight: ClassWeight = None,
     shrinkage: float = 0.1,
 ) -> Plan:
     """Split the labelled clips and draw the label shuffles.
