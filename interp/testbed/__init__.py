@@ -13,7 +13,7 @@ __all__ = ["WEIGHTS", "card", "export", "load", "train"]
 
 def __getattr__(name: str) -> object:
     if name == "train":  # training needs the renderer; loading does not
-        from interp.testbed.train import train
+        from interp.testbed.training import train
 
         return train
     raise AttributeError(name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 from pathlib import Path
@@ -19,12 +18,10 @@ from interp.testbed.prompts import PHRASES, describe_clip
 if TYPE_CHECKING:
     from interp.data.factors import Mix
 
-__all__ = ["CLIP_SECONDS", "PART_SIZE", "encode_clips", "load_part", "render_part"]
+__all__ = ["CLIP_SECONDS", "encode_clips", "load_part", "part_path", "render_part"]
 
 CLIP_SECONDS = 4.0
-PART_SIZE = 500
 _TRAITS = tuple(PHRASES)
-_log = logging.getLogger(__name__)
 
 
 def encode_clips(codec: MelCodec, audio: npt.NDArray[np.float32], batch: int = 100) -> torch.Tensor:
@@ -33,17 +30,18 @@ def encode_clips(codec: MelCodec, audio: npt.NDArray[np.float32], batch: int = 1
     return torch.cat([codec.encode(chunk)[0] for chunk in chunks])
 
 
-def _path(folder: Path, part: int) -> Path:
+def part_path(folder: Path, part: int) -> Path:
+    """Where a part of the corpus is kept."""
     return folder / f"part-{part:04d}.npz"
 
 
-def render_part(folder: Path, part: int, seed: int, codec: MelCodec, size: int = PART_SIZE) -> Path:
+def render_part(folder: Path, part: int, seed: int, codec: MelCodec, size: int) -> Path:
     """Render and encode one part of the corpus unless it is there; every sixth part has hard mixes.
 
     The file holds ``codes`` (uint8, ``[clips, 4, frames]``) and ``phrases`` (int8, ``[clips, traits]``, an index into
     each trait's phrases). It appears whole or not at all.
     """
-    path = _path(folder, part)
+    path = part_path(folder, part)
     if path.exists():
         return path
     mix: Mix = "hard" if part % 6 == 5 else "realistic"
@@ -60,7 +58,7 @@ def render_part(folder: Path, part: int, seed: int, codec: MelCodec, size: int =
 
 def load_part(folder: Path, part: int, wait: bool = False) -> tuple[torch.Tensor, npt.NDArray[np.int8]]:
     """Codes (uint8) and phrase indices of a part; with ``wait``, as soon as another process has rendered it."""
-    path = _path(folder, part)
+    path = part_path(folder, part)
     while wait and not path.exists():
         time.sleep(1.0)
     with np.load(path, allow_pickle=False) as data:

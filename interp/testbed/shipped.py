@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,6 @@ def load(device: str | torch.device = "cpu", weights: Path = WEIGHTS) -> Any:
     """
     from safetensors.torch import load_file
 
-    from interp._audiocraft import AudiocraftMusicGen
     from interp.testbed.codec import MelCodec
     from interp.testbed.lm import build_lm
 
@@ -55,7 +55,21 @@ def load(device: str | torch.device = "cpu", weights: Path = WEIGHTS) -> Any:
     lm.load_state_dict({name.removeprefix("lm."): tensor for name, tensor in tensors.items()})
     for part in (codec, lm):
         part.to(device).eval().requires_grad_(False)
-    return AudiocraftMusicGen("tiny", codec, lm, max_duration=_MAX_SECONDS)
+    return _tiny_class()("tiny", codec, lm, max_duration=_MAX_SECONDS)
+
+
+@functools.cache
+def _tiny_class() -> Any:
+    from interp._audiocraft import AudiocraftMusicGen
+
+    class Tiny(AudiocraftMusicGen):  # type: ignore[misc]  # audiocraft is untyped
+        """audiocraft's MusicGen, with a window of 4 s instead of 30 and a stride that fits it."""
+
+        def set_generation_params(self, *args: Any, **options: Any) -> None:
+            options.setdefault("extend_stride", _MAX_SECONDS / 2)
+            super().set_generation_params(*args, **options)
+
+    return Tiny
 
 
 def export(folder: Path, weights: Path = WEIGHTS) -> None:
@@ -71,13 +85,16 @@ def export(folder: Path, weights: Path = WEIGHTS) -> None:
     import numpy as np
     from safetensors.torch import save_file
 
+    from interp.testbed.lm import CONFIG
+
     saved = torch.load(folder / "lm.pt", weights_only=True)
     tensors = {f"lm.{name}": tensor.half().contiguous() for name, tensor in saved["lm"].items()}
     tensors["codec.codebooks"] = torch.from_numpy(np.load(folder / "codebooks.npy", allow_pickle=False)).half()
     weights.mkdir(exist_ok=True)
     save_file(tensors, weights / "model.safetensors")
     recipe = json.loads((folder / "recipe.json").read_text())
-    lm = recipe.pop("lm")
+    lm = {size: recipe["lm"][size] for size in CONFIG}
+    del recipe["lm"]
     with (folder / "log.csv").open() as log:
         *_, last = csv.reader(log)
     training = {"steps": int(last[0]), "train_loss": float(last[1]), "held_out_loss": float(last[2])}

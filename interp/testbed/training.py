@@ -23,7 +23,7 @@ from torch import Tensor
 from interp.data.render import render_arrays
 from interp.errors import StoreError
 from interp.testbed.codec import MelCodec, fit_codebooks
-from interp.testbed.corpus import CLIP_SECONDS, PART_SIZE, load_part, render_part
+from interp.testbed.corpus import CLIP_SECONDS, load_part, part_path, render_part
 from interp.testbed.lm import CONFIG, build_lm
 from interp.testbed.prompts import PHRASES, tokens_of
 
@@ -43,34 +43,38 @@ class Recipe:
         Seed of rendering, codec, initial weights and batches.
     codec_clips : int
         Clips the codebooks are fitted on.
-    parts : int
-        Parts of the corpus, 500 clips each; ``first_parts`` exist before the first step, then one more becomes available
+    parts, part_size : int
+        Parts of the corpus, and clips in each; ``first_parts`` exist before the first step, then one more becomes available
         every ``steps_per_part`` steps.
     steps, batch_size : int
         Optimiser steps, clips of 4 s in each.
     learning_rate : float
-        Reached after ``warmup`` steps, constant until ``decay_from`` (a share of the steps), then falling linearly to 0.
+        Of Muon (the transformer's matrices) and AdamW (everything else); reached after ``warmup`` steps, constant until ``decay_from`` (a share of the steps), then falling linearly to 0.
     weight_decay : float
-        Of AdamW.
+        Of both optimisers, on matrices.
     keep : tuple of float
         Probability that a training prompt mentions genre, instrument, drums, bass, tempo, mode.
     drop_prompt : float
         Probability that a training prompt is empty, as classifier-free guidance needs.
+    save_every : int
+        Steps between checkpoints and lines of the log.
     """
 
     seed: int = 0
     codec_clips: int = 1500
     parts: int = 48
+    part_size: int = 500
     first_parts: int = 6
     steps_per_part: int = 20
     steps: int = 5000
     batch_size: int = 16
-    learning_rate: float = 1e-3
+    learning_rate: float = 1.5e-3
     warmup: int = 150
     decay_from: float = 0.75
     weight_decay: float = 0.05
     keep: tuple[float, ...] = (0.85, 0.85, 0.85, 0.6, 0.4, 0.3)
     drop_prompt: float = 0.15
+    save_every: int = 250
 
     def rate(self, step: int) -> float:
         """Learning rate at a step, from 0."""
@@ -103,13 +107,15 @@ def train(folder: Path, recipe: Recipe | None = None, on_step: Callable[[int], N
     recipe = recipe or Recipe()
     folder.mkdir(parents=True, exist_ok=True)
     _claim(folder, recipe)
-    codec = _codec(folder, recipe)
+    _codec(folder, recipe)
     renderer = multiprocessing.get_context("spawn").Process(target=_render_all, args=(folder, recipe), daemon=True)
-    renderer.start()
+    if not all(part_path(folder / "corpus", part).exists() for part in range(recipe.parts + 1)):
+        renderer.start()
     try:
-        return _train_lm(folder, recipe, codec, on_step)
+        return _train_lm(folder, recipe, on_step)
     finally:
-        renderer.terminate()
+        if renderer.pid is not None:
+            renderer.terminate()
 
 
 def _claim(folder: Path, recipe: Recipe) -> None:
@@ -145,7 +151,7 @@ def _render_all(folder: Path, recipe: Recipe) -> None:
     for part in [recipe.parts, *range(recipe.parts)]:  # the held-out part first
         if parent is not None and not parent.is_alive():
             return
-        render_part(folder / "corpus", part, recipe.seed, codec)
+        render_part(folder / "corpus", part, recipe.seed, codec, recipe.part_size)
 
 
 def _prompts(phrases: npt.NDArray[np.int8], recipe: Recipe, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
@@ -169,22 +175,21 @@ def _loss(lm: Any, codes: Tensor, prompts: tuple[Tensor, Tensor]) -> Tensor:
         return torch.nn.functional.cross_entropy(logits, codes[output.mask])
 
 
-def _train_lm(folder: Path, recipe: Recipe, codec: MelCodec, on_step: Callable[[int], None] | None) -> Path:
+def _train_lm(folder: Path, recipe: Recipe, on_step: Callable[[int], None] | None) -> Path:
     from tqdm.auto import tqdm
 
     torch.manual_seed(recipe.seed)
     lm = build_lm(**CONFIG)
-    decayed = [p for p in lm.parameters() if p.ndim > 1]
-    plain = [p for p in lm.parameters() if p.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    optimiser = torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.95), fused=True)
+    optimisers = _optimisers(lm, recipe)
     path, done = folder / "lm.pt", 0
     if path.exists():
         saved = torch.load(path, weights_only=True)
         lm.load_state_dict(saved["lm"])
-        optimiser.load_state_dict(saved["optimiser"])
+        for optimiser, state in zip(optimisers, saved["optimisers"], strict=True):
+            optimiser.load_state_dict(state)
         done = saved["step"]
     parts: list[tuple[Tensor, npt.NDArray[np.int8]]] = []
+    size = recipe.part_size
     held_out = load_part(folder / "corpus", recipe.parts, wait=True)
     losses: list[float] = []
     lm.train()
@@ -192,38 +197,56 @@ def _train_lm(folder: Path, recipe: Recipe, codec: MelCodec, on_step: Callable[[
         while len(parts) < min(recipe.parts, recipe.first_parts + step // recipe.steps_per_part):
             parts.append(load_part(folder / "corpus", len(parts), wait=True))
         rng = np.random.default_rng([recipe.seed, step])
-        clips = rng.integers(len(parts) * PART_SIZE, size=recipe.batch_size)
-        codes = torch.stack([parts[c // PART_SIZE][0][c % PART_SIZE] for c in clips]).long()
-        phrases = np.stack([parts[c // PART_SIZE][1][c % PART_SIZE] for c in clips])
-        for group in optimiser.param_groups:
-            group["lr"] = recipe.rate(step)
+        clips = rng.integers(len(parts) * size, size=recipe.batch_size)
+        codes = torch.stack([parts[c // size][0][c % size] for c in clips]).long()
+        phrases = np.stack([parts[c // size][1][c % size] for c in clips])
+        for optimiser in optimisers:
+            optimiser.zero_grad(set_to_none=True)
+            for group in optimiser.param_groups:
+                group["lr"] = recipe.rate(step)
         loss = _loss(lm, codes, _prompts(phrases, recipe, rng))
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(lm.parameters(), 1.0)
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
+        for optimiser in optimisers:
+            optimiser.step()
         losses.append(loss.item())
         if not math.isfinite(losses[-1]):
             raise StoreError(f"the loss is not finite at step {step}: lower the learning rate and start again.")
-        if (step + 1) % 250 == 0 or step + 1 == recipe.steps:
+        if (step + 1) % recipe.save_every == 0 or step + 1 == recipe.steps:
             held = _held_out_loss(lm, held_out, recipe)
             with (folder / "log.csv").open("a") as log:
                 log.write(f"{step + 1},{np.mean(losses):.4f},{held:.4f},{recipe.rate(step):.2e},{time.time():.0f}\n")
             losses.clear()
-            _save(path, {"lm": lm.state_dict(), "optimiser": optimiser.state_dict(), "step": step + 1})
+            states = [optimiser.state_dict() for optimiser in optimisers]
+            _save(path, {"lm": lm.state_dict(), "optimisers": states, "step": step + 1})
         if on_step is not None:
             on_step(step + 1)
     return path
 
 
+def _optimisers(lm: Any, recipe: Recipe) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices of the transformer's layers, AdamW for embeddings, output heads, norms and conditioner."""
+    layers = [p for name, p in lm.named_parameters() if name.startswith("transformer.layers.") and p.ndim == 2]
+    chosen = {id(p) for p in layers}
+    rest = [p for p in lm.parameters() if id(p) not in chosen]
+    groups = [
+        {"params": [p for p in rest if p.ndim > 1], "weight_decay": recipe.weight_decay},
+        {"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return [
+        torch.optim.Muon(layers, weight_decay=recipe.weight_decay, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(groups, betas=(0.9, 0.95), fused=True),
+    ]
+
+
 @torch.no_grad()
 def _held_out_loss(lm: Any, part: tuple[Tensor, npt.NDArray[np.int8]], recipe: Recipe) -> float:
-    """Cross-entropy (nats a token) on 96 held-out clips with full prompts."""
+    """Cross-entropy (nats a token) on up to 96 held-out clips with full prompts."""
     lm.eval()
     full = Recipe(keep=(1.0,) * len(_TRAITS), drop_prompt=0.0)
     rng = np.random.default_rng(0)
     n = recipe.batch_size
-    batches = [(part[0][i : i + n].long(), _prompts(part[1][i : i + n], full, rng)) for i in range(0, 96, n)]
+    batches = [(part[0][i : i + n].long(), _prompts(part[1][i : i + n], full, rng)) for i in range(0, min(96, len(part[0])), n)]
     loss = float(np.mean([_loss(lm, codes, prompts).item() for codes, prompts in batches]))
     lm.train()
     return loss
