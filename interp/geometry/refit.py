@@ -25,6 +25,7 @@ the way back, standardised pushes are multiplied by it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
@@ -122,9 +123,11 @@ def refit(
 
             out[:, columns] = rfm_directions(part_x, part_y, part_w, standardise=standardise, device=device)
         else:
-            for site in range(sites):
-                out[site, columns] = _closed_form(
-                    part_x[site], part_y, part_w, method, ridge=ridge, standardise=standardise, device=device
+            step = max(1, _MOMENT_BYTES // (8 * part_x[0].size * refits))
+            for start in range(0, sites, step):
+                rows = slice(start, start + step)
+                out[rows, columns] = _closed_form(
+                    part_x[rows], part_y, part_w, method, ridge=ridge, standardise=standardise, device=device
                 )
     return out
 
@@ -140,24 +143,22 @@ def _checked(
     weights = np.ones((1, x.shape[1])) if weights is None else np.asarray(weights, dtype=np.float64)
     y = y[None, None] if y.ndim == 1 else y[:, None] if y.ndim == 2 else y
     if weights.ndim != 2 or y.shape[-1] != x.shape[1] or weights.shape[1] != x.shape[1]:
-        raise DataError(f"{x.shape[1]} clips of activations, {y.shape[-1]} labels, weights {weights.shape}: no fit.")
+        raise DataError(f"{x.shape[1]} clips, {y.shape[-1]} labels and weights {weights.shape} do not fit each other.")
     y = np.broadcast_to(y, (y.shape[0], len(weights), y.shape[2]))
     if not np.isfinite(x).all():
         raise DataError("the activations hold NaN or infinity; read them again.")
     if _is_binary(y):
-        mass = weights[None] @ (y.swapaxes(1, 2) > 0), weights[None] @ (y.swapaxes(1, 2) < 0)
-        lost = [np.diagonal(m, axis1=1, axis2=2).min() for m in mass]
-        if min(lost) <= 0:
+        if min((weights * (y > 0)).sum(axis=-1).min(), (weights * (y < 0)).sum(axis=-1).min()) <= 0:
             raise DataError("a refit has clips of one class only: take more clips, or larger parts.")
     elif method in BINARY_ONLY:
         raise DataError(f"method {method!r} needs two classes, but the trait is graded: use ridge or mean_diff.")
-    elif (y.std(axis=-1) == 0).any():
+    elif (np.ptp(y, axis=-1) == 0).any():
         raise DataError("a graded trait has the same value in every clip: there is no direction to find.")
     return x, y, weights
 
 
 def _is_binary(y: Array) -> bool:
-    return bool(np.isin(y, (-1.0, 0.0, 1.0)).all())
+    return bool(((y == 1) | (y == -1) | (y == 0)).all())
 
 
 def _scale(x: torch.Tensor, standardise: bool) -> torch.Tensor:
@@ -171,48 +172,55 @@ def _scale(x: torch.Tensor, standardise: bool) -> torch.Tensor:
 def _closed_form(
     x: NDArray[np.floating], y: Array, w: Array, method: str, *, ridge: float, standardise: bool, device: str
 ) -> Array:
-    """One site; y is (targets, refits, clips), w is (refits, clips). Returns (targets, refits, dim)."""
+    """A few sites; y is (targets, refits, clips), w is (refits, clips). Returns (sites, targets, refits,
+    dim)."""
     binary = _is_binary(y)
     xt = torch.as_tensor(np.asarray(x, dtype=np.float64), device=device)
-    xt = xt - xt.mean(dim=0)
-    scale = _scale(xt, standardise and method in ("ridge", "pca_pairs"))
-    xt = xt / scale
+    xt = xt - xt.mean(dim=1, keepdim=True)
+    scale = _scale(xt, standardise and method in ("ridge", "pca_pairs"))[:, None, None]  # [sites, 1, 1, dim]
+    xt = xt / scale[:, 0]
     wt, yt = torch.as_tensor(w, device=device), torch.as_tensor(y.copy(), device=device)
     mass = wt.sum(dim=1)  # [refits]
-    mean = (wt @ xt) / mass[:, None]
+    mean = (wt @ xt) / mass[:, None]  # [sites, refits, dim]
     wy = wt * yt
     y_mean = wy.sum(dim=-1) / mass  # [targets, refits]
-    cross = (wy @ xt) / mass[:, None] - y_mean[..., None] * mean  # cov(x, y) [targets, refits, dim]
+    cross = (wy.flatten(0, 1) @ xt).view(len(xt), *y_mean.shape, -1) / mass[:, None]
+    cross -= y_mean[..., None] * mean[:, None]  # cov(x, y) [sites, targets, refits, dim]
     if binary:  # cov(x, +-1) = 2 p (1 - p) (mean+ - mean-)
         share = (1 + y_mean) / 2
         delta = cross / (2 * share * (1 - share))[..., None]
     if method == "mean_diff":
-        return (delta if binary else cross).cpu().numpy()
+        return np.asarray((delta if binary else cross).cpu().numpy())
     if method == "pca_pairs":
-        return (_pair_component(xt, yt, wt, delta) * scale).cpu().numpy()
+        return np.asarray((_pair_component(xt, yt, wt, delta) * scale).cpu().numpy())
     out = torch.empty_like(cross)
-    for start in range(0, len(wt), step := max(1, _MOMENT_BYTES // (8 * xt.numel()))):
-        rows = slice(start, start + step)
+    for rows in _pieces(xt, len(wt)):
         covariance = _second_moment(xt, wt[rows]) / mass[rows, None, None]
-        covariance -= mean[rows, :, None] * mean[rows, None, :]
-        right = cross[:, rows]
+        covariance -= mean[:, rows, :, None] * mean[:, rows, None, :]  # [sites, refits, dim, dim]
         if method == "lda":
-            p = share[:, rows, None, None]
-            d = delta[:, rows]
-            within = covariance - p * (1 - p) * d[..., :, None] * d[..., None, :]
-            out[:, rows] = _solve(within, d[..., None])[..., 0]
+            p, d = share[:, rows, None, None], delta[:, :, rows]
+            within = covariance[:, None] - p * (1 - p) * d[..., :, None] * d[..., None, :]
+            out[:, :, rows] = _solve(within, d[..., None])[..., 0]
             continue
         if method == "ridge":
-            eye = torch.eye(xt.shape[1], dtype=xt.dtype, device=xt.device)
-            covariance = covariance + ridge / float(len(x)) * eye
-        out[:, rows] = _solve(covariance, right.permute(1, 2, 0)).permute(2, 0, 1)
-    return (out / scale).cpu().numpy()
+            covariance += ridge / x.shape[1] * torch.eye(xt.shape[2], dtype=xt.dtype, device=xt.device)
+        out[:, :, rows] = _solve(covariance, cross[:, :, rows].permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+    return np.asarray((out / scale).cpu().numpy())
+
+
+def _pieces(x: torch.Tensor, refits: int) -> Iterator[slice]:
+    """Ranges of refits whose weighted copies of x fit into memory."""
+    step = max(1, _MOMENT_BYTES // (8 * x.numel()))
+    for start in range(0, refits, step):
+        yield slice(start, start + step)
 
 
 def _second_moment(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
-    """``x^T diag(w_r) x`` for every row r of weights, as one matrix product: (refits, dim, dim)."""
-    weighted = (x.T[None] * w[:, None, :]).flatten(0, 1)  # [refits * dim, clips]
-    return (weighted @ x).view(len(w), x.shape[1], x.shape[1])
+    """``x^T diag(w_r) x`` for every site and row r of weights: (sites, refits, dim, dim)."""
+    if len(w) == 1 and bool((w == 1).all()):
+        return (x.mT @ x)[:, None]
+    weighted = (x.mT[:, None] * w[:, None, :]).flatten(1, 2)  # [sites, refits * dim, clips]
+    return (weighted @ x).view(len(x), len(w), x.shape[2], x.shape[2])
 
 
 def _solve(matrix: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
@@ -234,20 +242,17 @@ def _pair_component(x: torch.Tensor, y: torch.Tensor, w: torch.Tensor, delta: to
     """
     out = torch.empty_like(delta)
     for target in range(len(y)):
-        moment = torch.zeros(len(w), x.shape[1], x.shape[1], dtype=x.dtype, device=x.device)
-        for sign in (1.0, -1.0):
-            weight = w * (y[target] == sign)
-            mass = weight.sum(dim=1)
-            mean = (weight @ x) / mass[:, None]
-            for start in range(0, len(w), step := max(1, _MOMENT_BYTES // (8 * x.numel()))):
-                rows = slice(start, start + step)
-                moment[rows] += _second_moment(x, weight[rows]) / mass[rows, None, None]
-            moment -= mean[:, :, None] * mean[:, None, :]
-        d = delta[target]
-        moment += d[:, :, None] * d[:, None, :]
-        component = torch.linalg.eigh(moment).eigenvectors[..., -1]
-        sign_of = torch.where((component * d).sum(-1, keepdim=True) < 0, -1.0, 1.0)
-        out[target] = component * sign_of
+        for rows in _pieces(x, len(w)):
+            d = delta[:, target, rows]
+            moment = d[..., :, None] * d[..., None, :]
+            for sign in (1.0, -1.0):
+                weight = w[rows] * (y[target, rows] == sign)
+                mass = weight.sum(dim=1)
+                mean = (weight @ x) / mass[:, None]
+                moment += _second_moment(x, weight) / mass[:, None, None]
+                moment -= mean[..., :, None] * mean[..., None, :]
+            component = torch.linalg.eigh(moment).eigenvectors[..., -1]
+            out[:, target, rows] = torch.where((component * d).sum(-1, keepdim=True) < 0, -component, component)
     return out
 
 

@@ -57,7 +57,7 @@ def dataset() -> Dataset:
             variables[kind] = (("clip", "pool", f"{kind}_site", f"{kind}_dim"), (strength * signal + noise + 1.0))
             coords[f"{kind}_site"] = sites
         ds = xr.Dataset(variables, coords=coords)
-        ds = ds.assign_coords({name: ("clip", table[name].to_numpy()) for name in table}, group=("clip", group))
+        ds = ds.assign_coords({name: ("clip", table[name].to_numpy()) for name in table} | {"group": ("clip", group)})
         ds.attrs["labels"] = json.dumps(list(table.columns))
         ds.attrs["made_by"] = json.dumps({"model": {"name": "made up", "fingerprint": "abc123"}})
         return ds

@@ -50,9 +50,9 @@ def test_covariance_null_covers_where_the_sphere_does_not(rng: np.random.Generat
 
 
 def test_covariance_null_of_readouts_covers(rng: np.random.Generator) -> None:
-    dim, clips = 8, 400
+    dim, clips = 8, 150
     spread = np.geomspace(0.2, 2, dim)
-    x = rng.standard_normal((1200, clips, dim)) * spread
+    x = rng.standard_normal((600, clips, dim)) * spread
     a, b = (np.where(rng.permutation(clips) % 2, 1.0, -1.0) for _ in range(2))
     regression, means = refit(x, a, method="least_squares")[:, 0, 0], refit(x, b, method="mean_diff")[:, 0, 0]
     cosines = (unit(regression) * unit(means)).sum(axis=1)
@@ -63,13 +63,13 @@ def test_covariance_null_of_readouts_covers(rng: np.random.Generator) -> None:
 def test_permuted_null_covers(rng: np.random.Generator) -> None:
     """Unrelated traits on structured activations: the cosine exceeds the shuffled 95 % in about 5 % of cases."""
     hits = []
-    for seed in range(12):
+    for seed in range(8):
         gen = np.random.default_rng(seed)
-        x = gen.standard_normal((25, 80, 6)) * np.geomspace(0.3, 2, 6)
-        a, b = (np.where(gen.permutation(80) % 2, 1.0, -1.0) for _ in range(2))
+        x = gen.standard_normal((40, 60, 6)) * np.geomspace(0.3, 2, 6)
+        a, b = (np.where(gen.permutation(60) % 2, 1.0, -1.0) for _ in range(2))
         x += b[:, None] * np.array([1, 0, 0, 0, 0, 0.5])  # the other trait is really there
         found = (unit(refit(x, a, method="ridge")) * unit(refit(x, b, method="mean_diff"))).sum(axis=-1)[:, 0, 0]
-        null = permuted_null(x, a, np.arange(80), ("ridge", "mean_diff"), y_other=b, n=100, seed=seed)
+        null = permuted_null(x, a, np.arange(60), ("ridge", "mean_diff"), y_other=b, n=60, seed=seed)
         hits.append(np.abs(found) > np.quantile(np.abs(null), 0.95, axis=1))
     rate = np.mean(hits)  # sites of one data set share their labels, hence the wide margin
     assert 0.01 < rate < 0.11
@@ -96,17 +96,17 @@ def planted(angle: float, seed: int, n: int = 320, dim: int = 12) -> tuple[np.nd
 @pytest.mark.parametrize("angle", [0.4, 1.1, np.pi / 2])
 def test_disattenuated_cosine_finds_the_planted_angle(angle: float) -> None:
     rows = []
-    for seed in range(70):
+    for seed in range(60):
         x, targets, groups = planted(angle, seed)
         arms = [(0, "mean_diff"), (1, "mean_diff")]
         fitted = fit_halves(x, targets, groups, arms, n_splits=6, n_blocks=16, seed=seed)
         rows.append(agreement(fitted, [(arms[0], arms[1])]).iloc[0])
     truth = np.cos(angle)
     covered = np.mean([row["lo"] <= truth <= row["hi"] for row in rows])
-    assert covered >= 0.88  # 95 % nominal; 70 runs have a standard error of 2.6 %
+    assert covered >= 0.86  # 95 % nominal; 60 runs have a standard error of 2.8 %
     assert np.mean([row["hi"] - row["lo"] for row in rows]) < 1.0
     estimates = np.array([row["disattenuated"] for row in rows])
-    assert abs(estimates.mean() - truth) < 4 * estimates.std() / np.sqrt(70) + 0.02
+    assert abs(estimates.mean() - truth) < 4 * estimates.std() / np.sqrt(60) + 0.02
     if angle < 1:  # noise hides part of the cosine, and disattenuation gives it back
         assert np.mean([row["cosine"] for row in rows]) < truth - 0.05
 
@@ -114,7 +114,7 @@ def test_disattenuated_cosine_finds_the_planted_angle(angle: float) -> None:
 def test_same_direction_by_two_methods_disattenuates_to_one() -> None:
     """Isotropic noise: regression and mean difference look for the same direction, at any sample size."""
     values = []
-    for seed in range(20):
+    for seed in range(8):
         x, targets, groups = planted(np.pi / 2, seed)
         arms = [(0, "ridge"), (0, "mean_diff")]
         values.append(agreement(fit_halves(x, targets, groups, arms, seed=seed), [(arms[0], arms[1])]).iloc[0])
@@ -124,9 +124,9 @@ def test_same_direction_by_two_methods_disattenuates_to_one() -> None:
 
 def test_no_signal_gives_no_number() -> None:
     x, targets, groups = planted(1.0, 0)
-    noise = np.random.default_rng(5).standard_normal((40, *x.shape[1:]))
+    noise = np.random.default_rng(5).standard_normal((12, *x.shape[1:]))
     arms = [(0, "mean_diff"), (1, "mean_diff")]
-    table = agreement(fit_halves(noise, targets, groups, arms), [(arms[0], arms[1])])
+    table = agreement(fit_halves(noise, targets, groups, arms, jackknife=False), [(arms[0], arms[1])])
     unreliable = (table["reliability_a"] <= 0) | (table["reliability_b"] <= 0)
     assert unreliable.any()
     assert table.loc[unreliable, ["ceiling", "disattenuated"]].isna().all(axis=None)
