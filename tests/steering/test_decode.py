@@ -62,11 +62,12 @@ def test_no_guidance_is_guidance_of_one_without_doubling(tiny_lm_model: MusicGen
 
 @pytest.mark.parametrize("engine", ("fast", "hooks"))
 def test_beyond_the_longest_window_as_audiocraft(engine: str) -> None:
-    model = MusicGen(random_musicgen(2, 2, 16, seed=3, max_seconds=0.6))
+    model = MusicGen(random_musicgen(2, 2, 16, seed=3))
+    model.audiocraft.max_duration = 0.6
     model.audiocraft.set_generation_params(
         use_sampling=False, duration=1.3, cfg_coef=3.0, extend_stride=0.36, two_step_cfg=False
     )
-    attributes = [ConditioningAttributes(text={"description": text}) for text in TEXTS]
+    attributes, _ = model.audiocraft._prepare_tokens_and_attributes(TEXTS, None)
     audio = torch.randint(0, model.cardinality, (4, 6), generator=torch.Generator().manual_seed(0))
     for prompt in (None, audio):
         batch = None if prompt is None else prompt[None].repeat(3, 1, 1)
@@ -80,24 +81,18 @@ def test_longer_texts_do_not_lengthen_their_neighbours() -> None:
     """audiocraft's cross-attention attends to padding: rows of other text lengths must not share a batch."""
     model = MusicGen(random_musicgen(2, 2, 16, seed=4))
     lm = model.lm
-    conditioner = _audiocraft.LUTConditioner(64, 16, 16, "noop")
-    original = lm.condition_provider.conditioners["description"]
 
-    class Words(torch.nn.Module):
+    class Letters(_audiocraft.LUTConditioner):
         """Embeds a text letter by letter, padded to the longest."""
 
-        def tokenize(self, texts: list[str | None]) -> tuple[Tensor, Tensor]:
-            size = max(len(t or "") for t in texts) or 1
-            ids = [[ord(c) % 64 for c in (t or "").ljust(size)] for t in texts]
-            mask = [[i < len(t or "") for i in range(size)] for t in texts]
+        def tokenize(self, x: list[str | None]) -> tuple[Tensor, Tensor]:
+            size = max(len(text or "") for text in x) or 1
+            ids = [[ord(letter) % 64 for letter in (text or "").ljust(size)] for text in x]
+            mask = [[i < len(text or "") for i in range(size)] for text in x]
             return torch.tensor(ids), torch.tensor(mask).int()
 
-        def forward(self, inputs: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-            ids, mask = inputs
-            return original.output_proj(original.embed(ids)) * mask[..., None], mask
-
-    del conditioner
-    lm.condition_provider.conditioners["description"] = Words()
+    torch.manual_seed(0)
+    lm.condition_provider.conditioners["description"] = Letters(64, 16, 16, "noop")
     rows = [Row("ab", 1), Row("abcdefg", 2), Row("hi", 3), Row(None, 4)]
     together = generate(model, rows, 0.4, progress=False)
     assert torch.equal(together.codes, generate(model, rows, 0.4, engine="hooks", progress=False).codes)
