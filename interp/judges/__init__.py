@@ -6,6 +6,8 @@ from interp.judges.base import Audio, Judge, accuracy_table, judge_all
 from interp.judges.clap import ClapJudge
 from interp.judges.distances import Fad, Kad, fad, frechet_distance, kad
 from interp.judges.dsp import DspJudge
+from interp.judges.dsp_accuracy import measure_dsp_judge
+from interp.judges.oversteer import over_steered
 from interp.judges.probe import ProbeJudge
 from interp.judges.quality import QualityJudge, Thresholds, degenerate, quality
 from interp.judges.rendered import RenderedJudge
@@ -29,7 +31,9 @@ __all__ = [
     "frechet_distance",
     "judge_all",
     "kad",
+    "measure_dsp_judge",
     "measure_rendered_judge",
+    "over_steered",
     "prompt_similarity",
     "quality",
     "train_rendered_judge",

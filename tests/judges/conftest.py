@@ -14,8 +14,8 @@ TEST_SEED = 77_000_000
 
 @pytest.fixture(scope="session")
 def rendered():
-    """Audio ``[80, 1, T]`` of 2.5 s and its labels, each clip of a score of its own."""
-    audio, labels = render_arrays(80, TEST_SEED, 2.5, clips_per_score=1)
+    """Audio ``[64, 1, T]`` of 2.5 s and its labels, each clip of a score of its own."""
+    audio, labels = render_arrays(64, TEST_SEED, 2.5, clips_per_score=1)
     return torch.from_numpy(audio), labels
 
 
