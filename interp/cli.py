@@ -155,9 +155,9 @@ def rank(
 
     rows = tables.read(table)
     rows = plots.select(rows, trait=trait, method=method)
-    best = rows.sort_values("cv_score" if "cv_score" in rows else "test_score", ascending=False, kind="stable")
     files = plots.save(plots.ranking(rows, top=top), out / "ranking", formats=("png", "pdf"))
-    if (rows["kind"] == "heads").any():
+    best = rows.sort_values("cv_score" if "cv_score" in rows else "test_score", ascending=False, kind="stable")
+    if "kind" in rows and (rows["kind"] == "heads").any():
         plots.save(plots.heatmap(rows), out / "heatmap", formats=("png", "pdf"))
     show(best[[c for c in RANKING if c in best]].head(top), f"{method}: best of {len(best)} sites")
     _note(f"Figures and their tables are in {files['png'].parent}.")
@@ -285,9 +285,13 @@ def testbed_train(
     seed: Seed = 0,
 ) -> None:
     """Train the model that ships again, from a seed: codec, then LM."""
+    from tqdm import tqdm
+
     from interp.testbed.training import Recipe, train
 
-    train(folder, Recipe(seed=seed))
+    recipe = Recipe(seed=seed)
+    with tqdm(total=recipe.steps, desc="training", unit="step") as bar:
+        train(folder, recipe, on_step=lambda step: bar.update(step - bar.n))
     _note(f"Codebooks, checkpoints and the log are in {folder}.")
 
 

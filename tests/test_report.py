@@ -10,10 +10,10 @@ from urllib.parse import unquote
 
 import numpy as np
 import pandas as pd
+import plot_samples as samples
 import pytest
 import soundfile
 
-import plot_samples as samples
 from interp import plots
 from interp.errors import ClipError, DataError
 from interp.report import Report, write_audio

@@ -1,0 +1,252 @@
+"""The command line: every step works on a handful of clips, and whatever is wrong is told in one sentence."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+from typer.testing import CliRunner, Result
+
+import interp
+from interp import cli
+from interp.clips import Clips
+from interp.probes import Direction, Directions
+
+HEAVY = ("torch", "pandas", "numpy", "matplotlib", "audiocraft", "nnsight", "transformers", "umap", "librosa", "xarray")
+
+
+def call(*words: str | Path) -> Result:
+    return CliRunner().invoke(cli.app, [str(word) for word in words])
+
+
+def works(*words: str | Path) -> Result:
+    result = call(*words)
+    assert result.exit_code == 0, result.output + repr(result.exception)
+    return result
+
+
+def fails(*words: str | Path, status: int = 1) -> str:
+    """Run a command that must fail with one sentence; return the sentence."""
+    result = call(*words)
+    assert result.exit_code == status, result.output + repr(result.exception)
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+    assert "Traceback" not in result.output
+    text = result.stderr.strip()
+    if status == 1:
+        assert text and "\n" not in text, f"not one sentence: {text!r}"
+        assert text[0].isupper() or not text[0].isalpha()
+    return text
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("cli")
+    works("testbed", "render", path / "clips", "--n", "32", "--seconds", "1.2", "--seed", "3")
+    return path
+
+
+@pytest.fixture(scope="module")
+def store(folder: Path) -> Path:
+    works("extract", folder / "clips", "--out", folder / "store.zarr", "--sites", "heads,resid")
+    return folder / "store.zarr"
+
+
+@pytest.fixture(scope="module")
+def probed(folder: Path, store: Path) -> Path:
+    words = ("--folds", "2", "--permutations", "20", "--sites", "heads,resid", "--methods", "logistic,mean_diff", "--out", folder / "probe")
+    result = works("probe", store, "drums", *words)
+    assert "best of 54 sites" in result.output
+    return folder / "probe"
+
+
+def test_help_is_quick_and_imports_nothing_heavy() -> None:
+    code = f"import sys, interp.cli; print([m for m in {HEAVY} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run([sys.executable, "-m", "interp.cli", "--help"], capture_output=True, text=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert (after.ru_utime + after.ru_stime) - (before.ru_utime + before.ru_stime) < 1.0
+    for name in ("extract", "probe", "rank", "geometry", "steer", "judge", "validate", "testbed"):
+        assert name in done.stdout
+
+
+def test_every_command_has_help_and_none_has_a_v_flag() -> None:
+    import typer
+
+    group = typer.main.get_command(cli.app)
+    commands = dict(group.commands)  # type: ignore[attr-defined]
+    commands |= {f"testbed {name}": one for name, one in commands["testbed"].commands.items()}
+    assert len(commands) == 11
+    for name, command in commands.items():
+        assert command.help, name
+        options = {word for one in command.params for word in getattr(one, "opts", [])}
+        assert not options & {"-v", "--verbose"}, name  # nnsight reads these from the process's arguments
+
+
+def test_extract_writes_what_python_reads(store: Path) -> None:
+    ds = interp.open_store(store)
+    assert ds.sizes["clip"] == 32 and ds.sizes["heads_site"] == 48 and ds.sizes["resid_site"] == 6
+    assert "drums" in interp.labels(ds)
+
+
+def test_probe_then_rank_then_geometry(probed: Path, folder: Path, store: Path) -> None:
+    table = pd.read_csv(probed / "probes.csv")
+    assert len(table) == 54 * 2
+    result = works("rank", probed / "probes.csv", "--top", "5", "--out", folder / "rank")
+    rows = table[table["method"] == "logistic"].sort_values("cv_score", ascending=False, kind="stable")
+    for site in rows["site"].iloc[:5]:
+        assert site in result.output
+    assert (folder / "rank" / "ranking.png").is_file() and (folder / "rank" / "heatmap.pdf").is_file()
+    works("geometry", probed / "directions.safetensors", "--out", folder / "geometry")
+    cosines = pd.read_csv(folder / "geometry" / "cosines.csv")
+    assert set(cosines["a"]) | set(cosines["b"]) == {"logistic", "mean_diff"}
+    works("geometry", store, "drums", "--permutations", "2", "--sites", "L0.H0,L1.H1", "--out", folder / "geometry2")
+    assert pd.read_csv(folder / "geometry2" / "cosines.csv")["ceiling"].notna().any()
+
+
+def test_steer_writes_pairs_and_a_page(probed: Path, folder: Path) -> None:
+    words = ("--trait", "drums", "--sites", "L3.resid", "--seconds", "1", "--rows", "2", "--prompt", "jazz, piano")
+    works("steer", probed / "directions.safetensors", *words, "--out", folder / "steer")
+    sounds = sorted((folder / "steer" / "audio").glob("*.wav"))
+    assert len(sounds) == 4
+    assert (folder / "steer" / "index.html").is_file()
+    log = pd.read_csv(folder / "steer" / "log.csv")
+    assert len(log) == 2  # the two steered rows; the others were not touched
+    clip = sorted((folder / "clips").rglob("*.wav"))[0]
+    words = ("--trait", "drums", "--sites", "top:4", "--seconds", "1.5", "--rows", "1", "--audio", clip)
+    works("steer", probed / "directions.safetensors", *words, "--out", folder / "steer2")
+
+
+def test_card_names_the_licence() -> None:
+    assert "MIT" in works("testbed", "card").output
+
+
+# ---- what is wrong, in one sentence -----------------------------------------------------------------------------------
+
+
+def test_missing_or_empty_folder_of_clips(tmp_path: Path) -> None:
+    assert "nowhere" in fails("extract", tmp_path / "nowhere", "--out", tmp_path / "s.zarr")
+    (tmp_path / "empty").mkdir()
+    assert "metadata.csv" in fails("extract", tmp_path / "empty", "--out", tmp_path / "s.zarr")
+    (tmp_path / "empty" / "metadata.csv").write_text("file_name,drums\n")
+    fails("extract", tmp_path / "empty", "--out", tmp_path / "s.zarr")
+
+
+def test_missing_and_corrupt_audio(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).normal(0, 0.1, 16000)
+    soundfile.write(tmp_path / "a.wav", noise, 16000)
+    (tmp_path / "metadata.csv").write_text("file_name,drums\na.wav,1\nb.wav,0\n")
+    assert "b.wav" in fails("extract", tmp_path, "--out", tmp_path / "s.zarr")
+    (tmp_path / "b.wav").write_bytes(b"this is not audio")
+    assert "b.wav" in fails("extract", tmp_path, "--out", tmp_path / "s.zarr")
+
+
+def test_unknown_site(folder: Path, store: Path) -> None:
+    assert "layers 0 to 5" in fails("extract", folder / "clips", "--out", folder / "t.zarr", "--sites", "L99.H3")
+    assert "L99.H3" in fails("probe", store, "drums", "--sites", "L99.H3")
+    assert "L12.H7" in fails("probe", store, "drums", "--sites", "head seven")
+
+
+def test_one_class_few_groups_unknown_label(tmp_path: Path, store: Path) -> None:
+    rng = np.random.default_rng(0)
+    labels = pd.DataFrame({"drums": [0, 1] * 6, "silent": 0, "group": ["a", "a", "b", "b"] * 3})
+    clips = Clips.from_arrays([rng.normal(0, 0.1, 16000).astype(np.float32) for _ in range(12)], 16000, labels)
+    clips.to_folder(tmp_path / "clips")
+    works("extract", tmp_path / "clips", "--out", tmp_path / "s.zarr", "--sites", "L0.H0,L0.H1")
+    assert "silent" in fails("probe", tmp_path / "s.zarr", "silent", "--out", tmp_path)
+    assert "group" in fails("probe", tmp_path / "s.zarr", "drums", "--folds", "5", "--out", tmp_path)
+    assert "triangle" in fails("probe", store, "triangle", "--out", tmp_path)
+
+
+def test_stores_and_directions_of_something_else(folder: Path, store: Path, probed: Path, tmp_path: Path) -> None:
+    fails("extract", folder / "clips", "--out", store, "--sites", "heads,resid", "--pool", "last")
+    fails("probe", tmp_path / "nowhere.zarr", "drums")
+    (tmp_path / "junk.zarr").mkdir()
+    (tmp_path / "junk.zarr" / "zarr.json").write_text("{")
+    fails("probe", tmp_path / "junk.zarr", "drums")
+    foreign = Direction.from_weight("L0.H0", np.ones(32), method="logistic", trait="drums", sigma=1.0, model="0" * 16)
+    Directions([foreign]).save(tmp_path / "foreign.safetensors")
+    text = fails("steer", tmp_path / "foreign.safetensors", "--trait", "drums", "--sites", "L0.H0", "--seconds", "1")
+    assert "0000000" in text
+    (tmp_path / "junk.safetensors").write_bytes(b"junk")
+    fails("geometry", tmp_path / "junk.safetensors")
+    assert "drums" in fails("geometry", store)
+
+
+def test_prompts_and_directions_that_do_not_exist(probed: Path, tmp_path: Path) -> None:
+    directions = probed / "directions.safetensors"
+    out = ("--out", tmp_path)
+    text = fails("steer", directions, "--trait", "drums", "--prompt", "a kazoo quartet", *out)
+    assert "kazoo" in text and "piano" in text  # says what it knows
+    assert "cowbell" in fails("steer", directions, "--trait", "cowbell", *out)
+    assert "top:1 to top:48" in fails("steer", directions, "--trait", "drums", "--sites", "top:99", *out)
+    assert "gone.wav" in fails("steer", directions, "--trait", "drums", "--audio", tmp_path / "gone.wav", *out)
+    fails("steer", directions, "--trait", "drums", "--model", tmp_path / "no_model", *out)
+
+
+def test_judging_nothing(tmp_path: Path) -> None:
+    assert "no sound" in fails("judge", tmp_path / "gone.wav", "--out", tmp_path)
+    assert "no sound" in fails("judge", tmp_path, "--out", tmp_path)
+    (tmp_path / "bad.wav").write_bytes(b"RIFF")
+    assert "bad.wav" in fails("judge", tmp_path / "bad.wav", "--out", tmp_path)
+
+
+def test_tables_and_options_that_cannot_be_read(tmp_path: Path) -> None:
+    assert "no table" in fails("rank", tmp_path / "gone.csv")
+    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
+    fails("rank", tmp_path / "other.csv", "--out", tmp_path)
+    fails("rank", status=2)
+    fails("nonsense", status=2)
+    fails("probe", tmp_path, "drums", "--folds", "one", status=2)
+    assert "genre=jazz" in fails("testbed", "render", tmp_path / "x", "--fix", "jazz")
+    assert "classical" in fails("testbed", "render", tmp_path / "x", "--fix", "genre=polka")
+
+
+def test_a_full_disk_and_a_file_in_the_way(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    fails("testbed", "render", tmp_path / "file" / "clips", "--n", "2", "--seconds", "1")
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Clips, "from_folder", full)
+    assert "disk is full" in fails("extract", folder / "clips", "--out", tmp_path / "s.zarr")
+
+
+def test_ctrl_c_says_how_to_go_on(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Clips, "from_folder", interrupted)
+    result = call("extract", folder / "clips", "--out", tmp_path / "s.zarr")
+    assert result.exit_code == 130
+    assert "the same command goes on" in result.stderr and "Traceback" not in result.output
+
+
+@pytest.mark.slow
+def test_extraction_stopped_by_ctrl_c_goes_on(folder: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "interp.cli", "extract", str(folder / "clips"), "--out", str(tmp_path / "s.zarr")]
+    command += ["--batch-size", "1", "--sites", "L0.H0"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("s.zarr/**/c/*")) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert "Traceback" not in err, err
+    if process.returncode != 0:  # a quick machine may have finished first
+        assert process.returncode == 130 and "the same" in err, err
+    works("extract", folder / "clips", "--out", tmp_path / "s.zarr", "--batch-size", "1", "--sites", "L0.H0")
+    again = interp.open_store(tmp_path / "s.zarr")
+    fresh = interp.extract(interp.load("tiny", device="cpu"), Clips.from_folder(folder / "clips"), "L0.H0", batch_size=1)
+    np.testing.assert_array_equal(again["heads"].values, fresh["heads"].values)
