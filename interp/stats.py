@@ -373,12 +373,16 @@ def dose_response(
     DataError
         If there are fewer than two doses or units, or a unit lacks a dose.
     """
-    frame = pd.DataFrame({"dose": np.asarray(dose, float), "score": np.asarray(score, float), "unit": np.asarray(units)})
+    frame = pd.DataFrame(
+        {"dose": np.asarray(dose, float), "score": np.asarray(score, float), "unit": np.asarray(units)}
+    )
     table = frame.pivot_table(index="unit", columns="dose", values="score", aggfunc="mean")
     if table.shape[1] < 2 or table.shape[0] < 2:
         raise DataError(f"{table.shape[1]} doses and {table.shape[0]} units: a trend needs two of both.")
     if table.isna().any().any():
-        raise DataError(f"unit {table.index[table.isna().any(axis=1)][0]!r} lacks a dose: run every dose on every unit.")
+        raise DataError(
+            f"unit {table.index[table.isna().any(axis=1)][0]!r} lacks a dose: run every dose on every unit."
+        )
     generator = np.random.default_rng(rng)
     y, x = table.to_numpy(), table.columns.to_numpy(dtype=float)
     x = x - x.mean()

@@ -2,23 +2,82 @@
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from interp.probes.directions import Direction, Directions
 from interp.probes.fit import Fits, fit_many
 from interp.probes.splits import group_folds, group_test_split, permute_labels
 from interp.probes.study import ProbeStudy, probe, probe_arrays
 from interp.probes.traits import Trait, read_trait
 
+if TYPE_CHECKING:
+    from interp.probes.controls import selectivity
+    from interp.probes.estimators import (
+        LDAProbe,
+        LogisticProbe,
+        MeanDifferenceProbe,
+        RidgeProbe,
+        RidgeRegressionProbe,
+        SoftmaxRegressionProbe,
+    )
+    from interp.probes.joint import JointStudy, joint_probe
+    from interp.probes.nested import nested_scores
+    from interp.probes.rank import compare_rankings, layer_summary, rank_intervals, stability, top_k
+    from interp.probes.time import TimeStudy, probe_over_time
+
+_LATER = {
+    "controls": ["selectivity"],
+    "estimators": [
+        "LDAProbe",
+        "LogisticProbe",
+        "MeanDifferenceProbe",
+        "RidgeProbe",
+        "RidgeRegressionProbe",
+        "SoftmaxRegressionProbe",
+    ],
+    "joint": ["JointStudy", "joint_probe"],
+    "nested": ["nested_scores"],
+    "rank": ["compare_rankings", "layer_summary", "rank_intervals", "stability", "top_k"],
+    "time": ["TimeStudy", "probe_over_time"],
+}
+_HOME = {name: module for module, names in _LATER.items() for name in names}
+
 __all__ = [
     "Direction",
     "Directions",
     "Fits",
+    "JointStudy",
+    "LDAProbe",
+    "LogisticProbe",
+    "MeanDifferenceProbe",
     "ProbeStudy",
+    "RidgeProbe",
+    "RidgeRegressionProbe",
+    "SoftmaxRegressionProbe",
+    "TimeStudy",
     "Trait",
+    "compare_rankings",
     "fit_many",
     "group_folds",
     "group_test_split",
+    "joint_probe",
+    "layer_summary",
+    "nested_scores",
     "permute_labels",
     "probe",
     "probe_arrays",
+    "probe_over_time",
+    "rank_intervals",
     "read_trait",
+    "selectivity",
+    "stability",
+    "top_k",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what needs scikit-learn or is used less often when it is asked for."""
+    if name in _HOME:
+        return getattr(importlib.import_module(f"interp.probes.{_HOME[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,8 +1,8 @@
 """Features of the audio alone, for the question that every probe must answer: what does the model add?
 
 Each function turns clips into an array of shape (clips, features) for ``probe(..., baselines={"mel": mel(clips)})``.
-The other baseline, an untrained copy of the same model, is a dataset like any other; :func:`site_features` puts sites of
-a dataset into the same form, and :func:`align` matches its clips.
+The other baseline, an untrained copy of the same model, is a dataset like any other; :func:`site_features` puts
+sites of a dataset into the same form, and :func:`align` matches its clips.
 """
 
 from __future__ import annotations
@@ -118,7 +118,9 @@ def align(ds: xr.Dataset, other: xr.Dataset) -> xr.Dataset:
     wanted, present = ds["clip"].values, set(other["clip"].values.tolist())
     missing = [clip for clip in wanted.tolist() if clip not in present]
     if missing:
-        raise DataError(f"{len(missing)} clips (first: {missing[0]}) are not in the other dataset: extract it from the same clips.")
+        raise DataError(
+            f"{len(missing)} clips (first: {missing[0]}) are not in the other dataset: extract it from the same clips."
+        )
     return other.sel(clip=wanted)
 
 

@@ -118,6 +118,13 @@ class Design:
         safe = torch.where(constant, one, spread if self.standardize else one)
         return torch.where(constant, torch.zeros_like(spread), 1 / safe), safe
 
+    @property
+    def variance(self) -> Tensor:
+        """Mean variance of a scaled feature over the rows of the first fold, shape (sites,)."""
+        first = self.train[:1]
+        square = (first @ self.x.square())[:, 0] / self.count[0] - self.mean[:, 0].square()
+        return square.mean(-1).clamp_min(torch.finfo(self.dtype).tiny)
+
     @cached_property
     def gram_all(self) -> Tensor:
         """``x'^T x'`` over all rows, shape (sites, dim, dim): what all folds and label permutations share."""

@@ -1,7 +1,7 @@
-"""The probes of one site as scikit-learn estimators, for pipelines, searches and everything else built on that interface.
+"""The probes of one site as scikit-learn estimators, for pipelines, searches and whatever else is built on them.
 
-They solve the same problems as :func:`interp.probes.fit_many`, with ``coef_`` and ``intercept_`` for raw features also
-where the fit standardises them.
+They solve the same problems as :func:`interp.probes.fit_many`, with ``coef_`` and ``intercept_`` for raw features
+also where the fit standardises them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,14 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from interp.errors import DataError
 from interp.probes.fit import Fits, fit_many
 
-__all__ = ["LDAProbe", "LogisticProbe", "MeanDifferenceProbe", "RidgeProbe", "RidgeRegressionProbe", "SoftmaxRegressionProbe"]
+__all__ = [
+    "LDAProbe",
+    "LogisticProbe",
+    "MeanDifferenceProbe",
+    "RidgeProbe",
+    "RidgeRegressionProbe",
+    "SoftmaxRegressionProbe",
+]
 
 Array = NDArray[np.float64]
 
@@ -35,7 +42,7 @@ class _ClassProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scik
     def _features(self, x: Array) -> Array:
         return x
 
-    def fit(self, X: ArrayLike, y: ArrayLike) -> _ClassProbe:  # noqa: N803  # scikit-learn's name
+    def fit(self, X: ArrayLike, y: ArrayLike) -> _ClassProbe:  # scikit-learn's name
         """Fit to activations of shape (clips, dim) and one label per clip.
 
         Raises
@@ -48,7 +55,9 @@ class _ClassProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scik
         self.classes_, index = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise DataError(f"labels hold 1 class ({self.classes_[0]!r}): a probe needs two.")
-        fits = fit_many(self._features(np.asarray(X, dtype=np.float64))[None], index, method=self._method, **self._options())
+        fits = fit_many(
+            self._features(np.asarray(X, dtype=np.float64))[None], index, method=self._method, **self._options()
+        )
         self._store(fits)
         return self
 
@@ -58,7 +67,7 @@ class _ClassProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scik
         self.n_iter_ = int(fits.iterations[0, 0, 0, 0])
         self.converged_ = bool(fits.converged[0, 0, 0, 0])
 
-    def decision_function(self, X: ArrayLike) -> Array:  # noqa: N803
+    def decision_function(self, X: ArrayLike) -> Array:
         """Decision values: shape (clips,) for two classes, else (clips, classes)."""
         check_is_fitted(self)
         X = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
@@ -67,7 +76,7 @@ class _ClassProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scik
             return np.asarray(values[:, 0])
         return np.asarray(values)
 
-    def predict(self, X: ArrayLike) -> NDArray[np.generic]:  # noqa: N803
+    def predict(self, X: ArrayLike) -> NDArray[np.generic]:
         """Class of each clip."""
         values = self.decision_function(X)
         return np.asarray(self.classes_[(values > 0).astype(int) if values.ndim == 1 else values.argmax(axis=1)])
@@ -76,14 +85,14 @@ class _ClassProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scik
 class _Probabilities:
     """Adds probabilities where decision values are log odds."""
 
-    def predict_proba(self, X: ArrayLike) -> Array:  # noqa: N803
+    def predict_proba(self, X: ArrayLike) -> Array:
         """Probability of each class, shape (clips, classes)."""
         values = self.decision_function(X)  # type: ignore[attr-defined]  # of the class it is mixed into
         if values.ndim == 1:
             return np.stack([expit(-values), expit(values)], axis=1)
         return np.asarray(softmax(values, axis=1))
 
-    def predict_log_proba(self, X: ArrayLike) -> Array:  # noqa: N803
+    def predict_log_proba(self, X: ArrayLike) -> Array:
         """Logarithm of the probability of each class."""
         return np.asarray(np.log(np.maximum(self.predict_proba(X), np.finfo(float).tiny)))
 
@@ -153,7 +162,9 @@ class RidgeProbe(_ClassProbe):
 
     _method = "ridge"
 
-    def __init__(self, l2: float = 1.0, *, standardize: bool = True, solver: Literal["batched", "sklearn"] = "batched") -> None:
+    def __init__(
+        self, l2: float = 1.0, *, standardize: bool = True, solver: Literal["batched", "sklearn"] = "batched"
+    ) -> None:
         self.l2 = l2
         self.standardize = standardize
         self.solver = solver
@@ -214,8 +225,8 @@ class SoftmaxRegressionProbe(_ClassProbe):
     l2 : float, default=1e-3
         Penalty.
     normalize : bool, default=False
-        Divide each clip's activation by its length first. ``coef_`` is then for activations so divided; being a matter of
-        length, its direction is one in the raw basis all the same.
+        Divide each clip's activation by its length first. ``coef_`` is then for activations so divided; being a
+        matter of length, its direction is one in the raw basis all the same.
     standardize : bool, default=False
     solver : {"batched", "sklearn"}, default="batched"
     """
@@ -241,7 +252,7 @@ class SoftmaxRegressionProbe(_ClassProbe):
     def _features(self, x: Array) -> Array:
         return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12) if self.normalize else x
 
-    def decision_function(self, X: ArrayLike) -> Array:  # noqa: N803
+    def decision_function(self, X: ArrayLike) -> Array:
         """Outputs, shape (clips, classes); for two classes the second minus the first, shape (clips,)."""
         values = super().decision_function(X)
         return np.asarray(values[:, 1] - values[:, 0]) if values.shape[1] == 2 else values
@@ -263,12 +274,14 @@ class RidgeRegressionProbe(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     intercept_ : float
     """
 
-    def __init__(self, l2: float = 1.0, *, standardize: bool = True, solver: Literal["batched", "sklearn"] = "batched") -> None:
+    def __init__(
+        self, l2: float = 1.0, *, standardize: bool = True, solver: Literal["batched", "sklearn"] = "batched"
+    ) -> None:
         self.l2 = l2
         self.standardize = standardize
         self.solver = solver
 
-    def fit(self, X: ArrayLike, y: ArrayLike) -> RidgeRegressionProbe:  # noqa: N803
+    def fit(self, X: ArrayLike, y: ArrayLike) -> RidgeRegressionProbe:
         """Fit to activations of shape (clips, dim) and one number per clip."""
         X, y = validate_data(self, X, y, dtype=[np.float64, np.float32], y_numeric=True, ensure_min_samples=2)
         fits = fit_many(
@@ -283,7 +296,7 @@ class RidgeRegressionProbe(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self.intercept_ = float(fits.intercept[0, 0, 0, 0, 0])
         return self
 
-    def predict(self, X: ArrayLike) -> Array:  # noqa: N803
+    def predict(self, X: ArrayLike) -> Array:
         """Value of each clip, shape (clips,)."""
         check_is_fitted(self)
         X = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])

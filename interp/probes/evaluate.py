@@ -1,4 +1,4 @@
-"""What one method is worth at every site: cross-validated penalty, a test part touched once, a null from shuffled labels."""
+"""One method at every site: cross-validated penalty, a test part touched once, a null from shuffled labels."""
 
 from __future__ import annotations
 
@@ -131,6 +131,10 @@ def evaluate_sites(
     Evaluation
     """
     kind = torch.float32 if dtype == "float32" else torch.float64
+    # One-hot least squares is ridge on features that keep their spread; for two classes one output says it all.
+    standardize = method != "onehot"
+    if method == "onehot" and plan.outputs == 1:
+        method = "ridge"
     train_rows, test_rows = np.flatnonzero(~plan.test), np.flatnonzero(plan.test)
     fold = plan.fold[train_rows]
     held_out = fold[None] == np.arange(int(fold.max()) + 1)[:, None]
@@ -151,9 +155,9 @@ def evaluate_sites(
         shuffled.append((targets, torch.as_tensor(labels[:, test_rows], device=device)))
     for rows, _ in chunks:
         part = x[rows]
-        design = Design(part[:, train_rows], masks, dtype=kind, device=device)
+        design = Design(part[:, train_rows], masks, standardize=standardize, dtype=kind, device=device)
         l2, cv_score, cv_ok = _cross_validate(design, method, plan, cv_targets, grid, held_out, y_train)
-        exact = Design(part[:, train_rows], masks[:1], dtype=torch.float64, device=device)
+        exact = Design(part[:, train_rows], masks[:1], standardize=standardize, dtype=torch.float64, device=device)
         final = solve(
             method,
             exact,
@@ -167,13 +171,17 @@ def evaluate_sites(
         test_score = metrics.score(plan.score, decision, y_test)
         null, null_ok = _null(design, part[:, test_rows], method, plan, l2, shuffled)
         coef, intercept = exact.to_raw(final.w, final.b)
-        l2_used = l2.double() if method in PENALISED else torch.full_like(l2.double(), torch.nan)
         results.append(
             Evaluation(
-                *(_array(t) for t in (cv_score, test_score, l2_used, coef[:, 0], intercept[:, 0], decision)),
-                _array(exact.decision(final.w, final.b)[:, 0]),
-                (cv_ok & final.converged[:, 0] & null_ok).cpu().numpy(),
-                _array(null),
+                cv_score=_array(cv_score),
+                test_score=_array(test_score),
+                l2=_array(l2 if method in PENALISED else torch.full_like(l2, torch.nan)),
+                coef=_array(coef[:, 0]),
+                intercept=_array(intercept[:, 0]),
+                decision=_array(decision),
+                train_decision=_array(exact.decision(final.w, final.b)[:, 0]),
+                converged=(cv_ok & final.converged[:, 0] & null_ok).cpu().numpy(),
+                null=_array(null),
             )
         )
         tick(rows.stop - rows.start)
@@ -191,6 +199,8 @@ def _cross_validate(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Chosen penalty, its mean score over folds, and whether all fits converged; each of shape (sites,)."""
     penalties = torch.as_tensor(grid, dtype=design.dtype, device=design.x.device).expand(design.n_sites, -1)
+    if not design.standardize:  # a penalty means the same on features of any size
+        penalties = penalties * design.variance[:, None]
     expanded = expand_targets(targets, len(held_out), 1, slice(0, 1), penalties)
     solution = solve(method, design, expanded, graded=plan.graded, shrinkage=plan.shrinkage)
     lead = (design.n_sites, len(grid), len(held_out))

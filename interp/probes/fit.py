@@ -91,17 +91,19 @@ def fit_many(
         Class indices from 0, or numbers (``graded``). Several labellings (permutations, traits) are fitted together.
     method : {"logistic", "ridge", "lda", "mean_diff", "onehot"}
         ``logistic``: binary or multinomial. ``ridge``: least squares on the numbers, on -1/+1 for two classes, on one
-        -1/+1 target per class for more. ``lda``: shrunken discriminant analysis. ``mean_diff``: difference of means in
-        the raw basis (for numbers: their covariance with the activations). ``onehot``: least squares on one 0/1 target
-        per class, also for two (the 'regression' of arXiv 2506.10225).
+        -1/+1 target per class for more. ``lda``: shrunken discriminant analysis. ``mean_diff``: difference of means
+        in the raw basis (for numbers: their covariance with the activations). ``onehot``: least squares on one 0/1
+        target per class, also for two (the 'regression' of arXiv 2506.10225).
     l2 : float or sequence of float
-        Penalties: ``1/C`` of scikit-learn's ``LogisticRegression``, ``alpha`` of its ``Ridge``, on standardised features.
+        Penalties: ``1/C`` of scikit-learn's ``LogisticRegression``, ``alpha`` of its ``Ridge``, on standardised
+        features.
     train : bool array of shape (clips,) or (folds, clips), optional
         Clips that each fold trains on; all by default.
     class_weight : {"balanced"} or dict, optional
         Weight classes inversely to their frequency in the fold, or by class index (logistic only).
     standardize : bool
-        Give every feature unit variance over the fold's training clips first. Results are mapped back to raw features.
+        Give every feature unit variance over the fold's training clips first. Results are mapped back to raw
+        features.
     shrinkage : float
         Of LDA's covariance, 0 to 1.
     graded : bool, optional
@@ -275,7 +277,8 @@ def site_chunks(
     if per_site + per_label > memory:
         raise DataError(
             f"the memory budget of {memory / 2**20:.1f} MiB is too small: one site with {clips} clips, {dim} features, "
-            f"{n_folds} folds and {n_penalties} penalties takes {(per_site + per_label) / 2**20:.1f} MiB; raise the budget."
+            f"{n_folds} folds and {n_penalties} penalties takes "
+            f"{(per_site + per_label) / 2**20:.1f} MiB; raise the budget."
         )
     goal = memory if device != "cpu" else min(memory, max(_CACHE_BYTES, per_site + per_label))
     block = int(np.clip((goal - per_site) // per_label, min(n_labels, 32), n_labels))
@@ -303,7 +306,9 @@ def _checked(
         raise DataError("a fold trains on fewer than two clips: use fewer folds or more clips.")
     if not np.isfinite(x.sum(dtype=np.float64)):
         site, clip = np.argwhere(~np.isfinite(x).all(axis=2))[0]
-        raise DataError(f"the activation of clip {clip} at site {site} is not finite: leave the clip out or extract it again.")
+        raise DataError(
+            f"the activation of clip {clip} at site {site} is not finite: leave the clip out or extract it again."
+        )
     return x, labels, masks
 
 
@@ -322,7 +327,9 @@ def _check_method(method: str, graded: bool, penalties: NDArray[np.float64], cla
 
 def _check_classes(labels: NDArray[np.generic], masks: NDArray[np.bool_]) -> None:
     if not np.issubdtype(labels.dtype, np.integer) and labels.dtype != bool:
-        raise DataError(f"class labels are of type {labels.dtype}: give class indices 0, 1, ... (or graded=True for numbers).")
+        raise DataError(
+            f"class labels are of type {labels.dtype}: give class indices 0, 1, ... (or graded=True for numbers)."
+        )
     n_classes = int(labels.max()) + 1
     if labels.min() < 0 or n_classes < 2:
         raise DataError("labels hold one class: a probe needs two, numbered from 0.")

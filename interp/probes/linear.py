@@ -55,7 +55,7 @@ def solve_ridge(design: Design, targets: Targets) -> Solution:
     per_penalty = targets.fold.view(penalties, -1)
     parts = []
     for k in range(penalties):
-        for fold in per_penalty[k].unique().tolist():
+        for fold in torch.unique(per_penalty[k]).tolist():
             matrix = design.gram[:, fold].clone()
             matrix.diagonal(dim1=-2, dim2=-1).add_(targets.l2.double()[:, k, None])
             which = torch.nonzero(per_penalty[k] == fold).flatten() + k * per_penalty.shape[1]
@@ -126,7 +126,7 @@ def _two_classes(design: Design, targets: Targets, means: Tensor, share: Tensor,
     eigenvalues: the Sherman-Morrison formula in the eigenbasis solves every labelling with matrix products alone.
     """
     out = torch.empty_like(means)
-    for fold in targets.fold.unique().tolist():
+    for fold in torch.unique(targets.fold).tolist():
         which = targets.fold == fold
         value, basis = torch.linalg.eigh(design.gram[:, fold] / design.count.double()[fold])
         rotated = means[:, which] @ basis[:, None]  # [sites, problems, 2, dim]
@@ -207,9 +207,7 @@ def _onehot(y: Tensor) -> Tensor:
     return torch.cat([1 - y, y], dim=1) if y.shape[1] == 1 else y
 
 
-def _class_means(
-    design: Design, targets: Targets, onehot: Tensor, mass: Tensor, *, standard: bool = True
-) -> Tensor:
+def _class_means(design: Design, targets: Targets, onehot: Tensor, mass: Tensor, *, standard: bool = True) -> Tensor:
     """Class means minus the fold's mean, shape (sites, problems, classes, dim); in fold-standardised units or not."""
     share = onehot * targets.weight[:, None] / mass[..., None]
     means = (share.flatten(0, 1) @ design.x).view(design.n_sites, *mass.shape, -1) - design.mean[:, targets.fold, None]

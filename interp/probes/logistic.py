@@ -33,7 +33,7 @@ _WIDEST_NEWTON = 800
 
 
 class _Objective:
-    """Gradient and preconditioner of all problems; the state is ``[u, b]`` of shape (sites, problems, outputs, dim+1)."""
+    """Gradient and preconditioner of all problems; states ``[u, b]`` are (sites, problems, outputs, dim+1)."""
 
     def __init__(self, design: Design, targets: Targets) -> None:
         self.x, self.y, self.weight = design.x, targets.y, targets.weight

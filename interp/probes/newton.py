@@ -34,7 +34,7 @@ def finish_by_newton(
     size = design.n_clips * (design.dim + 1) * 8 * (1 + outputs)
     block = max(1, _BLOCK_BYTES // size)
     todo = torch.nonzero(~done)
-    for part in todo.split(block):
+    for part in torch.split(todo, block):
         rows, columns = part.unbind(1)
         solved, ok, steps = _newton(design, targets, v[rows, columns].double(), rows, columns, tol=tol)
         v[rows, columns] = solved.to(v.dtype)

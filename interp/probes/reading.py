@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from interp.errors import DataError, SiteError
-from interp.sites import KINDS, Site
+from interp.sites import KINDS, Kind, Site
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -78,8 +78,8 @@ def read_stacks(ds: xr.Dataset, sites: str | Site | Iterable[str | Site], pool: 
     for kind in present:
         rows = [i for i, site in enumerate(known[kind]) if site in chosen]
         if rows:
-            values = ds[kind].sel(pool=pool).isel({f"{kind}_site": rows})
-            values = values.transpose(f"{kind}_site", "clip", f"{kind}_dim").to_numpy()
+            chosen_sites = ds[kind].sel(pool=pool).isel({f"{kind}_site": rows})
+            values = chosen_sites.transpose(f"{kind}_site", "clip", f"{kind}_dim").to_numpy()
             if values.dtype not in (np.float32, np.float64):
                 values = values.astype(np.float32)
             stacks.append(Stack(kind, tuple(known[kind][i] for i in rows), values))
@@ -159,5 +159,5 @@ def check_finite(x: NDArray[np.floating], sites: Iterable[object], clips: NDArra
     )
 
 
-def _span(known: dict[str, list[Site]]) -> str:
+def _span(known: Mapping[Kind, list[Site]]) -> str:
     return "; ".join(f"{kind} {sites[0]} to {sites[-1]}" for kind, sites in known.items() if sites)

@@ -33,6 +33,7 @@ def weighted_scores(name: str, decision: NDArray[np.floating], y: NDArray[np.gen
     """
     sites, outputs, clips = decision.shape
     y = np.asarray(y)
+    numbers = y.astype(np.float64)
     if name in ("accuracy", "balanced_accuracy", "f1"):
         guess = decision.argmax(1) if outputs > 1 else (decision[:, 0] > 0).astype(int)
         if name == "accuracy":
@@ -49,10 +50,10 @@ def weighted_scores(name: str, decision: NDArray[np.floating], y: NDArray[np.gen
             parts.append(np.divide(2 * both, either, out=np.zeros_like(both), where=either > 0))
         return np.mean(parts, axis=0)
     if name == "r2":
-        error = weights @ ((decision[:, 0] - y) ** 2).T
+        error = weights @ ((decision[:, 0] - numbers) ** 2).T
         total = weights.sum(1)
-        mean = weights @ y / total
-        spread = weights @ (y**2) - total * mean**2
+        mean = weights @ numbers / total
+        spread = weights @ (numbers**2) - total * mean**2
         return 1 - np.divide(error, spread[:, None], out=np.full_like(error, np.nan), where=spread[:, None] > 1e-12)
     if name == "auroc":
         columns = [(0, 1)] if outputs == 1 else [(k, k) for k in range(outputs)]

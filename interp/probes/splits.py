@@ -72,8 +72,8 @@ def group_folds(
         scarce = int(holders.argmin())
         if holders[scarce] < n_folds:
             raise DataError(
-                f"class {np.unique(y)[scarce]!r} occurs in {holders[scarce]} groups, too few for {n_folds} folds: "
-                f"ask for at most {holders[scarce]} folds or add groups that hold it."
+                f"class {str(np.unique(y)[scarce])!r} occurs in {holders[scarce]} of the groups, too few for {n_folds} folds: "
+                "ask for fewer folds or add groups that hold it."
             )
     weight = 1 / np.maximum(counts.sum(axis=0), 1)
     order = rng.permutation(len(names))
@@ -108,9 +108,7 @@ def _repair(counts: NDArray[np.float64], fold_of: NDArray[np.intp], n_folds: int
         if not len(spare):
             break
         fold_of[spare[np.argmin(counts[spare].sum(axis=1))]] = fold
-    raise DataError(
-        f"the classes cannot be spread over {n_folds} folds without splitting groups: ask for fewer folds."
-    )
+    raise DataError(f"the classes cannot be spread over {n_folds} folds without splitting groups: ask for fewer folds.")
 
 
 def group_test_split(
@@ -145,7 +143,7 @@ def group_test_split(
     holders = (counts > 0).sum(axis=0)
     if not graded and holders.min() < 2:
         name = np.unique(y)[int(holders.argmin())]
-        raise DataError(f"class {name!r} occurs in one group only, so it cannot be held out: add groups that hold it.")
+        raise DataError(f"class {str(name)!r} occurs in one group only, so it cannot be held out: add groups that hold it.")
     total = counts.sum(axis=0)
     goal = test_size * total
     weight = 1 / np.maximum(total, 1)
@@ -210,8 +208,8 @@ def permute_labels(
     log_ways = sum(_log_ways(y[rows], groups[rows]) for rows in blocks)
     if log_ways < np.log(20):
         raise DataError(
-            f"labels can be shuffled between groups in only {round(np.exp(log_ways))} ways, so no p-value below 0.05 is "
-            "possible: add groups, or ask for no permutations (n_permutations=0)."
+            f"labels can be shuffled between groups in only {round(np.exp(log_ways))} ways, so no p-value below 0.05 "
+            "is possible: add groups, or ask for no permutations (n_permutations=0)."
         )
     for rows in blocks:
         members = [rows[groups[rows] == group] for group in np.unique(groups[rows])]

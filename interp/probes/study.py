@@ -53,9 +53,9 @@ class ProbeStudy:
     table : DataFrame
         One row per site and method: ``site, kind, layer, head, trait, method, n_train, n_test, n_groups, cv_score``
         (what ranking and penalties go by), ``test_score`` with its 95 % interval ``lo, hi`` over groups, ``chance``,
-        ``null_max_95`` (what the best site reaches on shuffled labels in 95 of 100 cases), ``p`` (this site against its own
-        null), ``p_max`` (against the best site of its kind), ``q`` (Benjamini-Hochberg over the sites of its kind),
-        ``converged``, ``score`` (which one), ``l2`` (penalty chosen), ``n_missing`` (clips without a label).
+        ``null_max_95`` (what the best site reaches on shuffled labels in 95 of 100 cases), ``p`` (this site against
+        its own null), ``p_max`` (against the best site of its kind), ``q`` (Benjamini-Hochberg over the sites of its
+        kind), ``converged``, ``score`` (which one), ``l2`` (penalty chosen), ``n_missing`` (clips without a label).
     directions : Directions
         One per site and method (and class, for more than two classes).
     baseline : DataFrame
@@ -255,10 +255,11 @@ def probe_arrays(
     pool: str = "",
 ) -> ProbeStudy:
     """:func:`probe` for plain arrays; ``stacks``, ``trait`` and ``groups`` describe the same clips."""
-    chosen = _methods(methods, trait)
+    chosen = check_methods(methods, trait)
     clips = np.arange(len(trait.keep)).astype(str) if clips is None else np.asarray(clips)
     keep = trait.keep
-    for name, size in {"groups": len(groups), "clip ids": len(clips), **{s.kind: s.x.shape[1] for s in stacks}}.items():
+    for name, size in {"groups": len(groups), "clip ids": len(clips), **{s.kind: s.x.shape[1] for s in
+    stacks}}.items():
         if size != len(keep):
             raise DataError(f"{len(keep)} labels but {size} {name}: give one for each clip.")
     plan = make_plan(
@@ -352,9 +353,10 @@ def make_plan(
     if not grid or not all(np.isfinite(p) and p > 0 for p in grid):
         raise DataError(f"penalties are {list(penalties)}: give one or more positive numbers.")
     split_rng, shuffle_rng = np.random.default_rng([seed, 0]), np.random.default_rng([seed, 1])
-    test = group_test_split(trait.y, groups, test_size, rng=split_rng, graded=trait.graded)
+    labels = trait.y if trait.graded else np.array(trait.classes)[trait.y]  # names, so that errors can name a class
+    test = group_test_split(labels, groups, test_size, rng=split_rng, graded=trait.graded)
     fold = np.full(len(test), -1, dtype=np.intp)
-    fold[~test] = group_folds(trait.y[~test], groups[~test], folds, rng=split_rng, graded=trait.graded)
+    fold[~test] = group_folds(labels[~test], groups[~test], folds, rng=split_rng, graded=trait.graded)
     shuffles = (
         permute_labels(trait.y, groups, n_permutations, rng=shuffle_rng, parts=test)
         if n_permutations
@@ -363,7 +365,14 @@ def make_plan(
     return Plan(trait.y, groups, test, fold, shuffles, trait.graded, score, grid, class_weight, shrinkage)
 
 
-def _methods(methods: Sequence[str] | None, trait: Trait) -> list[str]:
+def check_methods(methods: Sequence[str] | None, trait: Trait) -> list[str]:
+    """The methods asked for, or those that suit the trait.
+
+    Raises
+    ------
+    DataError
+        If a method does not exist or does not suit.
+    """
     if methods is None:
         return ["ridge", "mean_diff"] if trait.graded else ["logistic", "ridge", "mean_diff"]
     chosen = [methods] if isinstance(methods, str) else list(dict.fromkeys(methods))
@@ -382,7 +391,9 @@ def _baseline_features(
 ) -> NDArray[np.float64]:
     features = np.asarray(value, dtype=np.float64)
     if features.ndim != 2 or len(features) != len(keep):
-        raise DataError(f"baseline {name!r} has shape {features.shape}: give (clips, features) for all {len(keep)} clips.")
+        raise DataError(
+            f"baseline {name!r} has shape {features.shape}: give (clips, features) for all {len(keep)} clips."
+        )
     features = features[keep]
     check_finite(features[None], [name], clips)
     return features

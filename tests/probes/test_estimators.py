@@ -25,7 +25,14 @@ from interp.probes.estimators import (
     SoftmaxRegressionProbe,
 )
 
-PROBES = [LogisticProbe(), RidgeProbe(), LDAProbe(), MeanDifferenceProbe(), SoftmaxRegressionProbe(), RidgeRegressionProbe()]
+PROBES = [
+    LogisticProbe(),
+    RidgeProbe(),
+    LDAProbe(),
+    MeanDifferenceProbe(),
+    SoftmaxRegressionProbe(),
+    RidgeRegressionProbe(),
+]
 
 
 @parametrize_with_checks(PROBES)

@@ -20,7 +20,9 @@ Floats = NDArray[np.float64]
 FINE, COARSE = 1e-5, 1e-3
 
 
-def draw(seed: int, sites: int, clips: int, dim: int, classes: int = 2, signal: float = 1.5) -> tuple[Floats, NDArray[np.int64]]:
+def draw(
+    seed: int, sites: int, clips: int, dim: int, classes: int = 2, signal: float = 1.5
+) -> tuple[Floats, NDArray[np.int64]]:
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(sites, clips, dim)) * rng.uniform(0.1, 3, dim) + 3 * rng.normal(size=dim)
     z = (x[0] - x[0].mean(0)) / x[0].std(0)
@@ -119,7 +121,9 @@ def test_many_labellings_equal_one_at_a_time() -> None:
         for row in (0, 17, 39):
             alone = fit_many(x, labels[row], method=method)  # type: ignore[arg-type]
             np.testing.assert_allclose(together.coef[:, :, :, row], alone.coef[:, :, :, 0], rtol=1e-5, atol=1e-7)
-            np.testing.assert_allclose(together.intercept[:, :, :, row], alone.intercept[:, :, :, 0], rtol=1e-5, atol=1e-6)
+            np.testing.assert_allclose(
+                together.intercept[:, :, :, row], alone.intercept[:, :, :, 0], rtol=1e-5, atol=1e-6
+            )
 
 
 @pytest.mark.parametrize("classes", [2, 3])
@@ -205,7 +209,10 @@ def test_softmax_weights_sum_to_zero() -> None:
 BAD = {
     "nan": (lambda x, y: fit_many(np.where(np.arange(5) == 3, np.nan, x), y), "not finite"),
     "one class": (lambda x, y: fit_many(x, np.zeros(60, int)), "one class"),
-    "one-class fold": (lambda x, y: fit_many(x, np.arange(60) // 30, train=np.arange(60)[None] < 30), "no clip of class 1"),
+    "one-class fold": (
+        lambda x, y: fit_many(x, np.arange(60) // 30, train=np.arange(60)[None] < 30),
+        "no clip of class 1",
+    ),
     "labels of another length": (lambda x, y: fit_many(x, y[:-1]), "one label per clip"),
     "unknown method": (lambda x, y: fit_many(x, y, method="svm"), "no method is called 'svm'"),
     "graded logistic": (lambda x, y: fit_many(x, y.astype(float)), "needs classes"),

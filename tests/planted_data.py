@@ -1,0 +1,72 @@
+"""Datasets of activations in which the answer is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+FRAMES = ("frame:0", "frame:25", "frame:50", "frame:75")
+
+
+def planted_dataset(
+    seed: int = 0,
+    *,
+    n_groups: int = 60,
+    per_group: int = 6,
+    layers: int = 3,
+    heads: int = 4,
+    dim: int = 16,
+    strength: float = 2.0,
+    site: int = 5,
+    group_spread: float = 0.0,
+    constant: bool = False,
+    pools: tuple[str, ...] = ("mean",),
+    from_frame: int = 0,
+) -> tuple[xr.Dataset, NDArray[np.float64]]:
+    """Noise at every head, and at one of them the trait ``drums`` along a direction, from a frame on.
+
+    Parameters
+    ----------
+    strength : float
+        Distance of the class means, in standard deviations of the noise.
+    group_spread : float
+        Standard deviation of what all clips of a group have in common.
+    constant : bool
+        Whether labels are constant within groups.
+
+    Returns
+    -------
+    ds : xarray.Dataset
+        As ``extract`` makes it, with binary ``drums``, categorical ``genre`` (carried by the next head), graded ``tempo``
+        (carried by the head after that), and ``mood``, of which every fourth label is missing.
+    direction : array of shape (dim,)
+        Unit vector.
+    """
+    rng = np.random.default_rng(seed)
+    n, sites = n_groups * per_group, layers * heads
+    group = np.repeat(np.arange(n_groups), per_group)
+    drums = (rng.permutation(n_groups) % 2)[group] if constant else rng.permutation(np.arange(n) % 2)
+    genre = np.array(["classical", "jazz", "rock"])[(rng.permutation(n_groups) % 3)[group]]
+    vectors = rng.normal(size=(3, dim))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    x = rng.normal(size=(n, len(pools), sites, dim)) + group_spread * rng.normal(size=(n_groups, 1, sites, dim))[group]
+    x[:, from_frame:, site] += strength * (drums - 0.5)[:, None, None] * vectors[0]
+    x[:, :, site + 1] += strength * np.where(genre == "jazz", 1.0, np.where(genre == "rock", -1.0, 0.0))[:, None, None] * vectors[1]
+    tempo = 100 + 20 * (x[:, 0, site + 2] @ vectors[2]) + 8 * rng.normal(size=n)
+    mood = np.where(np.arange(n) % 4 == 0, np.nan, drums.astype(float))
+    ds = xr.Dataset(
+        {"heads": (("clip", "pool", "heads_site", "heads_dim"), x.astype(np.float32))},
+        coords={
+            "clip": [f"clip{i}" for i in range(n)],
+            "pool": list(pools),
+            "heads_site": [f"L{i // heads}.H{i % heads}" for i in range(sites)],
+            "group": ("clip", [f"song{g}" for g in group]),
+            "drums": ("clip", drums.astype(bool)),
+            "genre": ("clip", genre),
+            "tempo": ("clip", tempo),
+            "mood": ("clip", mood),
+        },
+        attrs={"made_by": '{"model": {"name": "planted", "fingerprint": "abc123"}}', "labels": '["drums"]'},
+    )
+    return ds, vectors[0]
