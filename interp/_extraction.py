@@ -157,7 +157,8 @@ class Job:
         for kind, value in values.items():
             if self.dtype == "bfloat16":
                 value = value.bfloat16().float()
-            block = value.numpy().astype(self.np_dtype, copy=False)
+            with np.errstate(over="ignore"):  # what overflows float16 is refused below, by name
+                block = value.numpy().astype(self.np_dtype, copy=False)
             self._check_finite(kind, block, value, present.numpy(), names)
             if not present.all():
                 block[~present.numpy()] = np.nan

@@ -188,7 +188,7 @@ def open_store(path: str | Path, partial: bool = False) -> xr.Dataset:
     if not (path / "zarr.json").is_file():
         raise StoreError(f"there is no store of activations at {path}: make one with extract(..., out={str(path)!r}).")
     try:
-        ds = xr.open_zarr(path, chunks=None, zarr_format=3)
+        ds = xr.open_zarr(path, chunks=None, zarr_format=3, consolidated=True)
         done = ds[_DONE].values.astype(bool)
         ds = ds.drop_vars(_DONE)
         made_by = json.loads(ds.attrs[_MANIFEST])

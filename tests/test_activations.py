@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -308,9 +309,8 @@ def test_ctrl_c_gets_a_sentence_and_loses_nothing(
     assert len(calls) == 4  # only the batch that was interrupted ran again
 
 
-WORKER = """
-import sys, time
-import numpy as np
+WORKERS = """
+import os, sys, time
 sys.path.insert(0, {tests!r})
 from test_activations import noise_clips
 from interp import _extraction
@@ -319,64 +319,57 @@ from interp.activations import extract
 from interp.model import MusicGen
 
 whole = _extraction.pool_forward
-def slow(model, codes, texts, sites, pooling, names):
-    with open({log!r}, "a") as file:
-        file.write(names[0] + "\\n")
-    time.sleep({pause})
-    return whole(model, codes, texts, sites, pooling, names)
 
-_extraction.pool_forward = slow
-print("ready", flush=True)
-extract(MusicGen(random_musicgen(3, 4, 32, seed=1)), noise_clips(12), out={out!r}, batch_size=2)
+def work(log):
+    def slow(model, codes, texts, sites, pooling, names):
+        with open(log, "a") as file:
+            file.write(names[0] + "\\n")
+        time.sleep(0.5)
+        return whole(model, codes, texts, sites, pooling, names)
+
+    _extraction.pool_forward = slow
+    extract(MusicGen(random_musicgen(3, 4, 32, seed=1)), noise_clips(24), out={out!r}, batch_size=2)
+
+for log in {logs!r}:  # three processes for the price of one import
+    child = os.fork()
+    if child == 0:
+        work(log)
+        os._exit(0)
+    print(child, flush=True)
+print([os.waitstatus_to_exitcode(os.wait()[1]) for _ in range(3)], flush=True)
 """
 
 
-def start(tmp_path: Path, log: str, pause: float) -> subprocess.Popen[str]:
-    script = WORKER.format(
-        tests=str(Path(__file__).parent), log=str(tmp_path / log), out=str(tmp_path / "x"), pause=pause
-    )
-    return subprocess.Popen(
-        [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1]
-    )
-
-
-def wait_for(condition: Any, seconds: float = 90) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "nothing happened"
-        time.sleep(0.02)
-
-
-def finished(out: Path) -> int:
-    try:
-        return int(open_store(out, partial=True).sizes["clip"])
-    except (StoreError, OSError):
-        return 0
+def batches(log: Path) -> list[str]:
+    return log.read_text().split() if log.exists() else []
 
 
 @pytest.mark.slow
-def test_killed_and_shared_stores(tiny_lm_model: MusicGen, tmp_path: Path) -> None:
-    """One process is killed with kill -9 in the middle; two others finish its store together; nothing is done twice."""
-    out = tmp_path / "x"
-    first = start(tmp_path, "first", pause=0.4)
-    wait_for(lambda: finished(out) >= 4)
-    first.send_signal(signal.SIGKILL)
-    first.wait()
-    kept = finished(out)
-    assert 4 <= kept < 12
-    others = [start(tmp_path, f"other{i}", pause=0.4) for i in range(2)]
-    assert [process.wait(120) for process in others] == [0, 0]
-    began = (tmp_path / "first").read_text().split()
-    done = [
-        name
-        for i in range(2)
-        if (tmp_path / f"other{i}").exists()
-        for name in (tmp_path / f"other{i}").read_text().split()
-    ]
-    # What the first one finished is not done again, and each of the rest is done by one of the others only.
-    assert sorted(done, key=lambda name: int(name.split("-")[1])) == [f"clip-{i}" for i in range(kept, 12, 2)]
-    assert began[: kept // 2] == [f"clip-{i}" for i in range(0, kept, 2)]
-    expected = extract(tiny_lm_model, noise_clips(12), batch_size=2)
+def test_three_fill_a_store_and_one_is_killed(tiny_lm_model: MusicGen, tmp_path: Path) -> None:
+    """kill -9 in the middle of a batch: the others do that batch again, and nothing else is done twice."""
+    here, out, logs = Path(__file__).parent, tmp_path / "x", [tmp_path / f"log{i}" for i in range(3)]
+    script = WORKERS.format(tests=str(here), out=str(out), logs=[str(log) for log in logs])
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, cwd=here.parent, start_new_session=True
+    ) as workers:
+        try:
+            assert workers.stdout is not None
+            first = int([workers.stdout.readline() for _ in range(3)][0])
+            while len(batches(logs[0])) < 2:  # its first batch is finished, it is inside the second
+                assert workers.poll() is None
+                time.sleep(0.02)
+            os.kill(first, signal.SIGKILL)
+            assert sorted(json.loads(workers.stdout.readline())) == [-signal.SIGKILL, 0, 0]
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(workers.pid, signal.SIGKILL)
+    killed, *others = (batches(log) for log in logs)
+    finished_by_killed = killed[:-1]
+    assert finished_by_killed and all(others)
+    once = sorted(finished_by_killed + others[0] + others[1], key=lambda name: int(name.split("-")[1]))
+    assert once == [f"clip-{i}" for i in range(0, 24, 2)]
+    expected = extract(tiny_lm_model, noise_clips(24), batch_size=2)
     np.testing.assert_array_equal(open_store(out).heads, expected.heads)
 
 
