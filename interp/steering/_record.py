@@ -19,7 +19,6 @@ from interp.steering.plan import Entry, Plan
 from interp.steering.smitin import Smitin
 
 __all__ = [
-    "CALL_COLUMNS",
     "LOG_COLUMNS",
     "MONITOR_COLUMNS",
     "Capture",
@@ -29,24 +28,23 @@ __all__ = [
     "batch_monitor",
 ]
 
-LOG_COLUMNS = [
-    "row",
-    "intervention",
-    "half",
-    "type",
-    "description",
-    "sites",
-    "calls",
-    "positions",
-    "first_step",
-    "last_step",
-    "first_second",
-    "last_second",
-    "displacement_mean",
-    "displacement_max",
-    "guidance",
-]
-CALL_COLUMNS = ["row", "intervention", "half", "step", "seconds", "displacement"]
+LOG_COLUMNS = {
+    "row": "int64",
+    "intervention": "int64",
+    "half": "object",
+    "type": "object",
+    "description": "object",
+    "sites": "int64",
+    "calls": "int64",
+    "positions": "int64",
+    "first_step": "Int64",
+    "last_step": "Int64",
+    "first_second": "float64",
+    "last_second": "float64",
+    "displacement_mean": "float64",
+    "displacement_max": "float64",
+    "guidance": "float64",
+}
 MONITOR_COLUMNS = [
     "row",
     "intervention",
@@ -170,7 +168,7 @@ def batch_log(plan: Plan, edits: Edits, guidance: float | None) -> pd.DataFrame:
                 np.nan if guidance is None else guidance,
             )
         )
-    return pd.DataFrame(lines, columns=LOG_COLUMNS).astype({"first_step": "Int64", "last_step": "Int64"})
+    return pd.DataFrame(lines, columns=list(LOG_COLUMNS)).astype(LOG_COLUMNS)
 
 
 def batch_monitor(plan: Plan) -> pd.DataFrame:

@@ -39,9 +39,7 @@ def test_greedy_tokens_equal_audiocraft(
     audio = audio_prompt if prompted else None
     expected = audiocraft_greedy(tiny_lm_model, audio, 24, 3.0, two_step)
     rows = [Row(text, seed, audio) for seed, text in enumerate(TEXTS)]
-    made = generate(
-        tiny_lm_model, rows, 24 / 50, greedy=True, two_step=two_step, engine=engine, progress=False
-    )  # type: ignore[arg-type]
+    made = generate(tiny_lm_model, rows, 24 / 50, greedy=True, two_step=two_step, engine=engine, progress=False)  # type: ignore[arg-type]
     assert torch.equal(made.codes, expected)
     assert expected.unique().numel() > 5  # not a constant that any loop would produce
 

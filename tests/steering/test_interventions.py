@@ -59,9 +59,8 @@ def test_every_intervention_is_its_formula_at_every_site(
     rng = np.random.default_rng(0)
     x, bank = rng.standard_normal((50, dim)), rng.standard_normal((6, dim)).astype(np.float32)
     eraser = fit_leace(site, x, rng.integers(0, 2, 50))
-    before = run(tiny_lm_model, capture=site, engine=engine)
-    position = 0
-    h = {half: before.activation(site, half)[0, position].double().numpy() for half in ("cond", "uncond")}  # type: ignore[arg-type]
+    before = run(tiny_lm_model, capture=site, engine=engine, seconds=3 / 50)
+    h = {half: before.activation(site, half)[0, 0].double().numpy() for half in ("cond", "uncond")}  # type: ignore[arg-type]
     cases: list[tuple[Intervention, Callable[[np.ndarray], np.ndarray]]] = [
         (Add(direction, strength=0.7), lambda h: h + 0.7 * v),
         (Add(direction, dose=-2.0), lambda h: h - 2 * direction.sigma * v),
@@ -69,7 +68,10 @@ def test_every_intervention_is_its_formula_at_every_site(
         (Interpolate(direction, 0.5), lambda h: (h + 0.5 * np.linalg.norm(h) * v) / 1.5),
         (Clamp(direction, low=3.0, high=3.0), lambda h: h + (3.0 - h @ v) * v),
         (Clamp(direction, high=-9.0), lambda h: h + (min(h @ v, -9.0) - h @ v) * v),
-        (Clamp(direction, low=1.5, units="logit"), lambda h: h + max(0.0, 1.5 - direction.logit(h)) / direction.norm * v),
+        (
+            Clamp(direction, low=1.5, units="logit"),
+            lambda h: h + max(0.0, 1.5 - direction.logit(h)) / direction.norm * v,
+        ),
         (Ablate.project(direction), lambda h: h - (h @ v) * v),
         (Ablate.leace([eraser]), lambda h: eraser(h)),
         (Ablate.zero([site]), lambda h: 0 * h),
@@ -77,17 +79,19 @@ def test_every_intervention_is_its_formula_at_every_site(
         (Swap({site: bank}), lambda h: bank[0]),
         (Swap({site: bank}, first=-2), lambda h: bank[2]),
     ]
-    for item, formula in cases:
-        for rows in ("both", "cond", "uncond"):
-            after = run(tiny_lm_model, replace(item, rows=rows), capture=site, engine=engine)
-            for half in ("cond", "uncond"):
-                changed = rows in ("both", half)
-                expected = formula(h[half]) if changed else h[half]
-                got = after.activation(site, half)[0, position].double().numpy()  # type: ignore[arg-type]
-                assert np.allclose(got, expected, atol=UNIT), (item.describe(), half)
-            moved = [np.linalg.norm(formula(h[half]) - h[half]) for half in ("cond", "uncond") if rows in ("both", half)]
-            first = after.calls().query("step == 0")
-            assert np.allclose(first["displacement"], moved, atol=1e-4), item.describe()
+    arms = [(replace(item, rows=rows), formula) for item, formula in cases for rows in ("both", "cond", "uncond")]
+    rows = [Row("a", 3, None, (item,)) for item, _ in arms]
+    after = generate(tiny_lm_model, rows, 3 / 50, capture=site, engine=engine, progress=False)  # type: ignore[arg-type]
+    first = after.calls().query("step == 0")
+    for i, (item, formula) in enumerate(arms):
+        moved = []
+        for half in ("cond", "uncond"):
+            changed = item.rows in ("both", half)
+            expected = formula(h[half]) if changed else h[half]
+            got = after.activation(site, half)[i, 0].double().numpy()  # type: ignore[arg-type]
+            assert np.allclose(got, expected, atol=UNIT), (item.describe(), half)
+            moved += [float(np.linalg.norm(expected - h[half]))] if changed else []
+        assert np.allclose(first.query("row == @i")["displacement"], moved, atol=1e-4), item.describe()
 
 
 def test_interventions_compose_in_the_order_given(tiny_lm_model: MusicGen, make_directions: Make) -> None:
@@ -227,8 +231,8 @@ def test_identical_halves_run_once_and_mean_the_same(tiny_lm_model: MusicGen, ma
     made = generate(tiny_lm_model, [both, cond], 0.4, guidance=3.0, progress=False)
     unguided = generate(tiny_lm_model, [both], 0.4, guidance=None, progress=False)
     assert torch.equal(made.codes[0], unguided.codes[0])
-    named = generate(tiny_lm_model, [Row(None, 1, None, (Add(heads, dose=1.0), Add(heads, dose=0.0, rows="cond")))], 0.4,
-                     progress=False)  # fmt: skip
+    twice = Row(None, 1, None, (Add(heads, dose=1.0), Add(heads, dose=0.0, rows="cond")))
+    named = generate(tiny_lm_model, [twice], 0.4, progress=False)
     assert torch.equal(named.codes[0], made.codes[0])  # two halves, run separately
     assert not torch.equal(made.codes[0], made.codes[1])
 
@@ -308,7 +312,16 @@ def test_soft_weights_and_top_k_as_the_papers_have_them(make_directions: Make) -
 def test_describe_says_what_where_how_and_when(make_directions: Make) -> None:
     item = Add(make_directions(), dose=2.0, rows="cond", window=(1, 2), schedule=EveryN(5), name="treated")
     text = item.describe()
-    for part in ("treated", "drums=1", "2 sigma", "12 sites", "conditional rows", "generated", "1 to 2 s", "every 5 steps"):
+    for part in (
+        "treated",
+        "drums=1",
+        "2 sigma",
+        "12 sites",
+        "conditional rows",
+        "generated",
+        "1 to 2 s",
+        "every 5 steps",
+    ):
         assert part in text
     assert "\n" not in text
 
