@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from interp.steering.causal import causal_ranking, code_log_likelihood
 from interp.steering.decode import Row, generate
 from interp.steering.erasure import Eraser, fit_leace
 from interp.steering.files import dumps, load_interventions, loads, save_interventions
+from interp.steering.forced import forced_logits, kl_to_unsteered, log_likelihood
 from interp.steering.generation import Generation
 from interp.steering.interventions import (
     Ablate,
@@ -52,12 +54,17 @@ __all__ = [
     "SiteValues",
     "Smitin",
     "Swap",
+    "causal_ranking",
+    "code_log_likelihood",
     "cross_fade",
     "dumps",
     "fit_leace",
+    "forced_logits",
     "generate",
+    "kl_to_unsteered",
     "load_interventions",
     "loads",
+    "log_likelihood",
     "save_interventions",
     "soft_weights",
     "top_k",

@@ -1,0 +1,228 @@
+"""Teacher forcing: what the model thinks of given music, and how far steering moves its thoughts.
+
+Both measures are quality guards that need no judge: the likelihood of steered music under the *unsteered* model, and
+the divergence of the steered from the unsteered next-token distribution on the same music (ITI, arXiv 2306.03341).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from interp.errors import ClipError, InterventionError
+from interp.model import MusicGen
+from interp.steering._engines import installed
+from interp.steering._ops import Half, Key, Timeline
+from interp.steering.generation import Generation
+from interp.steering.interventions import Intervention
+from interp.steering.plan import Plan, check_interventions
+from interp.steering.smitin import Smitin
+
+__all__ = ["forced_logits", "kl_to_unsteered", "log_likelihood"]
+
+
+def forced_logits(
+    model: MusicGen,
+    codes: Tensor,
+    texts: Sequence[str | None],
+    *,
+    guidance: float | None = None,
+    interventions: Sequence[Sequence[Intervention]] | None = None,
+    prompt_frames: int = 0,
+    gates: Sequence[dict[int, Tensor]] | None = None,
+) -> Tensor:
+    """Logits of every code of given music, all positions in one call.
+
+    Parameters
+    ----------
+    model : MusicGen
+    codes : Tensor
+        Long ``[rows, codebooks, frames]``.
+    texts : sequence of str or None
+        One for each row, all of one length in tokens.
+    guidance : float, optional
+        Coefficient; None or 1 for the conditional rows alone.
+    interventions : sequence of sequences of Intervention, optional
+        One for each row; positions from ``prompt_frames`` on are the generated ones.
+    prompt_frames : int
+        Frames of the audio prompt.
+    gates : sequence of dict, optional
+        For rows with Smitin: its recorded factors at every position, for each intervention (see
+        :func:`kl_to_unsteered`); a self-monitor cannot decide anew when all positions are computed at once.
+
+    Returns
+    -------
+    Tensor
+        ``[rows, codebooks, frames, cardinality]``, aligned with ``codes``: entry t holds the logits from which frame
+        t is drawn.
+    """
+    if codes.ndim != 3 or len(codes) != len(texts):
+        raise ClipError(f"give codes [rows, codebooks, frames] and one text a row, not {tuple(codes.shape)}.")
+    codes = codes.to(model.device)
+    guided = guidance is not None and guidance != 1
+    sequence, _ = model.sequence(codes)
+    tokens = sequence[..., :-1]
+    every = list(texts) + [None] * (len(texts) if guided else 0)
+    conditions = model.conditions(every)
+    timeline = Timeline(prompt_frames, sequence.shape[-1], model.frame_rate)
+    rows = interventions or [()] * len(texts)
+    for items in rows:
+        check_interventions(items, model.shape, lambda: model.fingerprint)
+    plan = Plan(rows, [0] * len(texts), model.shape, timeline, guided, model.device)
+    if plan.monitor is not None:
+        if gates is None:
+            raise InterventionError(
+                "a self-monitor decides while it generates: give the factors it decided on, or use kl_to_unsteered."
+            )
+        for entry in plan.entries:
+            if entry.unit:
+                recorded = gates[entry.row][entry.index].to(plan.monitor.gates)
+                plan.monitor.gates[entry.unit, : len(recorded)] = recorded
+    half: Half = "both" if guided else "cond"
+
+    def edit(key: Key, x: Tensor) -> Tensor:
+        return plan.apply(key, x, 0, half)
+
+    with torch.no_grad(), model.autocast(), installed(model.lm, plan.keys, edit):
+        logits = model.lm(torch.cat([tokens, tokens]) if guided else tokens, [], conditions).float()
+    if guided:
+        cond, uncond = torch.split(logits, len(texts))
+        logits = uncond + (cond - uncond) * float(guidance or 1.0)
+    return _aligned(model, logits, codes.shape[-1])
+
+
+def _aligned(model: MusicGen, logits: Tensor, frames: int) -> Tensor:
+    """From positions to frames: codebook k of frame t is drawn one position before it is heard."""
+    columns = []
+    for codebook in range(model.n_codebooks):
+        pattern = model.lm.pattern_provider.get_pattern(frames)
+        steps = [0] * frames
+        for step, coordinates in enumerate(pattern.layout):
+            for at in coordinates:
+                if at.q == codebook and at.t < frames:
+                    steps[at.t] = step - 1
+        columns.append(logits[:, codebook, torch.tensor(steps, device=logits.device)])
+    return torch.stack(columns, 1)
+
+
+def log_likelihood(
+    model: MusicGen,
+    codes: Tensor,
+    texts: str | Sequence[str | None] | None = None,
+    *,
+    guidance: float | None = None,
+    prompt_frames: int = 0,
+    batch_size: int = 16,
+) -> pd.DataFrame:
+    """Log-likelihood of music under the unsteered model.
+
+    Parameters
+    ----------
+    codes : Tensor
+        Long ``[rows, codebooks, frames]``.
+    texts : str, None or sequence
+        One text for all rows, or one each.
+    guidance : float, optional
+        Judge by guided logits, as generation would; by default by the conditional ones.
+    prompt_frames : int
+        Frames at the start that do not count.
+    batch_size : int
+        Rows at a time.
+
+    Returns
+    -------
+    DataFrame
+        ``row``, ``log_likelihood`` (mean over counted frames and codebooks, in nats a token), ``perplexity``, and
+        ``codebook_0``, ... (mean for each codebook).
+    """
+    each = [texts] * len(codes) if texts is None or isinstance(texts, str) else list(texts)
+    lines = []
+    for rows in _groups(model, each, batch_size):
+        part = codes[rows].to(model.device)
+        logits = forced_logits(model, part, [each[i] for i in rows], guidance=guidance)
+        logp = torch.log_softmax(logits, -1).gather(-1, part[..., None])[..., 0]
+        per_codebook = logp[..., prompt_frames:].mean(-1).cpu().numpy()
+        for row, values in zip(rows, per_codebook, strict=True):
+            mean = float(values.mean())
+            named = {f"codebook_{k}": float(value) for k, value in enumerate(values)}
+            lines.append({"row": row, "log_likelihood": mean, "perplexity": float(np.exp(-mean)), **named})
+    return pd.DataFrame(lines).sort_values("row", ignore_index=True)
+
+
+def kl_to_unsteered(generation: Generation, batch_size: int = 16) -> pd.DataFrame:
+    """KL divergence of the steered from the unsteered next-token distribution, along the steered music.
+
+    Both models hear the same tokens, row by row those that the steered run generated, with the same guidance. A
+    self-monitored intervention acts where and as strongly as it did in the run.
+
+    Returns
+    -------
+    DataFrame
+        ``row``, ``kl`` (mean over generated frames and codebooks, in nats a token), ``kl_max`` (largest mean of one
+        frame). Rows without an active intervention have exactly 0.
+
+    Raises
+    ------
+    ClipError
+        If the music is longer than the model's window.
+    """
+    model, codes = generation.model, generation.codes
+    frames = codes.shape[-1]
+    if frames > int(model.max_seconds * model.frame_rate):
+        raise ClipError(f"the music is longer than the window of {model.max_seconds:g} s: compare a shorter piece.")
+    guidance = generation.settings["guidance"]
+    gates = _recorded(generation)
+    texts = [row.prompt for row in generation.rows]
+    lines = []
+    for rows in _groups(model, texts, batch_size, [row.prompt_frames for row in generation.rows]):
+        start = generation.rows[rows[0]].prompt_frames
+        some = [texts[i] for i in rows]
+        part = codes[rows]
+        items = [generation.rows[i].interventions for i in rows]
+        plain = torch.log_softmax(forced_logits(model, part, some, guidance=guidance), -1)
+        steered = torch.log_softmax(
+            forced_logits(
+                model,
+                part,
+                some,
+                guidance=guidance,
+                interventions=items,
+                prompt_frames=start,
+                gates=[gates.get(i, {}) for i in rows],
+            ),
+            -1,
+        )
+        kl = (steered.exp() * (steered - plain)).sum(-1)[..., start:].mean(1)
+        for row, values in zip(rows, kl, strict=True):
+            lines.append({"row": row, "kl": float(values.mean()), "kl_max": float(values.max())})
+    return pd.DataFrame(lines).sort_values("row", ignore_index=True)
+
+
+def _recorded(generation: Generation) -> dict[int, dict[int, Tensor]]:
+    """Factors that self-monitors decided on, for each row and intervention, by position."""
+    found: dict[int, dict[int, Tensor]] = {}
+    size = generation.codes.shape[-1] + generation.model.n_codebooks
+    for i, row in enumerate(generation.rows):
+        for index, item in enumerate(row.interventions):
+            if isinstance(item, Smitin):
+                mine = generation.monitor.query("row == @i and intervention == @index")
+                factors = torch.zeros(size)
+                steps = torch.tensor(mine["step"].to_numpy(dtype=np.int64)) + row.prompt_frames
+                factors[steps] = torch.tensor(mine["factor"].to_numpy(dtype=np.float32))
+                found.setdefault(i, {})[index] = factors
+    return found
+
+
+def _groups(
+    model: MusicGen, texts: Sequence[str | None], size: int, also: Sequence[int] | None = None
+) -> list[list[int]]:
+    """Rows whose texts are equally long (and that agree in ``also``), in batches."""
+    lengths = model.condition_lengths(texts)
+    groups: dict[tuple[int, int], list[int]] = {}
+    for i, length in enumerate(lengths):
+        groups.setdefault((length, also[i] if also else 0), []).append(i)
+    return [members[i : i + size] for members in groups.values() for i in range(0, len(members), size)]
