@@ -161,9 +161,11 @@ def _ask_hub(build: Callable[[], Any], name: str, needs: str) -> Any:
 def _not_here(name: str, needs: str) -> ModelError:
     from huggingface_hub import constants
 
+    missing = needs.split(" ")[0]
+    what = f"{name} is" if missing == name else f"{name} needs {missing}, which is"
     return ModelError(
-        f"{name} needs {needs.split(' ')[0]}, which is not on this machine, and the hub cannot be reached: where there "
-        f"is a network run `hf download {needs}` and copy the result into {constants.HF_HUB_CACHE}."
+        f"{what} not on this machine, and the hub cannot be reached: where there is a network run `hf download "
+        f"{needs}` and copy the result into {constants.HF_HUB_CACHE}."
     )
 
 

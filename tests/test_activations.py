@@ -355,7 +355,7 @@ def test_three_fill_a_store_and_one_is_killed(tiny_lm_model: MusicGen, tmp_path:
     ) as workers:
         try:
             assert workers.stdout is not None
-            first = int([workers.stdout.readline() for _ in range(3)][0])
+            first, *_ = (int(workers.stdout.readline()) for _ in range(3))
             while len(batches(logs[0])) < 2:  # its first batch is finished, it is inside the second
                 assert workers.poll() is None
                 time.sleep(0.02)
