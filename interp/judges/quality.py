@@ -43,8 +43,8 @@ class Thresholds:
     silent_db: float = -60.0
     quiet_share: float = 0.75
     clipped_share: float = 0.05
-    frozen: float = 0.995
-    loop: float = 0.995
+    frozen: float = 0.985
+    loop: float = 0.985
 
 
 def degenerate(audio: Audio, sample_rate: int, thresholds: Thresholds | None = None) -> pd.DataFrame:
