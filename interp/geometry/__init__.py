@@ -18,9 +18,9 @@ from interp.geometry.erase import erase
 from interp.geometry.fit import fit_directions, targets_of
 from interp.geometry.layers import across_checkpoints, across_sites, mapped_null, top_codes
 from interp.geometry.layout import clustered, map_directions, plane
-from interp.geometry.nulls import covariance_null, covariance_of, permuted_null, sphere_p
+from interp.geometry.nulls import covariance_null, covariance_of, permuted_null, sphere_p, unit
 from interp.geometry.paths import PENALTIES, fit_path, path_cosines, path_table
-from interp.geometry.refit import METHODS, ROLES, refit, role
+from interp.geometry.refit import BINARY_ONLY, METHODS, ROLES, refit, role
 from interp.geometry.resampling import halve, subsamples
 from interp.geometry.spaces import (
     METRICS,
@@ -36,6 +36,7 @@ from interp.geometry.subspaces import angle_null, class_subspace, orthogonal_pro
 from interp.geometry.targets import Target, make_targets
 
 __all__ = [
+    "BINARY_ONLY",
     "METHODS",
     "METRICS",
     "PENALTIES",
@@ -81,4 +82,5 @@ __all__ = [
     "through_unembedding",
     "top_codes",
     "unembedding",
+    "unit",
 ]

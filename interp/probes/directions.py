@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
@@ -212,14 +211,12 @@ class Directions(Sequence[Direction]):
         try:
             header = {"format": _FORMAT, "records": json.dumps(records)}
             path.parent.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+            temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
             try:
-                with os.fdopen(handle, "wb") as file:
-                    file.write(save(tensors, metadata=header))
-                Path(temporary).replace(path)
-            except BaseException:
-                Path(temporary).unlink(missing_ok=True)
-                raise
+                temporary.write_bytes(save(tensors, metadata=header))
+                temporary.replace(path)
+            finally:
+                temporary.unlink(missing_ok=True)
         except TypeError as error:
             raise StoreError(
                 f"cannot save directions to {path}: info must hold plain JSON values ({error})."

@@ -1,0 +1,586 @@
+"""Does a direction fitted as a regression carry something that one fitted as a classifier loses?
+
+    python -m analyses.regression_vs_classification --out figures/regression_vs_classification
+
+arXiv 2506.10225 says so, without a test that holds all else equal. Here every method sees the same activations, the
+same training clips and the same scaling, and is asked three things: how well it *detects* the trait on held-out clips,
+where it *points* (cosine, and the angle along both regularisation paths), and how well it *steers* continuations, at
+equal dose (each direction's own standard deviations) and at equal norm (the same displacement for all), judged on
+audio alone. Unregularised least squares on classes is linear discriminant analysis, and ridge with a growing penalty
+becomes the mean difference, so the methods lie on one path from ``least_squares`` through ``ridge`` to ``mean_diff``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+import interp
+from analyses._study import Steps, activations, from_command_line, labelled_clips, slug
+from interp import geometry, plots, tables
+from interp.errors import DataError
+from interp.geometry import plots as pictures
+from interp.probes.directions import Directions, combine, random_like
+from interp.probes.reading import read_stacks
+from interp.probes.resample import weighted_scores
+from interp.probes.study import ProbeStudy, probe
+from interp.sites import Site
+from interp.stats import bootstrap_interval, dose_response, group_weights, holm, paired_bootstrap
+from interp.steering import Add
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from interp.model import MusicGen
+    from interp.validation import Arm
+
+__all__ = ["Config", "main"]
+
+log = logging.getLogger(__name__)
+FAMILY = {
+    "logistic": "classification",
+    "lda": "classification",
+    "ridge": "regression",
+    "least_squares": "regression",
+    "mean_diff": "means",
+    "pca_pairs": "means",
+    "random": "control",
+    "shuffled": "control",
+}
+_PROBED = ("logistic", "ridge", "lda", "mean_diff")
+_UNSTEERED = "unsteered"
+
+
+@dataclass(frozen=True)
+class Config:
+    """What the study does; every field is a flag of the command line.
+
+    Attributes
+    ----------
+    out : Path
+        Folder of tables and figures.
+    model : str
+        Name, folder or hub name of the checkpoint.
+    data : Path or None
+        Folder of labelled audio with metadata.csv; music is rendered without it.
+    traits : tuple of str
+        Traits with two sides that the judge can hear.
+    methods : tuple of str
+        Methods to compare.
+    n_clips : int
+        Clips to render.
+    n_splits, n_blocks : int
+        Split halves, and blocks of the jackknife.
+    n_bootstrap : int
+        Resamples behind intervals of detection.
+    steer : bool
+        Whether to generate; without it detection and geometry are still answered.
+    doses : tuple of float
+        In standard deviations; at equal norm in those of the methods' geometric mean.
+    n_seeds, pilot_seeds : int
+        Paired continuations, and those that choose the layer.
+    heads : int
+        Heads that are pushed together in the arms of heads; 0 for none.
+    seed : int
+        Of clips, splits, prompts and noise.
+    """
+
+    out: Path = Path("figures/regression_vs_classification")
+    model: str = "tiny"
+    data: Path | None = None
+    traits: tuple[str, ...] = ("drums", "instrument=piano", "genre=jazz")
+    methods: tuple[str, ...] = ("logistic", "lda", "ridge", "least_squares", "mean_diff", "pca_pairs")
+    n_clips: int = 600
+    n_splits: int = 6
+    n_blocks: int = 12
+    n_bootstrap: int = 1000
+    steer: bool = True
+    doses: tuple[float, ...] = (1.0, 2.0, 3.0)
+    n_seeds: int = 32
+    pilot_seeds: int = 8
+    heads: int = 8
+    seed: int = 0
+
+
+def main(config: Config | None = None, *, progress: bool = True) -> dict[str, pd.DataFrame]:
+    """Run the study.
+
+    Parameters
+    ----------
+    config : Config, optional
+        Read from the command line when not given.
+    progress : bool
+        Show progress bars.
+
+    Returns
+    -------
+    dict of str to DataFrame
+        ``detection``, ``detection_contrasts``, ``cosines``, ``paths``, ``steering``, ``steering_contrasts`` and
+        ``answer``, the one table with a row a method; as written to ``config.out`` beside ``answer.md``.
+    """
+    config = from_command_line(Config, __doc__) if config is None else config
+    unknown = set(config.methods) - set(geometry.METHODS)
+    if unknown or "logistic" not in config.methods:
+        raise DataError(
+            f"methods {', '.join(config.methods)} must include logistic, the reference, and be among "
+            f"{', '.join(geometry.METHODS)}."
+        )
+    model = interp.load(config.model)
+    clips = labelled_clips(config.data, config.n_clips, config.seed, progress)
+    name = str(config.data or "rendered").replace("/", "_")
+    ds = activations(model, clips, config.out, tag=f"{name}-{config.seed}-{len(clips)}")
+    study = _Study(config, model, ds, progress)
+    found = study.tables()
+    for key, table in found.items():
+        tables.write(table, config.out / key, formats=("csv", "md"))
+    study.figures(found)
+    text = _paragraph(found)
+    (config.out / "answer.md").write_text(f"# {(__doc__ or '').splitlines()[0]}\n\n{text}\n")
+    print(tables.to_markdown(found["answer"]))
+    print(text)
+    return found
+
+
+class _Study:
+    def __init__(self, config: Config, model: MusicGen, ds: xr.Dataset, progress: bool) -> None:
+        self.config, self.model, self.ds, self.progress = config, model, ds, progress
+        key = {k: v for k, v in dataclasses.asdict(config).items() if k != "out"}
+        self.steps = Steps(config.out, key | {"fingerprint": model.fingerprint})
+        self.studies = {trait: self._probe(trait) for trait in config.traits}
+        self.directions = {trait: self._directions(trait) for trait in config.traits}
+
+    def _probe(self, trait: str) -> ProbeStudy:
+        return probe(
+            self.ds, trait, sites="heads, resid", methods=[m for m in _PROBED if m in self.config.methods],
+            n_permutations=0, n_bootstrap=0, seed=self.config.seed, progress=self.progress,
+        )  # fmt: skip
+
+    def train(self, trait: str) -> np.ndarray:
+        """Training clips of a trait's split, over the dataset's clips."""
+        study = self.studies[trait]
+        return np.isin(np.asarray(self.ds["clip"].values).astype(str), study.clips[~study.plan.test])
+
+    def _directions(self, trait: str) -> Directions:
+        """Of all methods, fitted on the training clips of one split, with sigma measured there."""
+        study = self.studies[trait]
+        extra = [m for m in self.config.methods if m not in study.methods]
+        found = study.directions
+        if extra:
+            more = geometry.fit_directions(
+                self.ds, trait, sites="heads, resid", methods=extra, clips=self.train(trait), seed=self.config.seed
+            )
+            like = found[0]  # the same trait under the same name, so that tables pair them
+            found = found + [
+                replace(
+                    d,
+                    trait=like.trait,
+                    positive=like.positive,
+                    info={k: v for k, v in d.info.items() if k != "against"},
+                )
+                for d in more
+            ]
+        return found
+
+    def tables(self) -> dict[str, pd.DataFrame]:
+        step, c = self.steps.table, self.config
+        found = {
+            "detection": step("detection", self._detection),
+            "detection_contrasts": step("detection_contrasts", self._detection_contrasts),
+            "cosines": step("cosines", self._cosines),
+            "paths": step("paths", self._paths),
+        }
+        if c.steer:
+            pilots = {trait: step(f"pilot_{slug(trait)}", self._maker(self._pilot, trait)) for trait in c.traits}
+            clips = [
+                step(
+                    f"clips_{slug(t)}",
+                    self._maker(self._steer, t, str(pilots[t].loc[pilots[t]["rate"].idxmax(), "site"])),
+                )
+                for t in c.traits
+            ]
+            found["steered_clips"] = pd.concat(clips, ignore_index=True)
+            found["steering"] = _slopes(found["steered_clips"])
+            found["steering_contrasts"] = _slope_contrasts(found["steered_clips"])
+        found["answer"] = _answer(found, c.methods)
+        return found
+
+    @staticmethod
+    def _maker(function: Callable[..., pd.DataFrame], *arguments: str) -> Callable[[], pd.DataFrame]:
+        return lambda: function(*arguments)
+
+    # Detection ------------------------------------------------------------------------------------------------------
+
+    def _decisions(self, trait: str, kind: str) -> tuple[dict[str, np.ndarray], list[Site], np.ndarray, np.ndarray]:
+        """Projections of the test clips, by method; sites; labels; groups."""
+        study = self.studies[trait]
+        (stack,) = read_stacks(self.ds, kind)
+        names = pd.Index(np.asarray(self.ds["clip"].values).astype(str))
+        rows = names.get_indexer(study.clips[study.plan.test])
+        x = np.asarray(stack.x[:, rows], dtype=np.float64)
+        found = {}
+        for method in self.config.methods:
+            mine = {d.site: d for d in self.directions[trait].select(method=method, kind=kind)}
+            v = np.stack([mine[site].vector for site in stack.sites])
+            found[method] = np.einsum("scd,sd->sc", x, v)[:, None]
+        return found, list(stack.sites), study.plan.y[study.plan.test], study.plan.groups[study.plan.test]
+
+    def _detection(self) -> pd.DataFrame:
+        """Area under the ROC curve on the test clips: no threshold, so directions alone are compared."""
+        tables_, rng = [], np.random.default_rng([self.config.seed, 3])
+        for trait in self.config.traits:
+            for kind in ("heads", "resid"):
+                decisions, sites, y, groups = self._decisions(trait, kind)
+                weights = group_weights(groups, self.config.n_bootstrap, rng)
+                for method, decision in decisions.items():
+                    score = weighted_scores("auroc", decision, y, np.ones((1, len(y))))[0]
+                    lo, hi = bootstrap_interval(weighted_scores("auroc", decision, y, weights), len(np.unique(groups)))
+                    chosen = self.directions[trait].select(method=method, kind=kind)
+                    sigma = {d.site: d.sigma for d in chosen}
+                    tables_.append(
+                        pd.DataFrame(
+                            {
+                                "trait": trait,
+                                "kind": kind,
+                                "site": [str(s) for s in sites],
+                                "layer": [s.layer for s in sites],
+                                "head": pd.array([s.head for s in sites], dtype="Int64"),
+                                "method": method,
+                                "family": FAMILY.get(method, "other"),
+                                "auroc": score,
+                                "lo": lo,
+                                "hi": hi,
+                                "sigma": [sigma[s] for s in sites],
+                                "n_test": len(y),
+                                "n_groups": len(np.unique(groups)),
+                            }
+                        )
+                    )
+        return pd.concat(tables_, ignore_index=True)
+
+    def _detection_contrasts(self) -> pd.DataFrame:
+        """Differences between methods, averaged over the sites of a kind, resampling the same test groups."""
+        rows, rng = [], np.random.default_rng([self.config.seed, 4])
+        for trait in self.config.traits:
+            for kind in ("heads", "resid"):
+                decisions, _, y, groups = self._decisions(trait, kind)
+                weights = group_weights(groups, self.config.n_bootstrap, rng)
+                full = {m: weighted_scores("auroc", d, y, np.ones((1, len(y)))).mean() for m, d in decisions.items()}
+                draws = {m: weighted_scores("auroc", d, y, weights).mean(axis=1) for m, d in decisions.items()}
+                for a, b in combinations(decisions, 2):
+                    lo, hi = bootstrap_interval(draws[a] - draws[b], len(np.unique(groups)))
+                    difference = {"difference": full[a] - full[b], "lo": float(lo), "hi": float(hi)}
+                    rows.append({"trait": trait, "kind": kind, "a": a, "b": b} | difference)
+        return pd.DataFrame(rows)
+
+    # Geometry -------------------------------------------------------------------------------------------------------
+
+    def _cosines(self) -> pd.DataFrame:
+        """All pairs of methods on the training clips, penalties as cross-validation chose them for the probes."""
+        parts = []
+        for trait in self.config.traits:
+            table = geometry.cosine_table(self.directions[trait]).drop(columns=["p"])
+            measured = geometry.compare_methods(
+                self.ds, trait, sites="heads, resid", methods=self.config.methods, clips=self.train(trait),
+                n_permutations=0, n_splits=self.config.n_splits, n_blocks=self.config.n_blocks, seed=self.config.seed,
+            )  # fmt: skip
+            pair = [frozenset(p) for p in zip(measured["a"], measured["b"], strict=True)]
+            books = measured.assign(pair=pair)[
+                ["site", "pair", "cosine_across", "ceiling", "disattenuated", "lo", "hi"]
+            ]
+            table["pair"] = [frozenset(p) for p in zip(table["a"], table["b"], strict=True)]
+            merged = table.merge(books, on=["site", "pair"], how="left", validate="one_to_one").drop(columns="pair")
+            parts.append(merged.assign(trait=trait))
+        return pd.concat(parts, ignore_index=True)
+
+    def _paths(self) -> pd.DataFrame:
+        parts = []
+        for trait in self.config.traits:
+            (target,) = geometry.targets_of(self.ds, trait)
+            for kind in ("heads", "resid"):
+                x, sites = interp.stack(self.ds, kind)
+                table = geometry.path_table(
+                    x, target, sites, penalties=geometry.PENALTIES[::2], test=~self.train(trait)
+                )
+                parts.append(table.assign(trait=trait, kind=kind))
+        return pd.concat(parts, ignore_index=True)
+
+    # Steering -------------------------------------------------------------------------------------------------------
+
+    def _at(self, trait: str, site: str) -> Directions:
+        return Directions(self.directions[trait].one(site=site, method=m) for m in self.config.methods)
+
+    def _pilot(self, trait: str) -> pd.DataFrame:
+        """Where to push: the layer where the *sum* of all methods' directions works best, so that none is favoured."""
+        from interp.judges import RenderedJudge
+        from interp.validation import Arm, prompts_without, run_arms
+
+        arms = []
+        train = self.train(trait)
+        for site in sorted({d.site for d in self.directions[trait] if d.site.kind == "resid"}):
+            x = np.asarray(interp.features(self.ds, site), dtype=np.float64)[train]
+            mixed = Directions([combine(self._at(trait, str(site)), activations=x)])
+            arms.append(Arm(str(site), _pusher(mixed), control=False, where=str(site)))
+        seeds = range(self.config.seed + 20_000, self.config.seed + 20_000 + self.config.pilot_seeds)
+        codes = prompts_without(self.model, trait, self.config.pilot_seeds, 1.5, seed=self.config.seed + 500)
+        result = run_arms(
+            self.model, trait, arms, codes, [2.0], seeds=list(seeds), judge=RenderedJudge(), prompt_seconds=1.5,
+            progress=self.progress,
+        )  # fmt: skip
+        table = result.table[result.table["arm"] != _UNSTEERED]
+        return table.rename(columns={"arm": "site"})[["trait", "site", "n", "hits", "rate", "not_music"]]
+
+    def _steer(self, trait: str, site: str) -> pd.DataFrame:
+        """Every method at one layer and at the best heads, at equal dose and at equal norm, with controls."""
+        from interp.judges import RenderedJudge
+        from interp.validation import prompts_without, run_arms
+
+        places = {"resid": [site]}
+        if self.config.heads:
+            ranks = pd.concat([self.studies[trait].ranking(m) for m in self.studies[trait].methods])
+            ranks = ranks[ranks["kind"] == "heads"].groupby("site")["cv_score"].mean()
+            places["heads"] = list(ranks.sort_values(ascending=False, kind="stable").index[: self.config.heads])
+        arms: list[Arm] = []
+        for place, sites in places.items():
+            arms += self._arms(trait, place, sites)
+        n = self.config.n_seeds
+        result = run_arms(
+            self.model, trait, arms, prompts_without(self.model, trait, n, 1.5, seed=self.config.seed),
+            self.config.doses, seeds=list(range(self.config.seed, self.config.seed + n)), judge=RenderedJudge(),
+            prompt_seconds=1.5, progress=self.progress,
+        )  # fmt: skip
+        clips = result.clips
+        parts = clips["arm"].str.split("|", expand=True).reindex(columns=range(3))
+        clips["place"], clips["push"], clips["method"] = parts[0], parts[1], parts[2].fillna(_UNSTEERED)
+        clips["site"] = clips["place"].map({k: ", ".join(v) for k, v in places.items()})
+        return clips.drop(columns=["arm"])
+
+    def _arms(self, trait: str, place: str, sites: list[str]) -> list[Arm]:
+        from interp.validation import Arm, shuffled_like
+
+        rng = np.random.default_rng([self.config.seed, 11])
+        by_method = {
+            m: Directions(self.directions[trait].one(site=s, method=m) for s in sites) for m in self.config.methods
+        }
+        # the common length of a push at each site: the geometric mean of the methods' sigmas
+        sigmas = np.array([[d.sigma for d in ds] for ds in by_method.values()])
+        common = np.exp(np.log(sigmas).mean(axis=0))
+        arms = [
+            Arm(f"{place}|equal dose|{m}", _pusher(ds), control=False, where=", ".join(sites))
+            for m, ds in by_method.items()
+        ]
+
+        def scaled(ds: Directions) -> Directions:
+            return Directions(replace(d, sigma=float(c)) for d, c in zip(ds, common, strict=True))
+
+        arms += [
+            Arm(f"{place}|equal norm|{m}", _pusher(scaled(ds)), control=False, where=", ".join(sites))
+            for m, ds in by_method.items()
+        ]
+        treated = scaled(by_method["logistic"])
+        randoms = [Directions(random_like(d, rng) for d in treated) for _ in range(self.config.n_seeds)]
+        shuffled = [shuffled_like(self.ds, d, self.studies[trait], 8, seed=self.config.seed) for d in treated]
+        sets = [Directions(per_site[k] for per_site in shuffled) for k in range(8)]
+        arms.append(Arm(f"{place}|equal norm|random", lambda dose, i: (Add(randoms[i], dose=dose),)))
+        arms.append(Arm(f"{place}|equal norm|shuffled", lambda dose, i: (Add(sets[i % 8], dose=dose),)))
+        return arms
+
+    # Figures --------------------------------------------------------------------------------------------------------
+
+    def figures(self, found: dict[str, pd.DataFrame]) -> None:
+        """Draw geometry, paths, and, if there was steering, what it did."""
+        out = self.config.out
+        made_by = {"study": "regression_vs_classification", "model": self.model.fingerprint, "seed": self.config.seed}
+        save: dict[str, Any] = {"formats": ("png", "pdf"), "made_by": made_by}
+        for trait in self.config.traits:
+            cosines = found["cosines"].query("trait == @trait and kind == 'heads' and a == 'logistic'")
+            plots.save(plots.cosines(cosines, title=f"{trait}, heads"), out / f"cosines_{slug(trait)}", **save)
+            paths = found["paths"].query("trait == @trait")
+            plots.save(pictures.path(paths, title=trait), out / f"path_{slug(trait)}", **save)
+        if "steering" not in found:
+            return
+        for place in found["steering"]["place"].unique():
+            rates = found["steered_clips"].query("place == @place and push == 'equal norm'")
+            base = found["steered_clips"].query("method == @_UNSTEERED")
+            for trait in self.config.traits:
+                lines = _rates(pd.concat([base, rates]).query("trait == @trait"))
+                ax = plots.dose_response(lines, title=f"{trait}, equal norm, {place}")
+                plots.save(ax, out / f"dose_{place}_{slug(trait)}", **save)
+        joined = _joined(found)
+        if len(joined):
+            ax = pictures.effect_against_detection(joined, detection="auroc", effect="slope")
+            plots.save(ax, out / "effect_against_detection", **save)
+
+
+def _pusher(directions: Directions) -> Callable[[float, int], tuple[Add, ...]]:
+    return lambda dose, _: (Add(directions, dose=dose),)
+
+
+def _rates(clips: pd.DataFrame) -> pd.DataFrame:
+    from interp.stats import wilson
+
+    lines = []
+    for (method, dose), rows in clips.groupby(["method", "dose"], sort=False):
+        lo, hi = wilson(int(rows["hit"].sum()), len(rows))
+        control = FAMILY.get(str(method)) == "control" or method == _UNSTEERED
+        lines.append(
+            {
+                "arm": method,
+                "dose": dose,
+                "rate": rows["hit"].mean(),
+                "lo": float(lo),
+                "hi": float(hi),
+                "control": control,
+            }
+        )
+    return pd.DataFrame(lines)
+
+
+def _per_seed(clips: pd.DataFrame) -> pd.DataFrame:
+    """Slope of the hits on the dose for every seed, unsteered as dose 0: trait, place, push, method, seed, slope."""
+    base = clips[clips["method"] == _UNSTEERED].set_index(["trait", "seed"])["hit"].astype(float)
+    rows = []
+    treated = clips[clips["method"] != _UNSTEERED]
+    for key, part in treated.groupby(["trait", "place", "push", "method"], sort=False):
+        table = part.pivot_table(index="seed", columns="dose", values="hit", aggfunc="mean").astype(float)
+        table.insert(0, 0.0, base.loc[key[0]].reindex(table.index))
+        dose = table.columns.to_numpy(dtype=float)
+        centred = dose - dose.mean()
+        slope = table.to_numpy() @ centred / (centred @ centred)
+        where = dict(zip(("trait", "place", "push", "method"), key, strict=True))
+        rows.append(pd.DataFrame(where | {"seed": table.index, "slope": slope}))
+    return pd.concat(rows, ignore_index=True)
+
+
+def _slopes(clips: pd.DataFrame) -> pd.DataFrame:
+    """Dose-response of every arm: slope of the share of hits, interval over seeds, p, and the top dose's verdicts."""
+    base = clips[clips["method"] == _UNSTEERED]
+    rows = []
+    treated = clips[clips["method"] != _UNSTEERED]
+    for key, part in treated.groupby(["trait", "place", "push", "method"], sort=False):
+        both = pd.concat([base[base["trait"] == key[0]], part])
+        trend = dose_response(both["dose"], both["hit"].astype(float), both["seed"])
+        top = part[part["dose"] == part["dose"].max()]
+        where = dict(zip(("trait", "place", "push", "method"), key, strict=True))
+        measured = {"slope": trend.slope, "slope_lo": trend.lo, "slope_hi": trend.hi, "p": trend.p}
+        shares = {"top_rate": top["hit"].mean(), "top_not_music": top["not_music"].mean(), "n_seeds": trend.n_units}
+        rows.append(where | {"family": FAMILY.get(key[3], "other"), "site": part["site"].iloc[0]} | measured | shares)
+    return pd.DataFrame(rows)
+
+
+def _slope_contrasts(clips: pd.DataFrame) -> pd.DataFrame:
+    """Paired differences between methods' slopes over all traits and seeds, Holm-corrected within place and push."""
+    slopes = _per_seed(clips)
+    tables_ = []
+    for (place, push), part in slopes.groupby(["place", "push"], sort=False):
+        wide = part.pivot_table(index=["trait", "seed"], columns="method", values="slope")
+        rows = []
+        for a, b in combinations(wide.columns, 2):
+            gain = paired_bootstrap(wide[a].to_numpy(), wide[b].to_numpy())
+            where = {"place": place, "push": push, "a": a, "b": b, "n": len(wide)}
+            rows.append(where | {"difference": gain.difference, "lo": gain.lo, "hi": gain.hi, "p": gain.p})
+        table = pd.DataFrame(rows)
+        table["p_holm"] = holm(table["p"])
+        tables_.append(table)
+    return pd.concat(tables_, ignore_index=True)
+
+
+def _joined(found: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """Detection beside steering, at the sites that were pushed (heads: their mean)."""
+    steering = found["steering"].query("push == 'equal norm'")
+    rows = []
+    for line in steering.to_dict("records"):
+        seen = found["detection"]
+        seen = seen[(seen["trait"] == line["trait"]) & (seen["method"] == line["method"])]
+        seen = seen[seen["site"].isin(line["site"].split(", "))]
+        if len(seen):
+            rows.append(line | {"auroc": seen["auroc"].mean()})
+    return pd.DataFrame(rows)
+
+
+def _answer(found: dict[str, pd.DataFrame], methods: tuple[str, ...]) -> pd.DataFrame:
+    """One row a method: detects, points, steers."""
+    rows = []
+    cosines, paths = found["cosines"], found["detection"]
+    for method in methods:
+        line: dict[str, Any] = {"method": method, "family": FAMILY.get(method, "other")}
+        for kind in ("heads", "resid"):
+            line[f"auroc_{kind}"] = paths.query("method == @method and kind == @kind")["auroc"].mean()
+        for other in ("logistic", "mean_diff"):
+            pair = cosines[
+                ((cosines["a"] == method) & (cosines["b"] == other))
+                | ((cosines["b"] == method) & (cosines["a"] == other))
+            ]
+            line[f"cosine_{other}"] = 1.0 if method == other else pair["cosine"].median()
+            line[f"disattenuated_{other}"] = 1.0 if method == other else pair["disattenuated"].median()
+        if "steering" in found:
+            for (place, push), part in found["steering"].groupby(["place", "push"], sort=False):
+                line[f"slope_{place}_{push.replace(' ', '_')}"] = part.query("method == @method")["slope"].mean()
+        rows.append(line)
+    return pd.DataFrame(rows)
+
+
+def _paragraph(found: dict[str, pd.DataFrame]) -> str:
+    """What was found, whatever it is."""
+    answer = found["answer"].set_index("method")
+    lines = []
+    scores = ", ".join(f"{m} {row.auroc_resid:.3f}" for m, row in answer.iterrows())
+    lines.append(f"Detection (mean held-out area under the curve over layers and traits): {scores}.")
+    contrasts = found["detection_contrasts"]
+    for other in [m for m in ("ridge", "least_squares") if m in answer.index]:
+        rows = contrasts.query("kind == 'resid' and a == 'logistic' and b == @other")
+        told = "; ".join(f"{r.trait} {r.difference:+.3f} [{r.lo:+.3f}, {r.hi:+.3f}]" for r in rows.itertuples())
+        if told:
+            lines.append(f"Logistic minus {other}: {told}.")
+    for other in [m for m in answer.index if m != "logistic"]:
+        row = answer.loc[other]
+        lines.append(
+            f"The {other} direction has a median cosine of {row['cosine_logistic']:.2f} with the logistic one "
+            f"(disattenuated {row['disattenuated_logistic']:.2f})."
+        )
+    if "steering_contrasts" not in found:
+        return "\n".join(lines)
+    for (place, push), part in found["steering_contrasts"].groupby(["place", "push"], sort=False):
+        for other in ("ridge", "least_squares", "mean_diff"):
+            row = _contrast(part, other, "logistic")
+            if row is not None:
+                verdict = (
+                    "no difference is shown" if row["p_holm"] >= 0.05 else "more" if row["difference"] > 0 else "less"
+                )
+                steers = verdict if verdict.startswith("no") else f"it steers {verdict}"
+                lines.append(
+                    f"Steering ({place}, {push}): {other} against logistic {row['difference']:+.3f} hits per sigma "
+                    f"[{row['lo']:+.3f}, {row['hi']:+.3f}], Holm p {row['p_holm']:.2g}: {steers}."
+                )
+        row = _contrast(part, "logistic", "random")
+        if row is not None:
+            lines.append(
+                f"Against a random direction of equal norm ({place}): logistic {row['difference']:+.3f} "
+                f"[{row['lo']:+.3f}, {row['hi']:+.3f}], Holm p {row['p_holm']:.2g}."
+            )
+    return "\n".join(lines)
+
+
+def _contrast(table: pd.DataFrame, a: str, b: str) -> dict[str, Any] | None:
+    """The row of a minus b, turned round if the table has b minus a."""
+    for one, two, sign in ((a, b, 1), (b, a, -1)):
+        rows = table[(table["a"] == one) & (table["b"] == two)]
+        if len(rows):
+            row = rows.iloc[0].to_dict()
+            lo, hi = sorted((sign * row["lo"], sign * row["hi"]))
+            return row | {"difference": sign * row["difference"], "lo": lo, "hi": hi}
+    return None
+
+
+if __name__ == "__main__":
+    from interp.cli import sentences
+
+    with sentences():
+        main()
