@@ -1,0 +1,141 @@
+"""What steering costs: steered against unsteered, one batch against one run at a time, engines side by side.
+
+All ratios are of times measured in turns in one process, so that a slow moment of the machine hits both sides. Set
+``INTERP_BENCH_SMOKE=1`` for a short run that checks that everything works and asserts no bar.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from interp import tables
+from interp._audiocraft import ConditioningAttributes, random_musicgen
+from interp.model import MusicGen
+from interp.probes.directions import Direction, Directions
+from interp.sites import select_sites
+from interp.steering import Add, Intervention, Row, Smitin, generate
+
+SMOKE = os.environ.get("INTERP_BENCH_SMOKE") == "1"
+REPEATS = 1 if SMOKE else 7
+
+
+def probes(model: MusicGen) -> Directions:
+    """A probe at every head whose small sigma leaves the music as it is: only the work is measured."""
+    rng = np.random.default_rng(0)
+    return Directions(
+        Direction.from_weight(
+            site,
+            rng.standard_normal(model.shape.head_dim),
+            sigma=0.01,
+            intercept=0.0,
+            score=float(rng.uniform(0.5, 0.95)),
+            trait="drums",
+        )
+        for site in select_sites("heads", model.shape)
+    )
+
+
+def seconds_of(runs: dict[str, Callable[[], object]]) -> dict[str, list[float]]:
+    """Times of several runs, taken in turns after one of each to warm up."""
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for turn in range(REPEATS + 1):
+        for name, run in runs.items():
+            start = time.perf_counter()
+            run()
+            if turn or SMOKE:
+                times[name].append(time.perf_counter() - start)
+    return times
+
+
+def ratio(times: dict[str, list[float]], name: str, to: str = "unsteered") -> float:
+    """Median over turns of the ratio within a turn."""
+    return float(np.median(np.array(times[name]) / np.array(times[to])))
+
+
+def show(title: str, times: dict[str, list[float]], to: str) -> None:
+    frame = pd.DataFrame(
+        {
+            "run": list(times),
+            "seconds": [np.median(t) for t in times.values()],
+            "ratio": [ratio(times, n, to) for n in times],
+        }
+    )
+    print(f"\n{title}\n" + tables.to_markdown(frame, digits=3))
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "rows", "frames", "bar_fixed", "bar_monitored"),
+    [
+        ("the shipped model's size", (6, 8, 192, 256), 32, 100, 1.10, 1.20),
+        ("musicgen-small's size", (24, 16, 1024, 2048), 2, 10, 1.03, 1.05),
+    ],
+)
+def test_cost_of_steering(
+    name: str, size: tuple[int, int, int, int], rows: int, frames: int, bar_fixed: float, bar_monitored: float
+) -> None:
+    layers, heads, width, cardinality = size
+    model = MusicGen(random_musicgen(layers, heads, width, cardinality=cardinality))
+    directions = probes(model)
+    if SMOKE:
+        rows, frames = 2, 3
+
+    def run(*items: Intervention, engine: str = "auto") -> Callable[[], object]:
+        batch = [Row("a", seed, None, items) for seed in range(rows)]
+        return lambda: generate(model, batch, frames / model.frame_rate, engine=engine, progress=False)  # type: ignore[arg-type]
+
+    attributes = [ConditioningAttributes(text={"description": "a"})] * rows
+    fixed, monitored = Add(directions, dose=1.0), Smitin(directions, tau=2.0)
+    times = seconds_of(
+        {
+            "unsteered": run(),
+            "fixed directions at all heads": run(fixed),
+            "self-monitored": run(monitored),
+            "plain hooks, unsteered": run(engine="hooks"),
+            "plain hooks, fixed": run(fixed, engine="hooks"),
+            "a trace a step, fixed": run(fixed, engine="nnsight"),
+            "audiocraft's generate, unsteered": lambda: model.lm.generate(None, attributes, max_gen_len=frames),
+        }
+    )
+    show(f"{name}: {rows} rows x {frames} frames, {torch.get_num_threads()} threads", times, "unsteered")
+    if not SMOKE:
+        assert ratio(times, "fixed directions at all heads") <= bar_fixed
+        assert ratio(times, "self-monitored") <= bar_monitored
+        assert ratio(times, "plain hooks, fixed", "plain hooks, unsteered") <= bar_fixed
+
+
+def test_a_dose_response_in_batches_against_one_run_at_a_time() -> None:
+    """5 strengths x 6 arms x 16 seeds; of the single runs a sample is timed, evenly spread over the arms."""
+    model = MusicGen(random_musicgen(6, 8, 192, cardinality=256))
+    directions = probes(model)
+    rng = np.random.default_rng(1)
+    arms = [directions] + [
+        Directions(
+            Direction.from_weight(d.site, rng.standard_normal(d.dim), sigma=d.sigma, trait="random") for d in directions
+        )
+        for _ in range(5)
+    ]
+    strengths, seeds, frames = (range(1, 6), range(16), 100) if not SMOKE else (range(1, 2), range(1), 3)
+    items = [Add(arm, dose=float(strength)) for arm in arms for strength in strengths]
+    rows = [Row("a", seed, None, (item,)) for item in items for seed in seeds]
+    length = frames / model.frame_rate
+    generate(model, rows[:1], 0.1, progress=False)
+    start = time.perf_counter()
+    together = generate(model, rows, length, progress=False)
+    batched = time.perf_counter() - start
+    sample = range(0, len(rows), max(1, len(rows) // 24))
+    start = time.perf_counter()
+    for i in sample:
+        alone = generate(model, [rows[i]], length, progress=False)
+        assert torch.equal(alone.codes[0], together.codes[i])
+    single = (time.perf_counter() - start) / len(sample) * len(rows)
+    print(f"\n{len(rows)} rows x {frames} frames: {batched:.2f} s in batches, {single:.2f} s one at a time, "
+          f"{single / batched:.1f} times")  # fmt: skip
+    if not SMOKE:
+        assert single / batched >= 4
