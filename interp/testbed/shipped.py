@@ -119,7 +119,7 @@ def card(weights: Path = WEIGHTS) -> str:
 
 Sizes     {lm["num_layers"]} layers x {lm["num_heads"]} heads, width {lm["dim"]}, {n_values / 1e6:.1f} M values, {megabytes:.1f} MB;
           4 codebooks of 256, 50 frames a second, 16 kHz mono, up to {_MAX_SECONDS:g} s at once
-Data      {recipe["parts"] * 500} clips of 4 s composed from labelled factors and rendered with the General MIDI sound
+Data      {recipe["parts"] * recipe["part_size"]} clips of 4 s composed from labelled factors and rendered with the General MIDI sound
           font TimGM6mb (carried by pretty_midi); no recorded music
 Training  {training["steps"]} steps of {recipe["batch_size"]} clips, AdamW, seed {recipe["seed"]}; cross-entropy {training["train_loss"]:.2f} (training),
           {training["held_out_loss"]:.2f} (held-out clips, nats a token; ln 256 = 5.55)
