@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
+
+from interp.probes import read_trait
+from interp.probes.evaluate import evaluate_sites
+from interp.probes.study import make_plan
+from interp.stats import max_statistic
 
 FRAMES = ("frame:0", "frame:25", "frame:50", "frame:75")
 
@@ -38,8 +44,8 @@ def planted_dataset(
     Returns
     -------
     ds : xarray.Dataset
-        As ``extract`` makes it, with binary ``drums``, categorical ``genre`` (carried by the next head), graded ``tempo``
-        (carried by the head after that), and ``mood``, of which every fourth label is missing.
+        As ``extract`` makes it, with binary ``drums``, categorical ``genre`` (carried by the next head), graded
+        ``tempo`` (carried by the head after that), and ``mood``, of which every fourth label is missing.
     direction : array of shape (dim,)
         Unit vector.
     """
@@ -52,7 +58,9 @@ def planted_dataset(
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     x = rng.normal(size=(n, len(pools), sites, dim)) + group_spread * rng.normal(size=(n_groups, 1, sites, dim))[group]
     x[:, from_frame:, site] += strength * (drums - 0.5)[:, None, None] * vectors[0]
-    x[:, :, site + 1] += strength * np.where(genre == "jazz", 1.0, np.where(genre == "rock", -1.0, 0.0))[:, None, None] * vectors[1]
+    x[:, :, site + 1] += (
+        strength * np.where(genre == "jazz", 1.0, np.where(genre == "rock", -1.0, 0.0))[:, None, None] * vectors[1]
+    )
     tempo = 100 + 20 * (x[:, 0, site + 2] @ vectors[2]) + 8 * rng.normal(size=n)
     mood = np.where(np.arange(n) % 4 == 0, np.nan, drums.astype(float))
     ds = xr.Dataset(
@@ -70,3 +78,15 @@ def planted_dataset(
         attrs={"made_by": '{"model": {"name": "planted", "fingerprint": "abc123"}}', "labels": '["drums"]'},
     )
     return ds, vectors[0]
+
+
+def family_wise_hit(seed: int, constant: bool) -> bool:
+    """Whether any of some heads without signal is significant at 5 %, with songs that differ."""
+    rng = np.random.default_rng(seed)
+    groups = np.repeat(np.arange(24), 4)
+    y = (rng.permutation(24) % 2)[groups] if constant else rng.permutation(np.arange(96) % 2)
+    x = (rng.normal(size=(24, 16, 4))[groups] + rng.normal(size=(96, 16, 4))).swapaxes(0, 1)
+    trait = read_trait(pd.Series(y, name="y"))
+    plan = make_plan(trait, groups, folds=3, test_size=0.4, n_permutations=59, seed=seed, penalties=[0.1, 1.0])
+    result = evaluate_sites(x, "ridge", plan)
+    return bool(max_statistic(result.test_score, result.null).p_max.min() <= 0.05)

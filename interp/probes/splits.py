@@ -72,8 +72,8 @@ def group_folds(
         scarce = int(holders.argmin())
         if holders[scarce] < n_folds:
             raise DataError(
-                f"class {str(np.unique(y)[scarce])!r} occurs in {holders[scarce]} of the groups, too few for {n_folds} folds: "
-                "ask for fewer folds or add groups that hold it."
+                f"class {str(np.unique(y)[scarce])!r} occurs in {holders[scarce]} of the groups, too few for {n_folds} "
+                "folds: ask for fewer folds or add groups that hold it."
             )
     weight = 1 / np.maximum(counts.sum(axis=0), 1)
     order = rng.permutation(len(names))
@@ -143,7 +143,9 @@ def group_test_split(
     holders = (counts > 0).sum(axis=0)
     if not graded and holders.min() < 2:
         name = np.unique(y)[int(holders.argmin())]
-        raise DataError(f"class {str(name)!r} occurs in one group only, so it cannot be held out: add groups that hold it.")
+        raise DataError(
+            f"class {str(name)!r} occurs in one group only, so it cannot be held out: add groups that hold it."
+        )
     total = counts.sum(axis=0)
     goal = test_size * total
     weight = 1 / np.maximum(total, 1)

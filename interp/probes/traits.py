@@ -105,7 +105,7 @@ def read_trait(values: pd.Series, name: str | None = None, kind: TraitKind | Non
     if kind == "graded":
         if not is_number:
             raise DataError(f"trait {name!r} is not graded: its labels are not all numbers.")
-        numbers = numeric.to_numpy(dtype=float)
+        numbers = numeric.to_numpy(dtype=float, copy=True)
         if not np.isfinite(numbers).all():
             raise DataError(f"trait {name!r} has infinite labels: mark them as missing (NaN).")
         if np.ptp(numbers) == 0:
@@ -122,7 +122,7 @@ def read_trait(values: pd.Series, name: str | None = None, kind: TraitKind | Non
         raise DataError(
             f"trait {name!r} has {len(classes)} classes: write {column}={classes[0]} to set one against the others."
         )
-    index = text.map({c: i for i, c in enumerate(classes)}).to_numpy(dtype=np.int64)
+    index = text.map({c: i for i, c in enumerate(classes)}).to_numpy(dtype=np.int64, copy=True)
     return Trait(name, "binary" if len(classes) == 2 else "categorical", tuple(classes), index, keep)
 
 
@@ -135,7 +135,7 @@ def _chosen(raw: pd.Series, keep: NDArray[np.bool_], name: str, choice: str) -> 
             raise DataError(f"no clip has {raw.name}={wanted}: the labels are {known}.")
     if negative:
         keep = keep & text.isin([positive, negative]).to_numpy()
-    y = (text[keep] == positive).to_numpy(dtype=np.int64)
+    y = (text[keep] == positive).to_numpy(dtype=np.int64, copy=True)
     if y.all():
         raise DataError(f"every labelled clip has {name}: a probe needs clips without it.")
     return Trait(name, "binary", (negative or f"not {positive}", positive), y, keep)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 import pytest
 import xarray as xr
-from planted_data import planted_dataset
+from planted_data import family_wise_hit, planted_dataset
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.pipeline import make_pipeline
@@ -14,21 +13,22 @@ from sklearn.preprocessing import StandardScaler
 
 from interp.errors import DataError, SiteError
 from interp.probes import probe
-from interp.probes.evaluate import evaluate_sites
-from interp.probes.study import COLUMNS, ProbeStudy, make_plan
-from interp.probes.traits import read_trait
-from interp.stats import max_statistic
+from interp.probes.study import COLUMNS, ProbeStudy
 
 CONTRACT = [
-    "site", "kind", "layer", "head", "trait", "method", "n_train", "n_test", "n_groups", "cv_score", "test_score", "lo", "hi",
-    "chance", "null_max_95", "p", "p_max", "q", "converged",
+    "site", "kind", "layer", "head", "trait", "method", "n_train", "n_test", "n_groups", "cv_score", "test_score", "lo",
+    "hi", "chance", "null_max_95", "p", "p_max", "q", "converged",
 ]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def planted() -> tuple[xr.Dataset, np.ndarray, ProbeStudy]:
     ds, direction = planted_dataset()
-    return ds, direction, probe(ds, "drums", n_permutations=99, methods=["logistic", "ridge", "mean_diff", "lda", "onehot"])
+    return (
+        ds,
+        direction,
+        probe(ds, "drums", n_permutations=99, methods=["logistic", "ridge", "mean_diff", "lda", "onehot"]),
+    )
 
 
 def test_the_planted_head_is_ranked_first(planted: tuple[xr.Dataset, np.ndarray, ProbeStudy]) -> None:
@@ -84,7 +84,9 @@ def test_the_split_by_hand_gives_the_same_score(planted: tuple[xr.Dataset, np.nd
     for k in range(5):
         inside, out = (plan.fold >= 0) & (plan.fold != k), plan.fold == k
         c = 1 / row["l2"]
-        model = make_pipeline(StandardScaler(), LogisticRegression(C=c, tol=1e-10, max_iter=10_000)).fit(x[inside], plan.y[inside])
+        model = make_pipeline(StandardScaler(), LogisticRegression(C=c, tol=1e-10, max_iter=10_000)).fit(
+            x[inside], plan.y[inside]
+        )
         folds.append(balanced_accuracy_score(plan.y[out], model.predict(x[out])))
     assert np.mean(folds) == pytest.approx(row["cv_score"], abs=0.01)
 
@@ -202,7 +204,9 @@ BAD = {
         "class '1' occurs in one group",
     ),
     "too few shuffles": (
-        lambda ds: probe(_changed(ds, group=np.arange(60) // 10, x=np.arange(60) // 10 % 2), "x", folds=2, test_size=0.3),
+        lambda ds: probe(
+            _changed(ds, group=np.arange(60) // 10, x=np.arange(60) // 10 % 2), "x", folds=2, test_size=0.3
+        ),
         "no p-value below 0.05",
     ),
     "memory": (lambda ds: probe(ds, "drums", memory=2000), "memory budget"),
@@ -239,15 +243,3 @@ def test_shuffled_labels_keep_the_family_wise_error(constant: bool) -> None:
     """Few runs here; the benchmarks repeat it 200 times and more, for the bounds of 2 to 8 %."""
     hits = sum(family_wise_hit(seed, constant) for seed in range(40))
     assert hits <= 6  # P(more | 5 %) = 0.3 %
-
-
-def family_wise_hit(seed: int, constant: bool) -> bool:
-    """Whether any of some heads without signal is significant at 5 %, with songs that differ."""
-    rng = np.random.default_rng(seed)
-    groups = np.repeat(np.arange(24), 4)
-    y = (rng.permutation(24) % 2)[groups] if constant else rng.permutation(np.arange(96) % 2)
-    x = (rng.normal(size=(24, 16, 4))[groups] + rng.normal(size=(96, 16, 4))).swapaxes(0, 1)
-    trait = read_trait(pd.Series(y, name="y"))
-    plan = make_plan(trait, groups, folds=3, test_size=0.4, n_permutations=59, seed=seed, penalties=[0.1, 1.0])
-    result = evaluate_sites(x, "ridge", plan)
-    return bool(max_statistic(result.test_score, result.null).p_max.min() <= 0.05)

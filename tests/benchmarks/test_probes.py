@@ -1,0 +1,35 @@
+"""The bars that the probes' speed and error rates are held to."""
+
+from __future__ import annotations
+
+import pytest
+from benchmarks.bench_probes import cross_validated_ratio, permutation_ratio
+from planted_data import family_wise_hit
+
+
+def test_cross_validated_logistic_probes_of_musicgen_small() -> None:
+    result = cross_validated_ratio(384, 2000, 64)
+    print(result)
+    assert result["error"] < 1e-3
+    assert result["ratio"] >= 10
+
+
+def test_cross_validated_logistic_probes_of_musicgen_large() -> None:
+    result = cross_validated_ratio(1536, 2000, 64)
+    print(result)
+    assert result["ratio"] >= 10
+
+
+@pytest.mark.parametrize(("method", "bar"), [("logistic", 50), ("ridge", 60)])
+def test_a_thousand_permutations(method: str, bar: float) -> None:
+    result = permutation_ratio(method, 384, 2000, 64, 1000)
+    print(method, result)
+    assert result["ratio"] >= bar
+
+
+@pytest.mark.parametrize("constant", [False, True])
+def test_family_wise_error_on_shuffled_labels(constant: bool) -> None:
+    runs = 400
+    share = sum(family_wise_hit(1000 + seed, constant) for seed in range(runs)) / runs
+    print(f"family-wise error {share:.3f} over {runs} runs")
+    assert 0.02 <= share <= 0.08
