@@ -23,11 +23,11 @@ help:
 env: $(STAMP)
 
 $(STAMP): requirements.lock pyproject.toml
-	@echo "Building $(VENV) from requirements.lock (once: about 2 minutes, 6.4 GB)."
+	@echo "Building $(VENV) from requirements.lock (once: about 3 minutes, 7 GB)."
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not on the path: install Python 3.11, or say make PYTHON=/path/to/python3.11."; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps -r requirements.lock
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
 demo: $(STAMP)
@@ -47,7 +47,7 @@ figures: $(STAMP)
 	@$(BIN)/python -m analyses.figures $(ARGS)
 
 notebooks: $(STAMP)
-	@$(BIN)/python -m jupyter execute --inplace notebooks/*.ipynb
+	@$(BIN)/jupyter-execute --inplace notebooks/*.ipynb
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -159,6 +159,8 @@ def test_dose_response_draws_every_arm_and_the_unsteered_line() -> None:
     assert any(len(line.get_ydata()) == 5 and np.allclose(line.get_ydata(), probe) for line in ax.lines)
     thin = [line for line in ax.lines if line.get_linewidth() == 0.5]
     assert len(thin) == 3  # the draws of the random control
+    plain = plots.dose_response(table[table["draw"].isna()].drop(columns="draw"))
+    assert not [line for line in plain.lines if line.get_linewidth() == 0.5]
 
 
 def test_confusion_rows_sum_to_one_and_counts_are_kept() -> None:

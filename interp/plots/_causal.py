@@ -65,7 +65,7 @@ def dose_response(
     spread = float(pooled[dose].max() - pooled[dose].min()) or 1.0
     for index, name in enumerate(arms):
         tone = colour(str(name), index)
-        for _, rows in draws[draws[arm] == name].groupby("draw"):
+        for _, rows in draws[draws[arm] == name].groupby("draw") if len(draws) else ():
             rows = rows.sort_values(dose)
             ax.plot(rows[dose], rows[score], color=tone, lw=0.5, alpha=0.55, zorder=2)
         rows = pooled[pooled[arm] == name].sort_values(dose)
