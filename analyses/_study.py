@@ -13,6 +13,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -81,7 +82,7 @@ def _plain(value: Any) -> str:
 
 def slug(text: str) -> str:
     """A trait or site as part of a file's name."""
-    return text.replace("=", "_").replace("|", "_").replace(".", "")
+    return re.sub(r"[^A-Za-z0-9-]+", "_", text).strip("_")
 
 
 class Steps:

@@ -287,11 +287,9 @@ class _Study:
         )
         for trait, rows in found["paths"].groupby("trait", sort=False):
             if "angle_lda" in rows and rows["angle_lda"].notna().all():
-                plots.save(
-                    pictures.path(rows, title=str(trait)), out / f"path_{slug(str(trait).replace('/', '_'))}", **save
-                )
+                plots.save(pictures.path(rows, title=str(trait)), out / f"path_{slug(str(trait))}", **save)
         for trait, rows in found["by_size"].groupby("trait", sort=False):
-            name = slug(str(trait).replace("/", "_"))
+            name = slug(str(trait))
             plots.save(pictures.by_size(rows, title=f"{trait} at {self.best}"), out / f"by_size_{name}", **save)
         resid = self.directions.select(kind="resid", method="mean_diff")
         tracked = geometry.cosine_matrix(resid, "residual", model=self.model)

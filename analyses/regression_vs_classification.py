@@ -133,6 +133,8 @@ def main(config: Config | None = None, *, progress: bool = True) -> dict[str, pd
             f"methods {', '.join(config.methods)} must include logistic, the reference, and be among "
             f"{', '.join(geometry.METHODS)}."
         )
+    if config.steer and min(config.n_seeds, config.pilot_seeds) < 2:
+        raise DataError("steering compares twins: give two seeds or more, for the pilot as well.")
     model = interp.load(config.model)
     clips = labelled_clips(config.data, config.n_clips, config.seed, progress)
     name = str(config.data or "rendered").replace("/", "_")

@@ -20,6 +20,8 @@ from interp.stats import cosine_null
 __all__ = ["across_checkpoints", "across_sites", "mapped_null", "top_codes"]
 
 Array = NDArray[np.float64]
+_DRAWS = 1000
+"""Pairs of random directions behind the null of two sites."""
 
 
 def mapped_null(map_a: Array, map_b: Array, *, draws: int = 2000, seed: int = 0, level: float = 0.95) -> float:
@@ -67,18 +69,22 @@ def across_sites(directions: Sequence[Direction], model: Any, metric: Metric = "
     if metric not in ("residual", "logits"):
         raise SiteError(f"sites have no common space under {metric!r}: use 'residual' or 'logits'.")
     matrix = cosine_matrix(directions, metric, model=model)
-    maps: dict[Any, Array] = {}
     last = unembedding(model) if metric == "logits" else None
+    rng = np.random.default_rng(0)
+    images: dict[Any, NDArray[np.float32]] = {}  # of random directions, drawn once a site and paired between sites
     for d in directions:
-        if d.site not in maps:
+        if d.site not in images:
             through = output_map(model, d.site)
-            maps[d.site] = through if last is None else last @ through
+            through = through if last is None else last @ through
+            images[d.site] = unit(rng.standard_normal((_DRAWS, d.dim)) @ through.T).astype(np.float32)
     nulls: dict[tuple[Any, Any], float] = {}
     rows = []
     for i, j in combinations(range(len(directions)), 2):
         a, b = directions[i], directions[j]
         if (a.site, b.site) not in nulls:
-            nulls[a.site, b.site] = mapped_null(maps[a.site], maps[b.site])
+            # within one site the draws are paired with each other's neighbours, not with themselves
+            other = np.roll(images[b.site], 1, axis=0) if a.site == b.site else images[b.site]
+            nulls[a.site, b.site] = float(np.quantile(np.abs((images[a.site] * other).sum(axis=1)), 0.95))
         where = {"site_a": str(a.site), "site_b": str(b.site), "layer_a": a.site.layer, "layer_b": b.site.layer}
         names = {"a": matrix.index[i], "b": matrix.index[j]}
         rows.append(where | names | {"cosine": matrix.iat[i, j], "null_hi": nulls[a.site, b.site]})

@@ -1,0 +1,130 @@
+"""The two geometry studies from start to end on the model that ships, small; and stopped and started again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analyses import direction_geometry, regression_vs_classification
+from analyses._study import Steps, from_command_line
+from analyses.regression_vs_classification import _contrast, _per_seed, _slope_contrasts, _slopes
+from interp.errors import DataError
+
+
+def test_configuration_from_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--traits", "drums,genre=jazz", "--n-clips", "50", "--umap", "no", "--data", "x/y", "--once", ""]
+    config = from_command_line(direction_geometry.Config, "doc", flags)
+    assert config.traits == ("drums", "genre=jazz") and config.once == ()
+    assert (config.n_clips, config.umap, config.data) == (50, False, Path("x/y"))
+    doses = from_command_line(regression_vs_classification.Config, "doc", ["--doses", "1,2.5"]).doses
+    assert doses == (1.0, 2.5)
+    with pytest.raises(SystemExit):
+        from_command_line(direction_geometry.Config, "doc", ["--help"])
+    assert "Refits on shuffled labels" in capsys.readouterr().out
+
+
+def test_steps_are_done_once(tmp_path: Path) -> None:
+    calls = []
+
+    def make() -> pd.DataFrame:
+        calls.append(1)
+        return pd.DataFrame({"x": [0.1 + 0.2, np.nan], "name": ["a", "b"], "head": pd.array([1, None], dtype="Int64")})
+
+    steps = Steps(tmp_path, {"seed": 0})
+    pd.testing.assert_frame_equal(steps.table("t", make), make())
+    assert len(calls) == 2  # once here, once for the comparison
+    Steps(tmp_path, {"seed": 0}).table("t", make)
+    assert len(calls) == 2
+    Steps(tmp_path, {"seed": 1}).table("t", make)  # another configuration starts afresh
+    assert len(calls) == 3
+
+    def broken() -> pd.DataFrame:
+        raise DataError("stopped")
+
+    with pytest.raises(DataError):
+        steps.table("u", broken)
+    assert len(steps.table("u", make)) == 2
+
+
+def planted_clips(effects: dict[str, float], seeds: int = 40) -> pd.DataFrame:
+    """Judged clips in which a method's hits rise by a known share per sigma."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for seed in range(seeds):
+        luck = rng.random()
+        rows.append(
+            {"method": "unsteered", "dose": 0.0, "seed": seed, "hit": luck < 0.1, "place": "unsteered", "push": ""}
+        )
+        for method, effect in effects.items():
+            for dose in (1.0, 2.0, 3.0):
+                hit = luck < 0.1 + effect * dose
+                rows.append(
+                    {"method": method, "dose": dose, "seed": seed, "hit": hit, "place": "resid", "push": "equal norm"}
+                )
+    table = pd.DataFrame(rows)
+    return table.assign(trait="drums", not_music=False, site="L0.resid")
+
+
+def test_slopes_and_contrasts_find_planted_effects() -> None:
+    clips = planted_clips({"logistic": 0.15, "ridge": 0.15, "mean_diff": 0.25, "random": 0.0})
+    slopes = _slopes(clips).set_index("method")
+    for method, effect in (("logistic", 0.15), ("mean_diff", 0.25), ("random", 0.0)):
+        assert slopes.loc[method, "slope_lo"] - 1e-9 <= effect <= slopes.loc[method, "slope_hi"] + 1e-9
+    assert slopes.loc["mean_diff", "p"] < 0.01 < slopes.loc["random", "p"]
+    per_seed = _per_seed(clips).groupby("method")["slope"].mean()
+    assert per_seed["ridge"] == pytest.approx(slopes.loc["ridge", "slope"])
+    contrasts = _slope_contrasts(clips)
+    forth, back = _contrast(contrasts, "mean_diff", "logistic"), _contrast(contrasts, "logistic", "mean_diff")
+    assert forth is not None and back is not None
+    assert forth["difference"] == -back["difference"] > 0 and forth["lo"] == -back["hi"]
+    assert forth["p_holm"] < 0.05
+    same = _contrast(contrasts, "ridge", "logistic")
+    assert same is not None and same["difference"] == 0 and same["p_holm"] == 1
+    assert _contrast(contrasts, "ridge", "lda") is None
+
+
+def test_direction_geometry(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = direction_geometry.Config(
+        out=tmp_path, traits=("drums", "tempo"), classes=("genre", "mode"), methods=("logistic", "ridge", "mean_diff"),
+        once=(), n_clips=64, n_permutations=4, n_splits=2, n_blocks=4, umap=False,
+    )  # fmt: skip
+    first = direction_geometry.main(config, progress=False)
+    assert len(first["methods"]) == 54 * (3 + 1)  # 48 heads and 6 layers; the graded trait has no logistic direction
+    assert first["methods"]["null_permuted"].notna().all()
+    assert set(first["inner_products"]["metric"]) == {"raw", "scores", "whitened"}
+    for name in ("methods", "paths", "by_size", "layers", "subspaces", "dimensions"):
+        assert (tmp_path / f"{name}.csv").is_file() and len(first[name])
+    for name in ("matrix", "layers", "cosines_drums_1", "atlas_drums_1"):
+        assert (tmp_path / f"{name}.png").stat().st_size > 1000
+    assert "have cosine" in capsys.readouterr().out
+    step = next(tmp_path.glob(".cache/*/methods.csv"))
+    made = step.stat().st_mtime_ns
+    again = direction_geometry.main(config, progress=False)
+    assert step.stat().st_mtime_ns == made
+    for name, table in first.items():
+        pd.testing.assert_frame_equal(table, again[name])
+
+
+def test_regression_vs_classification(tmp_path: Path) -> None:
+    config = regression_vs_classification.Config(
+        out=tmp_path, traits=("drums",), methods=("logistic", "least_squares", "mean_diff"), n_clips=64, n_splits=2,
+        n_blocks=4, n_bootstrap=50, doses=(2.0,), n_seeds=2, pilot_seeds=2, heads=0,
+    )  # fmt: skip
+    found = regression_vs_classification.main(config, progress=False)
+    assert list(found["answer"]["method"]) == ["logistic", "least_squares", "mean_diff"]
+    assert found["answer"].notna().all(axis=None)
+    assert found["detection"]["auroc"].between(0, 1).all()
+    assert len(found["cosines"]) == 54 * 3 and found["cosines"]["ceiling"].notna().any()
+    clips = found["steered_clips"]
+    assert len(clips) == 2 * (1 + 3 + 3 + 2)  # unsteered, equal dose, equal norm, two controls
+    assert set(found["steering"]["push"]) == {"equal dose", "equal norm"}
+    assert "logistic" in (tmp_path / "answer.md").read_text()
+    assert (tmp_path / "dose_resid_drums.png").is_file() and (tmp_path / "path_drums.png").is_file()
+    with pytest.raises(DataError, match="two seeds or more"):
+        regression_vs_classification.main(replace(config, pilot_seeds=1), progress=False)
+    with pytest.raises(DataError, match="must include logistic"):
+        regression_vs_classification.main(replace(config, methods=("ridge",)), progress=False)
