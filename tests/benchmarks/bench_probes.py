@@ -1,7 +1,7 @@
 """Speed of the probes against a scikit-learn loop, and their error rates over many runs.
 
-``PYTHONPATH=.:tests python tests/benchmarks/bench_probes.py --help`` for sizes; ``make bench`` runs the bars. Ratios are
-taken within one run on one machine, with scikit-learn at its default tolerance on all cores.
+``PYTHONPATH=.:tests python tests/benchmarks/bench_probes.py --help`` for sizes; ``make bench`` runs the bars.
+Ratios are taken within one run on one machine, with scikit-learn at its default tolerance on all cores.
 """
 
 from __future__ import annotations
