@@ -21,6 +21,7 @@ help:
 	@echo "make notebooks  execute the notebooks in place"
 
 env: $(STAMP)
+	@:
 
 $(STAMP): requirements.lock pyproject.toml
 	@echo "Building $(VENV) from requirements.lock (once: about 3 minutes, 7 GB)."
@@ -31,7 +32,7 @@ $(STAMP): requirements.lock pyproject.toml
 	@touch $@
 
 demo: $(STAMP)
-	@$(BIN)/python -m analyses.demo --out $(OUT) $(ARGS)
+	@OMP_WAIT_POLICY=passive $(BIN)/python -m analyses.demo --out $(OUT) $(ARGS)
 
 test: $(STAMP)
 	@$(THREADS) $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile $(ARGS)

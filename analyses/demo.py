@@ -10,7 +10,6 @@ page that shows and plays all of it go to the output folder.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import logging
@@ -26,6 +25,8 @@ import pandas as pd
 import xarray as xr
 
 import interp
+from analyses._study import activations, from_command_line
+from analyses._study import slug as slug_of
 from interp import plots, tables
 from interp.cli import RANKING, show
 from interp.clips import Clips
@@ -38,7 +39,7 @@ from interp.probes.study import ProbeStudy, probe
 from interp.report import Report, write_audio
 from interp.validation import UNSTEERED, Validation, validate
 
-__all__ = ["Config", "Result", "main", "run"]
+__all__ = ["Config", "Result", "main"]
 
 log = logging.getLogger(__name__)
 
@@ -102,8 +103,9 @@ class Result:
     page: Path
 
 
-def run(config: Config, *, progress: bool = True) -> Result:
+def main(config: Config | None = None, *, progress: bool = True) -> Result:
     """Run the demo and write everything into ``config.out``."""
+    config = Config() if config is None else config
     out = config.out
     out.mkdir(parents=True, exist_ok=True)
     times: dict[str, float] = {}
@@ -112,7 +114,8 @@ def run(config: Config, *, progress: bool = True) -> Result:
     with _timed("clips", times):
         clips = render_clips(config.n_clips, seed=config.seed, progress=progress)
     with _timed("extract", times):
-        ds = _activations(config, model, clips, progress)
+        tag = f"{config.seed}-{config.n_clips}"
+        ds = activations(model, clips, out, tag=tag, progress=progress)
     with _timed("probe", times):
         studies = {trait: _probe(config, ds, clips, trait, progress) for trait in config.traits}
     table = pd.concat([s.table for pair in studies.values() for s in pair], ignore_index=True)
@@ -140,7 +143,7 @@ def run(config: Config, *, progress: bool = True) -> Result:
                 model, ds, trait, doses=config.doses, n_seeds=config.n_seeds, studies=studies[trait], k=config.k,
                 judge=judge, seed=config.seed, progress=progress,
             )  # fmt: skip
-        tables.write(causal[trait].table, out / f"causal_{_slug(trait)}")
+        tables.write(causal[trait].table, out / f"causal_{slug_of(trait)}")
         show(causal[trait].summary(), f"{trait}: share of {config.n_seeds} continuations in which the judge hears it")
         print(_sentence(trait, causal[trait]))
     causal_table = pd.concat([one.table for one in causal.values()], ignore_index=True)
@@ -162,13 +165,6 @@ def _timed(name: str, times: dict[str, float]) -> Iterator[None]:
     start = time.perf_counter()
     yield
     times[name] = round(time.perf_counter() - start, 1)
-
-
-def _activations(config: Config, model: MusicGen, clips: Clips, progress: bool) -> xr.Dataset:
-    # A name for each checkpoint and set of clips, so that a new model never meets an old store.
-    store = config.out / ".cache" / f"{model.fingerprint[:12]}-{config.seed}-{config.n_clips}.zarr"
-    store.parent.mkdir(exist_ok=True)
-    return interp.extract(model, clips, sites="heads, resid", out=store, progress=progress)
 
 
 def _probe(config: Config, ds: xr.Dataset, clips: Clips, trait: str, progress: bool) -> tuple[ProbeStudy, ProbeStudy]:
@@ -250,7 +246,7 @@ def _page(
     )
     for trait in config.traits:
         rows = probes[(probes["trait"] == trait) & (probes["method"] == "logistic")]
-        slug = _slug(trait)
+        slug = slug_of(trait)
         plots.save(plots.heatmap(rows, title=trait), out / f"heatmap_{slug}", **save)
         plots.save(plots.ranking(rows, top=16, title=trait), out / f"ranking_{slug}", **save)
         report.figures(
@@ -270,8 +266,8 @@ def _page(
     for trait in config.traits:
         name, _, value = trait.partition("=")
         rows = cosines[(cosines["trait"] == name) & ((cosines["positive"].astype(str) == value) if value else True)]
-        plots.save(plots.cosines(rows, title=trait), out / f"cosines_{_slug(trait)}", **save)
-        pictures.append((out / f"cosines_{_slug(trait)}.png", f"`{trait}`: one point a head."))
+        plots.save(plots.cosines(rows, title=trait), out / f"cosines_{slug_of(trait)}", **save)
+        pictures.append((out / f"cosines_{slug_of(trait)}.png", f"`{trait}`: one point a head."))
     report.figures(*pictures).table(summary, "Medians over heads.", csv=out / "cosines.csv")
 
     site = str(causal[config.traits[0]].info["site"])
@@ -286,7 +282,7 @@ def _page(
 
     report.heading("What pushing does")
     for trait, study in causal.items():
-        slug = _slug(trait)
+        slug = slug_of(trait)
         worth = study.info["judge_accuracy"]
         accuracy = "; ".join(f"{row['value']:.1%} on {row['audio']}" for row in worth)
         plots.save(
@@ -341,37 +337,12 @@ def _sounds(config: Config, study: Validation, slug: str) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def _slug(trait: str) -> str:
-    return trait.replace("=", "_").replace("|", "_")
-
-
 def _plain(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-def main() -> None:
-    """Read the configuration from the command line and run."""
+if __name__ == "__main__":
     from interp.cli import sentences
 
-    parser = argparse.ArgumentParser(
-        prog="python -m analyses.demo", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    for one in dataclasses.fields(Config):
-        kind: Any = {"traits": _words, "doses": _floats, "out": Path}.get(one.name, type(one.default))
-        parser.add_argument(
-            f"--{one.name.replace('_', '-')}", type=kind, default=one.default, help=f"default {_plain(one.default)}"
-        )
     with sentences():
-        run(Config(**vars(parser.parse_args())))
-
-
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(text.split(","))
-
-
-def _floats(text: str) -> tuple[float, ...]:
-    return tuple(float(part) for part in text.split(","))
-
-
-if __name__ == "__main__":
-    main()
+        main(from_command_line(Config, __doc__))
