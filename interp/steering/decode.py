@@ -10,9 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import os
 import threading
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,75 +24,18 @@ from interp.errors import ClipError, InterventionError, ModelError
 from interp.model import MusicGen
 from interp.sites import Site, select_sites
 from interp.steering._engines import Batch, Engine, HookEngine, NNsightEngine
+from interp.steering._jobs import Job, Row, audio_key, batches_of, halves_of, threads_for
 from interp.steering._ops import Timeline
+from interp.steering._parameters import check_interventions
 from interp.steering._record import Capture, Edits, batch_edits, batch_log, batch_monitor
 from interp.steering._sampling import Noise, Sampler
 from interp.steering.generation import Generation
-from interp.steering.interventions import Intervention
-from interp.steering.plan import Plan, check_interventions
+from interp.steering.plan import Plan
 
 __all__ = ["Row", "generate"]
 
 _log = logging.getLogger(__name__)
 EngineName = Literal["auto", "fast", "hooks", "nnsight"]
-
-
-@dataclass(frozen=True, eq=False)
-class Row:
-    """One piece of music to generate.
-
-    Parameters
-    ----------
-    prompt : str or None
-        Text; None for none.
-    seed : int
-        Rows of one seed share the sampler's noise, whatever their batch.
-    audio : Tensor or None
-        Codes of an audio prompt to continue, long ``[codebooks, frames]`` (see :meth:`MusicGen.encode`).
-    interventions : tuple of Intervention
-        Applied in this order.
-    """
-
-    prompt: str | None = None
-    seed: int = 0
-    audio: Tensor | None = None
-    interventions: tuple[Intervention, ...] = ()
-
-    def __post_init__(self) -> None:
-        items = (self.interventions,) if isinstance(self.interventions, Intervention) else tuple(self.interventions)
-        object.__setattr__(self, "interventions", items)
-        object.__setattr__(self, "seed", int(self.seed))
-        if self.audio is not None:
-            audio = torch.as_tensor(self.audio)
-            if audio.ndim != 2 or audio.is_floating_point():
-                raise ClipError(
-                    f"the audio prompt of a row is codes of shape [codebooks, frames], not {tuple(audio.shape)} of "
-                    f"{audio.dtype}: encode the sound with model.encode(...)[0]."
-                )
-            object.__setattr__(self, "audio", audio.long().cpu() if audio.shape[1] else None)
-
-    @property
-    def prompt_frames(self) -> int:
-        """Frames of the audio prompt."""
-        return 0 if self.audio is None else int(self.audio.shape[1])
-
-
-@dataclass(frozen=True)
-class _Job:
-    """What is the same for all rows of one call of :func:`generate`."""
-
-    model: MusicGen
-    engine: Engine
-    frames: int
-    seconds: float
-    stride: float
-    guidance: float | None
-    two_step: bool
-    temperature: float
-    top_k: int
-    top_p: float
-    greedy: bool
-    capture: tuple[Site, ...]
 
 
 @dataclass
@@ -186,7 +127,7 @@ def generate(
         capture,
         extend_stride,
     )
-    batches = _batches(job, rows, batch_size)
+    batches = batches_of(job, rows, batch_size)
     done: dict[int, tuple[_Done, int]] = {}
     results: list[tuple[list[int], _Done]] = []
     lock = threading.Lock()
@@ -199,7 +140,7 @@ def generate(
         def work(batch: list[int]) -> list[tuple[list[int], _Done]]:
             return _with_room(job, rows, batch, tick)
 
-        threads = _threads(job, batches)
+        threads = threads_for(job, batches)
         if threads > 1:
             before = torch.get_num_threads()
             try:
@@ -230,7 +171,7 @@ def _prepare(
     engine: EngineName,
     capture: str | Site | Iterable[str | Site],
     extend_stride: float | None,
-) -> _Job:
+) -> Job:
     if not rows:
         raise InterventionError("there are no rows to generate.")
     frames = int(seconds * model.frame_rate) if math.isfinite(seconds) else 0
@@ -255,7 +196,7 @@ def _prepare(
     stride = 0.6 * model.max_seconds if extend_stride is None else float(extend_stride)
     if seconds > model.max_seconds and not 0 < stride < model.max_seconds:
         raise ModelError(f"a stride of {stride:g} s does not move a window of {model.max_seconds:g} s on: give less.")
-    return _Job(
+    return Job(
         model=model,
         engine=_engine(model, engine),
         frames=frames,
@@ -304,73 +245,8 @@ def _engine(model: MusicGen, name: EngineName) -> Engine:
     return HookEngine(model)
 
 
-# Batches ---------------------------------------------------------------------------------------------------------
-
-
-def _halves(job: _Job, row: Row) -> int:
-    """How many rows of the LM a row of music takes."""
-    if job.guidance is None:
-        return 1
-    if row.prompt is None and all(item.rows == "both" for item in row.interventions):
-        return 1
-    return 2
-
-
-def _batches(job: _Job, rows: list[Row], batch_size: int | None) -> list[list[int]]:
-    """Rows that can run together, those that share a prompt next to each other, within the memory."""
-    if batch_size is not None and batch_size < 1:
-        raise ModelError(f"a batch of {batch_size} rows holds nothing: give 1 or more, or None.")
-    lengths = dict(
-        zip(
-            (texts := list(dict.fromkeys(row.prompt for row in rows))),
-            job.model.condition_lengths(texts),
-            strict=True,
-        )
-    )
-    groups: dict[tuple[int, int, int], list[int]] = defaultdict(list)
-    for i, row in enumerate(rows):
-        groups[row.prompt_frames, lengths[row.prompt], _halves(job, row)].append(i)
-    parallel = torch.get_num_threads() if _parallel(job) else 1
-    batches: list[list[int]] = []
-    for (_, _, halves), members in groups.items():
-        most = _most_rows(job, halves) if batch_size is None else batch_size
-        members.sort(key=lambda i: (rows[i].prompt or "", _audio_key(rows[i])))
-        count = math.ceil(len(members) / most)
-        if batch_size is None and len(members) >= 16 * parallel:
-            count = max(count, parallel)
-        batches += [list(part) for part in np.array_split(members, count)]
-    return [[int(i) for i in batch] for batch in batches]
-
-
-def _audio_key(row: Row) -> bytes:
-    return b"" if row.audio is None else row.audio.numpy().tobytes()
-
-
-def _most_rows(job: _Job, halves: int) -> int:
-    """How many rows fit into a quarter of the free memory (at most 4 GiB), and not more than are any use."""
-    model = job.model
-    if model.device.type == "cuda":
-        free = torch.cuda.mem_get_info(model.device)[0]
-    else:
-        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    positions = min(job.frames, int(model.max_seconds * model.frame_rate)) + model.n_codebooks
-    size = torch.finfo(model.dtype).bits // 8
-    per_row = halves * positions * model.shape.width * (2 * model.shape.n_layers * size + 24 * 4)
-    per_row += 16 * model.n_codebooks * model.cardinality * 8
-    return int(min(max(1, min(free // 4, 4 * 2**30) // per_row), 256 // halves))
-
-
-def _parallel(job: _Job) -> bool:
-    """Whether batches may run side by side: the fast engine keeps no state in the model."""
-    return job.engine.name == "fast" and job.model.device.type == "cpu" and torch.get_num_threads() > 1
-
-
-def _threads(job: _Job, batches: list[list[int]]) -> int:
-    return min(torch.get_num_threads(), len(batches)) if _parallel(job) else 1
-
-
 def _with_room(
-    job: _Job, rows: list[Row], batch: list[int], tick: Callable[[int], None]
+    job: Job, rows: list[Row], batch: list[int], tick: Callable[[int], None]
 ) -> list[tuple[list[int], _Done]]:
     """Run a batch; if memory runs out, run its halves one after the other."""
     try:
@@ -392,9 +268,9 @@ def _out_of_memory(error: BaseException) -> bool:
 # One batch -------------------------------------------------------------------------------------------------------
 
 
-def _run(job: _Job, rows: list[Row], tick: Callable[[int], None]) -> _Done:
+def _run(job: Job, rows: list[Row], tick: Callable[[int], None]) -> _Done:
     model, device = job.model, job.model.device
-    guided = _halves(job, rows[0]) == 2
+    guided = halves_of(job, rows[0]) == 2
     length = rows[0].prompt_frames
     timeline = Timeline(length, job.frames + model.n_codebooks, model.frame_rate)
     plan = Plan([r.interventions for r in rows], [r.seed for r in rows], model.shape, timeline, guided, device)
@@ -408,7 +284,7 @@ def _run(job: _Job, rows: list[Row], tick: Callable[[int], None]) -> _Done:
     codes = torch.empty(len(rows), model.n_codebooks, 0, dtype=torch.long)
     if prompt is not None:
         codes = prompt
-    audio_keys = [_audio_key(row) for row in rows]
+    audio_keys = [audio_key(row) for row in rows]
     places = {key: i for i, key in enumerate(dict.fromkeys(audio_keys))}
     audio_of = [places[key] for key in audio_keys]
 
@@ -444,7 +320,7 @@ def _conditions(
     return pick(0), pick(1) if guided else None
 
 
-def _windows(job: _Job, prompt: int) -> list[tuple[int, int]]:
+def _windows(job: Job, prompt: int) -> list[tuple[int, int]]:
     """Start and length, in frames, of the windows audiocraft decodes one after the other."""
     model = job.model
     if job.seconds <= model.max_seconds:
@@ -462,7 +338,7 @@ def _windows(job: _Job, prompt: int) -> list[tuple[int, int]]:
 
 
 def _window(
-    job: _Job,
+    job: Job,
     batch: Batch,
     heard: Tensor,
     frames: int,
@@ -500,7 +376,7 @@ def _window(
 
 
 def _collect(
-    job: _Job, rows: list[Row], done: dict[int, tuple[_Done, int]], results: list[tuple[list[int], _Done]]
+    job: Job, rows: list[Row], done: dict[int, tuple[_Done, int]], results: list[tuple[list[int], _Done]]
 ) -> Generation:
     import pandas as pd
 

@@ -17,7 +17,7 @@ from interp.model import MusicGen
 from interp.sites import Site
 
 if TYPE_CHECKING:
-    from interp.steering.decode import Row
+    from interp.steering._jobs import Row
 
 __all__ = ["Generation"]
 
