@@ -24,6 +24,15 @@ import numpy as np
 import pandas as pd
 
 import interp
+from analyses._regression_tables import (
+    FAMILY,
+    UNSTEERED,
+    answer_table,
+    beside_detection,
+    paragraph,
+    slope_contrasts,
+    slopes,
+)
 from analyses._study import Steps, activations, from_command_line, labelled_clips, slug
 from interp import geometry, plots, tables
 from interp.errors import DataError
@@ -33,7 +42,7 @@ from interp.probes.reading import read_stacks
 from interp.probes.resample import weighted_scores
 from interp.probes.study import ProbeStudy, probe
 from interp.sites import Site
-from interp.stats import bootstrap_interval, dose_response, group_weights, holm, paired_bootstrap
+from interp.stats import bootstrap_interval, group_weights
 from interp.steering import Add
 
 if TYPE_CHECKING:
@@ -45,18 +54,7 @@ if TYPE_CHECKING:
 __all__ = ["Config", "main"]
 
 log = logging.getLogger(__name__)
-FAMILY = {
-    "logistic": "classification",
-    "lda": "classification",
-    "ridge": "regression",
-    "least_squares": "regression",
-    "mean_diff": "means",
-    "pca_pairs": "means",
-    "random": "control",
-    "shuffled": "control",
-}
 _PROBED = ("logistic", "ridge", "lda", "mean_diff")
-_UNSTEERED = "unsteered"
 
 
 @dataclass(frozen=True)
@@ -144,7 +142,7 @@ def main(config: Config | None = None, *, progress: bool = True) -> dict[str, pd
     for key, table in found.items():
         tables.write(table, config.out / key, formats=("csv", "md"))
     study.figures(found)
-    text = _paragraph(found)
+    text = paragraph(found)
     (config.out / "answer.md").write_text(f"# {(__doc__ or '').splitlines()[0]}\n\n{text}\n")
     print(tables.to_markdown(found["answer"]))
     print(text)
@@ -209,9 +207,9 @@ class _Study:
                 for t in c.traits
             ]
             found["steered_clips"] = pd.concat(clips, ignore_index=True)
-            found["steering"] = _slopes(found["steered_clips"])
-            found["steering_contrasts"] = _slope_contrasts(found["steered_clips"])
-        found["answer"] = _answer(found, c.methods)
+            found["steering"] = slopes(found["steered_clips"])
+            found["steering_contrasts"] = slope_contrasts(found["steered_clips"])
+        found["answer"] = answer_table(found, c.methods)
         return found
 
     @staticmethod
@@ -336,7 +334,7 @@ class _Study:
             self.model, trait, arms, codes, [2.0], seeds=list(seeds), judge=RenderedJudge(), prompt_seconds=1.5,
             progress=self.progress,
         )  # fmt: skip
-        table = result.table[result.table["arm"] != _UNSTEERED]
+        table = result.table[result.table["arm"] != UNSTEERED]
         return table.rename(columns={"arm": "site"})[["trait", "site", "n", "hits", "rate", "not_music"]]
 
     def _steer(self, trait: str, site: str) -> pd.DataFrame:
@@ -360,7 +358,7 @@ class _Study:
         )  # fmt: skip
         clips = result.clips
         parts = clips["arm"].str.split("|", expand=True).reindex(columns=range(3))
-        clips["place"], clips["push"], clips["method"] = parts[0], parts[1], parts[2].fillna(_UNSTEERED)
+        clips["place"], clips["push"], clips["method"] = parts[0], parts[1], parts[2].fillna(UNSTEERED)
         clips["site"] = clips["place"].map({k: ", ".join(v) for k, v in places.items()})
         return clips.drop(columns=["arm"])
 
@@ -409,13 +407,13 @@ class _Study:
         if "steering" not in found:
             return
         for place in found["steering"]["place"].unique():
-            rates = found["steered_clips"].query("place == @place and push == 'equal norm'")
-            base = found["steered_clips"].query("method == @_UNSTEERED")
+            pushed = found["steered_clips"].query("place == @place and push == 'equal norm'")
+            base = found["steered_clips"].query("method == @UNSTEERED")
             for trait in self.config.traits:
-                lines = _rates(pd.concat([base, rates]).query("trait == @trait"))
+                lines = rates(pd.concat([base, pushed]).query("trait == @trait"))
                 ax = plots.dose_response(lines, title=f"{trait}, equal norm, {place}")
                 plots.save(ax, out / f"dose_{place}_{slug(trait)}", **save)
-        joined = _joined(found)
+        joined = beside_detection(found)
         if len(joined):
             ax = pictures.effect_against_detection(joined, detection="auroc", effect="slope")
             plots.save(ax, out / "effect_against_detection", **save)
@@ -423,162 +421,6 @@ class _Study:
 
 def _pusher(directions: Directions) -> Callable[[float, int], tuple[Add, ...]]:
     return lambda dose, _: (Add(directions, dose=dose),)
-
-
-def _rates(clips: pd.DataFrame) -> pd.DataFrame:
-    from interp.stats import wilson
-
-    lines = []
-    for (method, dose), rows in clips.groupby(["method", "dose"], sort=False):
-        lo, hi = wilson(int(rows["hit"].sum()), len(rows))
-        control = FAMILY.get(str(method)) == "control" or method == _UNSTEERED
-        lines.append(
-            {
-                "arm": method,
-                "dose": dose,
-                "rate": rows["hit"].mean(),
-                "lo": float(lo),
-                "hi": float(hi),
-                "control": control,
-            }
-        )
-    return pd.DataFrame(lines)
-
-
-def _per_seed(clips: pd.DataFrame) -> pd.DataFrame:
-    """Slope of the hits on the dose for every seed, unsteered as dose 0: trait, place, push, method, seed, slope."""
-    base = clips[clips["method"] == _UNSTEERED].set_index(["trait", "seed"])["hit"].astype(float)
-    rows = []
-    treated = clips[clips["method"] != _UNSTEERED]
-    for key, part in treated.groupby(["trait", "place", "push", "method"], sort=False):
-        table = part.pivot_table(index="seed", columns="dose", values="hit", aggfunc="mean").astype(float)
-        table.insert(0, 0.0, base.loc[key[0]].reindex(table.index))
-        dose = table.columns.to_numpy(dtype=float)
-        centred = dose - dose.mean()
-        slope = table.to_numpy() @ centred / (centred @ centred)
-        where = dict(zip(("trait", "place", "push", "method"), key, strict=True))
-        rows.append(pd.DataFrame(where | {"seed": table.index, "slope": slope}))
-    return pd.concat(rows, ignore_index=True)
-
-
-def _slopes(clips: pd.DataFrame) -> pd.DataFrame:
-    """Dose-response of every arm: slope of the share of hits, interval over seeds, p, and the top dose's verdicts."""
-    base = clips[clips["method"] == _UNSTEERED]
-    rows = []
-    treated = clips[clips["method"] != _UNSTEERED]
-    for key, part in treated.groupby(["trait", "place", "push", "method"], sort=False):
-        both = pd.concat([base[base["trait"] == key[0]], part])
-        trend = dose_response(both["dose"], both["hit"].astype(float), both["seed"])
-        top = part[part["dose"] == part["dose"].max()]
-        where = dict(zip(("trait", "place", "push", "method"), key, strict=True))
-        measured = {"slope": trend.slope, "slope_lo": trend.lo, "slope_hi": trend.hi, "p": trend.p}
-        shares = {"top_rate": top["hit"].mean(), "top_not_music": top["not_music"].mean(), "n_seeds": trend.n_units}
-        rows.append(where | {"family": FAMILY.get(key[3], "other"), "site": part["site"].iloc[0]} | measured | shares)
-    return pd.DataFrame(rows)
-
-
-def _slope_contrasts(clips: pd.DataFrame) -> pd.DataFrame:
-    """Paired differences between methods' slopes over all traits and seeds, Holm-corrected within place and push."""
-    slopes = _per_seed(clips)
-    tables_ = []
-    for (place, push), part in slopes.groupby(["place", "push"], sort=False):
-        wide = part.pivot_table(index=["trait", "seed"], columns="method", values="slope")
-        rows = []
-        for a, b in combinations(wide.columns, 2):
-            gain = paired_bootstrap(wide[a].to_numpy(), wide[b].to_numpy())
-            where = {"place": place, "push": push, "a": a, "b": b, "n": len(wide)}
-            rows.append(where | {"difference": gain.difference, "lo": gain.lo, "hi": gain.hi, "p": gain.p})
-        table = pd.DataFrame(rows)
-        table["p_holm"] = holm(table["p"])
-        tables_.append(table)
-    return pd.concat(tables_, ignore_index=True)
-
-
-def _joined(found: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """Detection beside steering, at the sites that were pushed (heads: their mean)."""
-    steering = found["steering"].query("push == 'equal norm'")
-    rows = []
-    for line in steering.to_dict("records"):
-        seen = found["detection"]
-        seen = seen[(seen["trait"] == line["trait"]) & (seen["method"] == line["method"])]
-        seen = seen[seen["site"].isin(line["site"].split(", "))]
-        if len(seen):
-            rows.append(line | {"auroc": seen["auroc"].mean()})
-    return pd.DataFrame(rows)
-
-
-def _answer(found: dict[str, pd.DataFrame], methods: tuple[str, ...]) -> pd.DataFrame:
-    """One row a method: detects, points, steers."""
-    rows = []
-    cosines, paths = found["cosines"], found["detection"]
-    for method in methods:
-        line: dict[str, Any] = {"method": method, "family": FAMILY.get(method, "other")}
-        for kind in ("heads", "resid"):
-            line[f"auroc_{kind}"] = paths.query("method == @method and kind == @kind")["auroc"].mean()
-        for other in ("logistic", "mean_diff"):
-            pair = cosines[
-                ((cosines["a"] == method) & (cosines["b"] == other))
-                | ((cosines["b"] == method) & (cosines["a"] == other))
-            ]
-            line[f"cosine_{other}"] = 1.0 if method == other else pair["cosine"].median()
-            line[f"disattenuated_{other}"] = 1.0 if method == other else pair["disattenuated"].median()
-        if "steering" in found:
-            for (place, push), part in found["steering"].groupby(["place", "push"], sort=False):
-                line[f"slope_{place}_{push.replace(' ', '_')}"] = part.query("method == @method")["slope"].mean()
-        rows.append(line)
-    return pd.DataFrame(rows)
-
-
-def _paragraph(found: dict[str, pd.DataFrame]) -> str:
-    """What was found, whatever it is."""
-    answer = found["answer"].set_index("method")
-    lines = []
-    scores = ", ".join(f"{m} {row.auroc_resid:.3f}" for m, row in answer.iterrows())
-    lines.append(f"Detection (mean held-out area under the curve over layers and traits): {scores}.")
-    contrasts = found["detection_contrasts"]
-    for other in [m for m in ("ridge", "least_squares") if m in answer.index]:
-        rows = contrasts.query("kind == 'resid' and a == 'logistic' and b == @other")
-        told = "; ".join(f"{r.trait} {r.difference:+.3f} [{r.lo:+.3f}, {r.hi:+.3f}]" for r in rows.itertuples())
-        if told:
-            lines.append(f"Logistic minus {other}: {told}.")
-    for other in [m for m in answer.index if m != "logistic"]:
-        row = answer.loc[other]
-        lines.append(
-            f"The {other} direction has a median cosine of {row['cosine_logistic']:.2f} with the logistic one "
-            f"(disattenuated {row['disattenuated_logistic']:.2f})."
-        )
-    if "steering_contrasts" not in found:
-        return "\n".join(lines)
-    for (place, push), part in found["steering_contrasts"].groupby(["place", "push"], sort=False):
-        for other in ("ridge", "least_squares", "mean_diff"):
-            row = _contrast(part, other, "logistic")
-            if row is not None:
-                verdict = (
-                    "no difference is shown" if row["p_holm"] >= 0.05 else "more" if row["difference"] > 0 else "less"
-                )
-                steers = verdict if verdict.startswith("no") else f"it steers {verdict}"
-                lines.append(
-                    f"Steering ({place}, {push}): {other} against logistic {row['difference']:+.3f} hits per sigma "
-                    f"[{row['lo']:+.3f}, {row['hi']:+.3f}], Holm p {row['p_holm']:.2g}: {steers}."
-                )
-        row = _contrast(part, "logistic", "random")
-        if row is not None:
-            lines.append(
-                f"Against a random direction of equal norm ({place}): logistic {row['difference']:+.3f} "
-                f"[{row['lo']:+.3f}, {row['hi']:+.3f}], Holm p {row['p_holm']:.2g}."
-            )
-    return "\n".join(lines)
-
-
-def _contrast(table: pd.DataFrame, a: str, b: str) -> dict[str, Any] | None:
-    """The row of a minus b, turned round if the table has b minus a."""
-    for one, two, sign in ((a, b, 1), (b, a, -1)):
-        rows = table[(table["a"] == one) & (table["b"] == two)]
-        if len(rows):
-            row = rows.iloc[0].to_dict()
-            lo, hi = sorted((sign * row["lo"], sign * row["hi"]))
-            return row | {"difference": sign * row["difference"], "lo": lo, "hi": hi}
-    return None
 
 
 if __name__ == "__main__":

@@ -47,8 +47,8 @@ def matrix(
     ax.set_yticks(range(len(values)), cosines.index, fontsize=size)
     ax.spines[:].set_visible(False)
     ax.tick_params(length=0)
-    ax.figure.colorbar(image, ax=ax, label="cosine" + (f" (dots: below the null, {null:.2f})" if null else ""))
-    ax.set_title(title or "")
+    ax.figure.colorbar(image, ax=ax, label="cosine")
+    ax.set(title=title or "", xlabel=f"Dots: less than the null, {null:.2f}" if null is not None else "")
     return remember(ax, cosines.reset_index(names="direction"))
 
 

@@ -26,9 +26,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from interp.errors import CheckpointMismatch, DataError, SiteError
+from interp.errors import DataError
 from interp.geometry.refit import role
-from interp.probes.directions import Direction, Directions, same_space
+from interp.probes.directions import Direction, same_space
 from interp.sites import Site
 
 __all__ = [
@@ -238,22 +238,3 @@ def through_unembedding(directions: Iterable[Direction], model: Any) -> Array:
 
 def _numpy(parameter: Any) -> Array:
     return np.asarray(parameter.detach().to("cpu", copy=True).double().numpy())
-
-
-def check_pairable(a: Directions, b: Directions) -> None:
-    """Check that two sets, of two checkpoints perhaps, cover the same sites with the same widths.
-
-    Raises
-    ------
-    SiteError
-        If a site of one is missing in the other.
-    CheckpointMismatch
-        If widths differ: nothing can be compared.
-    """
-    widths_a, widths_b = ({d.site: d.dim for d in s} for s in (a, b))
-    missing = sorted(set(widths_a) ^ set(widths_b))
-    if missing:
-        raise SiteError(f"{missing[0]} has directions on one side only: select the sites that both have.")
-    for site, width in widths_a.items():
-        if widths_b[site] != width:
-            raise CheckpointMismatch(f"{site} has width {width} on one side and {widths_b[site]} on the other.")

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from analyses import direction_geometry, regression_vs_classification
+from analyses._regression_tables import contrast, per_seed, slope_contrasts, slopes
 from analyses._study import Steps, from_command_line
-from analyses.regression_vs_classification import _contrast, _per_seed, _slope_contrasts, _slopes
 from interp.errors import DataError
 
 
@@ -71,20 +71,20 @@ def planted_clips(effects: dict[str, float], seeds: int = 40) -> pd.DataFrame:
 
 def test_slopes_and_contrasts_find_planted_effects() -> None:
     clips = planted_clips({"logistic": 0.15, "ridge": 0.15, "mean_diff": 0.25, "random": 0.0})
-    slopes = _slopes(clips).set_index("method")
+    by_arm = slopes(clips).set_index("method")
     for method, effect in (("logistic", 0.15), ("mean_diff", 0.25), ("random", 0.0)):
-        assert slopes.loc[method, "slope_lo"] - 1e-9 <= effect <= slopes.loc[method, "slope_hi"] + 1e-9
-    assert slopes.loc["mean_diff", "p"] < 0.01 < slopes.loc["random", "p"]
-    per_seed = _per_seed(clips).groupby("method")["slope"].mean()
-    assert per_seed["ridge"] == pytest.approx(slopes.loc["ridge", "slope"])
-    contrasts = _slope_contrasts(clips)
-    forth, back = _contrast(contrasts, "mean_diff", "logistic"), _contrast(contrasts, "logistic", "mean_diff")
+        assert by_arm.loc[method, "slope_lo"] - 1e-9 <= effect <= by_arm.loc[method, "slope_hi"] + 1e-9
+    assert by_arm.loc["mean_diff", "p"] < 0.01 < by_arm.loc["random", "p"]
+    by_seed = per_seed(clips).groupby("method")["slope"].mean()
+    assert by_seed["ridge"] == pytest.approx(by_arm.loc["ridge", "slope"])
+    contrasts = slope_contrasts(clips)
+    forth, back = contrast(contrasts, "mean_diff", "logistic"), contrast(contrasts, "logistic", "mean_diff")
     assert forth is not None and back is not None
     assert forth["difference"] == -back["difference"] > 0 and forth["lo"] == -back["hi"]
     assert forth["p_holm"] < 0.05
-    same = _contrast(contrasts, "ridge", "logistic")
+    same = contrast(contrasts, "ridge", "logistic")
     assert same is not None and same["difference"] == 0 and same["p_holm"] == 1
-    assert _contrast(contrasts, "ridge", "lda") is None
+    assert contrast(contrasts, "ridge", "lda") is None
 
 
 def test_direction_geometry(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
