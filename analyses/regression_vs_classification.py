@@ -30,6 +30,7 @@ from analyses._regression_tables import (
     answer_table,
     beside_detection,
     paragraph,
+    rates,
     slope_contrasts,
     slopes,
 )
@@ -178,12 +179,13 @@ class _Study:
                 self.ds, trait, sites="heads, resid", methods=extra, clips=self.train(trait), seed=self.config.seed
             )
             like = found[0]  # the same trait under the same name, so that tables pair them
+            against = {"against": like.info["against"]} if "against" in like.info else {}
             found = found + [
                 replace(
                     d,
                     trait=like.trait,
                     positive=like.positive,
-                    info={k: v for k, v in d.info.items() if k != "against"},
+                    info={k: v for k, v in d.info.items() if k != "against"} | against,
                 )
                 for d in more
             ]
@@ -296,7 +298,8 @@ class _Study:
                 ["site", "pair", "cosine_across", "ceiling", "disattenuated", "lo", "hi"]
             ]
             table["pair"] = [frozenset(p) for p in zip(table["a"], table["b"], strict=True)]
-            merged = table.merge(books, on=["site", "pair"], how="left", validate="one_to_one").drop(columns="pair")
+            # an outer join: a method that is missing on one side shows, it does not drop out
+            merged = table.merge(books, on=["site", "pair"], how="outer", validate="one_to_one").drop(columns="pair")
             parts.append(merged.assign(trait=trait))
         return pd.concat(parts, ignore_index=True)
 
