@@ -121,7 +121,7 @@ Sizes     {lm["num_layers"]} layers x {lm["num_heads"]} heads, width {lm["dim"]}
           4 codebooks of 256, 50 frames a second, 16 kHz mono, up to {_MAX_SECONDS:g} s at once
 Data      {recipe["parts"] * recipe["part_size"]} clips of 4 s composed from labelled factors and rendered with the General MIDI sound
           font TimGM6mb (carried by pretty_midi); no recorded music
-Training  {training["steps"]} steps of {recipe["batch_size"]} clips, AdamW, seed {recipe["seed"]}; cross-entropy {training["train_loss"]:.2f} (training),
+Training  {training["steps"]} steps of {recipe["batch_size"]} clips, Muon and AdamW, seed {recipe["seed"]}; cross-entropy {training["train_loss"]:.2f} (training),
           {training["held_out_loss"]:.2f} (held-out clips, nats a token; ln 256 = 5.55)
 Licence   MIT, like the code
 Can       continue and write four seconds of simple one-lead arrangements on these prompts (comma-separated phrases):
