@@ -346,7 +346,7 @@ def set_precision(musicgen: AudiocraftMusicGen) -> None:
 
     audiocraft itself turns float16 autocast on for every GPU, also where float32 weights were asked for.
     """
-    weight = next(musicgen.lm.parameters())
+    weight = next(musicgen.lm.transformer.parameters())
     half = weight.device.type == "cuda" and weight.dtype in (torch.float16, torch.bfloat16)
     musicgen.autocast = TorchAutocast(enabled=half, device_type=weight.device.type, dtype=weight.dtype)
 

@@ -52,7 +52,7 @@ def pool_forward(
         False where a clip ends before the frame.
     """
     names = names if names is not None else [str(i) for i in range(len(codes))]
-    lengths = model.condition_lengths(texts)
+    lengths = model.condition_lengths(texts) if len(set(texts)) > 1 else [0] * len(texts)
     groups: dict[int, list[int]] = defaultdict(list)
     for row, length in enumerate(lengths):
         groups[length].append(row)
@@ -85,9 +85,10 @@ def _pool_equal(
     # No position beyond the last frame's step is needed, and no earlier one depends on it.
     n_steps = 1 + max(int(step.max()) for step in steps.values())
     tokens = torch.full((len(codes), model.n_codebooks, n_steps), model.cardinality, dtype=torch.long)
-    for row, one in enumerate(codes):
-        sequence = model.sequence(one[None])[0][0, :, :n_steps]
-        tokens[row, :, : sequence.shape[-1]] = sequence
+    for count in steps:  # each row by the pattern of its own length
+        rows = [row for row, frames in enumerate(n_frames) if frames == count]
+        sequence = model.sequence(torch.stack([codes[row] for row in rows]))[0][..., :n_steps].cpu()
+        tokens[rows, :, : sequence.shape[-1]] = sequence
     pooler = pooling.pooler(n_frames, steps.__getitem__, n_steps, names, model.device)
     pooled: dict[Place, Tensor] = {}
 

@@ -73,6 +73,10 @@ def load_checkpoint(
         fingerprint = lm_fingerprint(weights, int(cfg.transformer_lm.num_heads))
         lm = _ask_hub(lambda: builders.get_lm_model(cfg), name, _text_encoder(cfg))
         lm.load_state_dict(weights)
+        if dtype is not None:
+            lm.to(
+                dtype
+            )  # all of it; audiocraft puts only the transformer into half precision and leaves it to autocast
         lm.cfg = cfg
         codec = _load_codec(name, codec_file, device)
         return AudiocraftMusicGen(name, codec, lm.eval()), fingerprint

@@ -84,7 +84,7 @@ class MusicGen(NNsight):
         _audiocraft.set_precision(musicgen)
         # Not an nn.Module, so that nnsight neither mirrors it nor adds the codec to the LM's state.
         self._musicgen = musicgen
-        self._name = name if name is not None else str(musicgen.name)
+        self._called = name if name is not None else str(musicgen.name)
         self._fingerprint = fingerprint
         super().__init__(musicgen.lm)
 
@@ -108,7 +108,7 @@ class MusicGen(NNsight):
     @property
     def name(self) -> str:
         """What it was loaded as."""
-        return self._name
+        return self._called
 
     @functools.cached_property
     def shape(self) -> ModelShape:
@@ -153,8 +153,8 @@ class MusicGen(NNsight):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the LM's weights."""
-        return next(self.lm.parameters()).dtype
+        """Of the transformer's weights (audiocraft leaves embeddings in float32 when it runs in float16)."""
+        return next(self.lm.transformer.parameters()).dtype
 
     @property
     def fingerprint(self) -> str:

@@ -64,6 +64,11 @@ def test_a_folder_is_the_same_model_in_any_precision(hub: Path, hub_model: Music
     assert model.dtype == torch.bfloat16
     assert model.fingerprint == hub_model.fingerprint
     assert model.name == str(folder)
+    exact, rounded = (
+        m.forward(m.sequence(torch.arange(24).view(1, 4, 6))[0], m.conditions(["loud drums"])).logits.float()
+        for m in (hub_model, model)
+    )
+    assert 0 < (exact - rounded).abs().max() < 0.1 * exact.abs().max()
     write_checkpoint(tmp_path / "other", seed=1)
     assert interp.load(tmp_path / "other", device="cpu").fingerprint != hub_model.fingerprint
 
@@ -146,3 +151,20 @@ def test_a_model_that_is_not_here_says_how_to_get_it(hub: Path) -> None:
     for name in ("small", "a/b/c", "./nowhere/model"):
         with pytest.raises(ModelError, match="there is no model"):
             interp.load(name)
+
+
+def test_a_stereo_model_has_eight_codebooks(hub: Path, tmp_path: Path) -> None:
+    stereo = changed(
+        interleave_stereo_codebooks={"use": True, "per_timestep": False},
+        transformer_lm__n_q=8,
+        codebooks_pattern__delay__delays=[0, 0, 1, 1, 2, 2, 3, 3],
+    )
+    model = interp.load(write_checkpoint(tmp_path, stereo), device="cpu")
+    rng = np.random.default_rng(0)
+    clips = Clips.from_arrays([0.2 * rng.normal(size=(2, 16000))], 32000)
+    codes = model.encode(torch.from_numpy(clips[0].audio), 32000)
+    assert codes.shape == (1, 8, 25)
+    assert not torch.equal(codes[:, 0::2], codes[:, 1::2])  # left and right differ
+    assert model.sequence(codes)[0].shape[-1] == 25 + 4
+    assert model.decode(codes).shape == (1, 2, 16000)
+    assert extract(model, clips, sites="L0.H0").heads.shape == (1, 1, 1, WIDTH // HEADS)

@@ -275,6 +275,13 @@ def test_encode_takes_any_rate_and_channels(tiny_lm_model: MusicGen) -> None:
         tiny_lm_model.encode(torch.zeros(1, 1, 0), 16000)
 
 
+def test_nothing_of_nnsight_is_overridden_by_accident(tiny_lm_model: MusicGen) -> None:
+    theirs = {name for base in MusicGen.__mro__[1:-1] for name in vars(base) if not name.startswith("__")}
+    assert theirs & set(vars(MusicGen)) == {"device"}
+    assert not theirs & set(vars(tiny_lm_model))
+    assert "transformer" in repr(tiny_lm_model)
+
+
 def test_the_codec_is_no_part_of_the_traced_model(tiny_lm_model: MusicGen) -> None:
     assert not any("codec" in name or "encoder" in name for name in tiny_lm_model.lm.state_dict())
     assert all(not parameter.requires_grad for parameter in tiny_lm_model.lm.parameters())
