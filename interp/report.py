@@ -44,7 +44,7 @@ th, td { padding: .28rem .75rem .28rem 0; text-align: left; vertical-align: midd
 th { border-bottom: 1.5px solid var(--ink); font-weight: 600; }
 td { border-bottom: 1px solid var(--rule); }
 .n { text-align: right; }
-audio { height: 34px; width: 15.5rem; vertical-align: middle; }
+audio { height: 34px; width: 12.2rem; vertical-align: middle; }
 a { color: #0072B2; }
 code { font-size: .9em; background: var(--tint); padding: .1em .3em; border-radius: 3px; }
 footer { margin-top: 3rem; border-top: 1px solid var(--rule); padding-top: .8rem; overflow-wrap: anywhere; }
@@ -187,7 +187,7 @@ def _block(kind: str, content: Any, address: Any) -> str:
         table, caption, csv, digits, rows = content
         more = ""
         if csv is not None:
-            more = f' <a href="{address(csv)}" download="{html.escape(csv.name)}">All {len(table):,} rows as CSV</a>.'
+            more = f' <a href="{address(csv)}" download="{html.escape(csv.name)}">The whole table as CSV</a>.'
         cells = [
             [html.escape(number(value, digits)) for value in row] for row in table.head(rows).itertuples(index=False)
         ]

@@ -24,6 +24,7 @@ def test_committed_notebooks_are_light(path: Path) -> None:
 @pytest.mark.slow
 def test_the_first_look_runs_and_says_what_it_promises(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INTERP_SMALL", "1")
+    monkeypatch.setenv("PYTHONPATH", str(FOLDER.parent))  # also where the package is not installed
     monkeypatch.setenv("OMP_NUM_THREADS", os.environ.get("OMP_NUM_THREADS", "1"))
     notebook = nbformat.read(FOLDER / "01_first_look.ipynb", as_version=4)
     NotebookClient(

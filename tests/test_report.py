@@ -100,7 +100,7 @@ def test_long_tables_are_cut_but_linked(tmp_path: Path) -> None:
     table = pd.DataFrame({"x": np.arange(100)})
     table.to_csv(tmp_path / "t.csv", index=False)
     text = Report("x").table(table, csv=tmp_path / "t.csv", rows=5).write(tmp_path / "index.html").read_text()
-    assert text.count("<tr>") == 6 and "All 100 rows as CSV" in text
+    assert text.count("<tr>") == 6 and "The whole table as CSV" in text
 
 
 @pytest.mark.parametrize("shape", [(8000,), (1, 8000), (2, 8000)])

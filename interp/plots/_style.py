@@ -95,8 +95,15 @@ def styled(function: Callable[P, T]) -> Callable[P, T]:
 
     @functools.wraps(function)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
-        with mpl.rc_context(STYLE):  # type: ignore[arg-type]  # its stub wants a Literal per setting
+        # Not matplotlib's rc_context: a first figure loads the backend, which in a notebook switches on `interactive`,
+        # and the context would switch that off again, so that later figures would not be shown.
+        settings: Any = mpl.rcParams
+        before = {key: settings[key] for key in STYLE}
+        settings.update(STYLE)
+        try:
             return function(*args, **kwargs)
+        finally:
+            settings.update(before)
 
     return wrapper
 
