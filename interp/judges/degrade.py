@@ -221,16 +221,15 @@ def degrade(audio: Tensor, kind: str, codec: Codec, rng: np.random.Generator, ba
 def blemish(codec: Codec, audio: Tensor, rng: np.random.Generator, batch_size: int = 4) -> Tensor:
     """Round trip with the small faults of a language model: still music, and still the same traits.
 
-    In half of the clips up to 5 % of the frames are taken from elsewhere in the clip, in a third the last one or two
-    codebooks come from random frames of the clip.
+    In half of the clips up to 4 % of the frames are taken from elsewhere in the clip, in one of six the codes of the
+    last codebook come from random frames of the clip.
     """
     codes = codec.encode(audio[:, None])[0].clone()
-    books, frames = codes.shape[1:]
+    frames = codes.shape[2]
     for clip in codes:
         if rng.random() < 0.5:
-            hit = np.flatnonzero(rng.random(frames) < rng.uniform(0, 0.05))
+            hit = np.flatnonzero(rng.random(frames) < rng.uniform(0, 0.04))
             clip[:, hit] = clip[:, rng.integers(0, frames, len(hit))]
-        if rng.random() < 0.33:
-            for book in range(int(rng.integers(books - 2, books)), books):
-                clip[book] = clip[book, rng.permutation(frames)]
+        if rng.random() < 1 / 6:
+            clip[-1] = clip[-1, rng.permutation(frames)]
     return torch.cat([codec.decode(part)[:, 0, : audio.shape[1]] for part in torch.split(codes, batch_size)])

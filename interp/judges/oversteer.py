@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["STRENGTHS", "over_steered"]
 
-#: Norm-scaled interpolation: at 3 three quarters of every residual vector are a random direction.
-STRENGTHS = (3.0, 5.0, 10.0)
+#: Norm-scaled interpolation: at 10 a random direction is ten times as long as what is left of the residual vector.
+STRENGTHS = (10.0, 30.0, 100.0)
 
 
 def over_steered(

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from interp.errors import DataError, StoreError
-from interp.judges import RenderedJudge, fad, kad, train_rendered_judge
+from interp.judges import RenderedJudge, fad, kad
 from interp.judges.degrade import KINDS, UNSEEN_KINDS, blemish, degrade
 from interp.judges.network import EMBED_DIM
 from interp.judges.oversteer import over_steered
@@ -143,6 +143,6 @@ def test_bad_weights_and_bad_requests_get_a_sentence(tmp_path, music, codec):
     with pytest.raises(StoreError, match="damaged"):
         RenderedJudge(tmp_path / "broken")
     with pytest.raises(DataError, match="too few"):
-        train_rendered_judge(n_clips=3, codec=codec)
+        make_judge_data(0, 3, codec)
     with pytest.raises(DataError, match="No degradation 'sadness'"):
         degrade(music[:2, 0], "sadness", codec, np.random.default_rng(0))
