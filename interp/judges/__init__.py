@@ -11,8 +11,9 @@ from interp.judges.oversteer import over_steered
 from interp.judges.probe import ProbeJudge
 from interp.judges.quality import QualityJudge, Thresholds, degenerate, quality
 from interp.judges.rendered import RenderedJudge
+from interp.judges.rendered_accuracy import measure_rendered_judge
 from interp.judges.similarity import prompt_similarity
-from interp.judges.training import measure_rendered_judge, train_rendered_judge
+from interp.judges.training import train_rendered_judge
 
 __all__ = [
     "Audio",

@@ -56,7 +56,7 @@ def measure_dsp_judge(
     from sklearn.metrics import roc_auc_score
 
     if codec is None:
-        from interp.judges.training import shipped_codec
+        from interp.judges.rendered_accuracy import shipped_codec
 
         codec = shipped_codec()
     audio, labels = _pieces(seed + _TEST_SEED, n_clips, seconds)

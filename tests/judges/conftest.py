@@ -7,7 +7,7 @@ import torch
 
 from interp.data import render_arrays
 from interp.judges.degrade import round_trip
-from interp.judges.training import shipped_codec
+from interp.judges.rendered_accuracy import shipped_codec
 
 TEST_SEED = 77_000_000
 

@@ -16,7 +16,8 @@ from interp.judges.degrade import KINDS, UNSEEN_KINDS, blemish, degrade
 from interp.judges.network import EMBED_DIM
 from interp.judges.oversteer import over_steered
 from interp.judges.rendered import WEIGHTS
-from interp.judges.training import fit_rendered_judge, make_judge_data, measure_rendered_judge
+from interp.judges.rendered_accuracy import measure_rendered_judge
+from interp.judges.training import fit_rendered_judge, make_judge_data
 
 RATE = 16_000
 TRAITS = ["drums", "bass", "instrument", "genre"]
