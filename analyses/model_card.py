@@ -94,7 +94,7 @@ def score(heard: pd.DataFrame, judge: RenderedJudge) -> pd.DataFrame:
                 "n": len(right),
                 "chance": 1 / len(PHRASES[trait]),
                 "bar": BARS.get(trait, float("nan")),
-                "judge": judge.accuracy[trait],
+                "judge": judge.accuracy.get(trait, float("nan")),
             }
         )
     return pd.DataFrame(lines)

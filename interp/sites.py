@@ -197,7 +197,8 @@ def select_sites(spec: str | Site | Iterable[str | Site], shape: ModelShape) -> 
         else:
             chosen.add(Site.parse(item).check(shape))
     if not chosen:
-        raise SiteError(f"no site is selected by {spec!r}: name a kind ({', '.join(KINDS)}), 'all', or sites like L3.H2.")
+        kinds = ", ".join(KINDS)
+        raise SiteError(f"no site is selected by {spec!r}: name a kind ({kinds}), 'all', or sites like L3.H2.")
     return sorted(chosen)
 
 

@@ -158,8 +158,8 @@ def _accompany(score: _Score, factors: Factors, chords: list[int]) -> None:
     for beat, degree in enumerate(chords):
         if factors.genre == "classical":
             low, mid, high = _chord(factors, degree, 55, 3)
-            for i, key in enumerate((low, high, mid, high)[2 * (beat % 2) :][:2]):
-                score.add(_COMP, program, key, beat + i / 2, 0.5, 72)
+            for half, key in enumerate((low, high, mid, high)[2 * (beat % 2) :][:2]):
+                score.add(_COMP, program, key, beat + half / 2, 0.5, 72)
         elif factors.genre == "rock":
             root = _pitch(factors, degree, 45)
             for i in (0.0, 0.5):
@@ -171,8 +171,8 @@ def _accompany(score: _Score, factors: Factors, chords: list[int]) -> None:
                 score.add(_COMP, program, key, beat + where, 0.4, 72)
         else:
             keys = _chord(factors, degree, 60, 3)
-            for i, key in enumerate((keys[0], keys[1], keys[2], keys[0] + 12)):
-                score.add(_COMP, program, key, beat + i / 4, 0.22, 58)
+            for sixteenth, key in enumerate((keys[0], keys[1], keys[2], keys[0] + 12)):
+                score.add(_COMP, program, key, beat + sixteenth / 4, 0.22, 58)
 
 
 def _bass(score: _Score, factors: Factors, chords: list[int]) -> None:

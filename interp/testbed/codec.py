@@ -35,6 +35,11 @@ class MelCodec(CompressionModel):  # type: ignore[misc]  # audiocraft is untyped
         Griffin-Lim iterations in :meth:`decode`.
     """
 
+    codebooks: Tensor
+    filters: Tensor
+    spread: Tensor
+    window: Tensor
+
     def __init__(self, codebooks: Tensor, iterations: int = 32) -> None:
         super().__init__()
         from torchaudio.functional import melscale_fbanks
@@ -100,8 +105,7 @@ class MelCodec(CompressionModel):  # type: ignore[misc]  # audiocraft is untyped
 
     def decode_latent(self, codes: Tensor) -> Tensor:
         """Log-mel frames ``[B, frames, 96]`` of codes ``[B, 4, frames]``."""
-        latent: Tensor = sum(book[codes[:, k]] for k, book in enumerate(self.codebooks))  # type: ignore[assignment]
-        return latent
+        return torch.stack([book[codes[:, k]] for k, book in enumerate(self.codebooks)]).sum(0)
 
     @torch.no_grad()
     def encode(self, x: Tensor) -> tuple[Tensor, None]:

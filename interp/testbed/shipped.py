@@ -47,7 +47,7 @@ def load(device: str | torch.device = "cpu", weights: Path = WEIGHTS) -> Any:
 
     path = weights / "model.safetensors"
     if not path.exists():
-        raise ModelError(f"the shipped weights are not at {path}: reinstall the package, or make them with `interp testbed`.")
+        raise ModelError(f"the shipped weights are not at {path}: reinstall it, or run `interp testbed train`.")
     config = json.loads((weights / "config.json").read_text())
     tensors = {name: tensor.float() for name, tensor in load_file(path).items()}
     codec = MelCodec(tensors.pop("codec.codebooks"))
@@ -115,27 +115,31 @@ def card(weights: Path = WEIGHTS) -> str:
         n_values = sum(file.get_tensor(name).numel() for name in file.keys())  # noqa: SIM118  # not a dict
     megabytes = sum(path.stat().st_size for path in weights.iterdir()) / 1e6
     known = "\n".join(f"  {trait:<11} {', '.join(phrases)}" for trait, phrases in PHRASES.items())
+    n_clips = recipe["parts"] * recipe["part_size"]
     text = f"""tiny: the small MusicGen that ships with interp
 
-Sizes     {lm["num_layers"]} layers x {lm["num_heads"]} heads, width {lm["dim"]}, {n_values / 1e6:.1f} M values, {megabytes:.1f} MB;
-          4 codebooks of 256, 50 frames a second, 16 kHz mono, up to {_MAX_SECONDS:g} s at once
-Data      {recipe["parts"] * recipe["part_size"]} clips of 4 s composed from labelled factors and rendered with the General MIDI sound
-          font TimGM6mb (carried by pretty_midi); no recorded music
-Training  {training["steps"]} steps of {recipe["batch_size"]} clips, Muon and AdamW, seed {recipe["seed"]}; cross-entropy {training["train_loss"]:.2f} (training),
-          {training["held_out_loss"]:.2f} (held-out clips, nats a token; ln 256 = 5.55)
+Sizes     {lm["num_layers"]} layers x {lm["num_heads"]} heads, width {lm["dim"]}, {n_values / 1e6:.1f} M values,
+          {megabytes:.1f} MB; 4 codebooks of 256, 50 frames a second, 16 kHz mono, up to {_MAX_SECONDS:g} s at once
+Data      {n_clips} clips of 4 s composed from labelled factors and rendered with the General MIDI
+          sound font TimGM6mb (carried by pretty_midi); no recorded music
+Training  {training["steps"]} steps of {recipe["batch_size"]} clips, Muon and AdamW, seed {recipe["seed"]};
+          cross-entropy {training["train_loss"]:.2f} (training clips, prompts dropped at random) and
+          {training["held_out_loss"]:.2f} (held-out clips, full prompts) nats a token; ln 256 = 5.55
 Licence   MIT, like the code
-Can       continue and write four seconds of simple one-lead arrangements on these prompts (comma-separated phrases):
+Can       continue and write four seconds of simple one-lead arrangements on these prompts
+          (comma-separated phrases):
 {known}
-Cannot    free text, singing, recorded sounds, forms longer than a few bars; sound is that of 96 mel bands with
-          reconstructed phase
+Cannot    free text, singing, recorded sounds, forms longer than a few bars; sound is that of 96 mel
+          bands with reconstructed phase
 """
     path = weights / "card.json"
     if path.exists():
         measured = json.loads(path.read_text())
         text += f"\nMeasured by the audio judges on generated clips ({measured['command']}):\n"
         for row in measured["bars"]:
+            asked = "" if row["bar"] is None else f"bar {row['bar']:.0%}, "
             text += (
-                f"  {row['trait']:<11} prompted and heard {row['right']:.1%} [{row['lo']:.1%}, {row['hi']:.1%}] of {row['n']}"
-                f" (bar {row['bar']:.0%}, chance {row['chance']:.0%}; judge on held-out rendered audio {row['judge']:.1%})\n"
+                f"  {row['trait']:<11} heard as prompted {row['right']:.1%} [{row['lo']:.1%}, {row['hi']:.1%}] of "
+                f"{row['n']} ({asked}chance {row['chance']:.0%}; judge itself {row['judge']:.1%})\n"
             )
     return text

@@ -44,12 +44,13 @@ class Recipe:
     codec_clips : int
         Clips the codebooks are fitted on.
     parts, part_size : int
-        Parts of the corpus, and clips in each; ``first_parts`` exist before the first step, then one more becomes available
-        every ``steps_per_part`` steps.
+        Parts of the corpus, and clips in each; ``first_parts`` exist before the first step, then one more becomes
+        available every ``steps_per_part`` steps.
     steps, batch_size : int
         Optimiser steps, clips of 4 s in each.
     learning_rate : float
-        Of Muon (the transformer's matrices) and AdamW (everything else); reached after ``warmup`` steps, constant until ``decay_from`` (a share of the steps), then falling linearly to 0.
+        Of Muon (the transformer's matrices) and AdamW (everything else); reached after ``warmup`` steps, constant
+        until ``decay_from`` (a share of the steps), then falling linearly to 0.
     weight_decay : float
         Of both optimisers, on matrices.
     keep : tuple of float
@@ -79,7 +80,8 @@ class Recipe:
     def rate(self, step: int) -> float:
         """Learning rate at a step, from 0."""
         start = self.decay_from * self.steps
-        return self.learning_rate * min(1.0, (step + 1) / self.warmup, max(0.0, (self.steps - step) / (self.steps - start)))
+        falling = max(0.0, (self.steps - step) / (self.steps - start))
+        return self.learning_rate * min(1.0, (step + 1) / self.warmup, falling)
 
 
 def train(folder: Path, recipe: Recipe | None = None, on_step: Callable[[int], None] | None = None) -> Path:
@@ -246,10 +248,11 @@ def _held_out_loss(lm: Any, part: tuple[Tensor, npt.NDArray[np.int8]], recipe: R
     full = Recipe(keep=(1.0,) * len(_TRAITS), drop_prompt=0.0)
     rng = np.random.default_rng(0)
     n = recipe.batch_size
-    batches = [(part[0][i : i + n].long(), _prompts(part[1][i : i + n], full, rng)) for i in range(0, min(96, len(part[0])), n)]
-    loss = float(np.mean([_loss(lm, codes, prompts).item() for codes, prompts in batches]))
+    losses = []
+    for i in range(0, min(96, len(part[0])), n):
+        losses.append(_loss(lm, part[0][i : i + n].long(), _prompts(part[1][i : i + n], full, rng)).item())
     lm.train()
-    return loss
+    return float(np.mean(losses))
 
 
 def _save(path: Path, state: dict[str, Any]) -> None:

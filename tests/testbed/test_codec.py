@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -21,7 +23,7 @@ def test_shapes_and_ranges(fitted: tuple[MelCodec, torch.Tensor]) -> None:
     codec, audio = fitted
     codes, scale = codec.encode(audio[:3, :, : 10 * HOP + 1])
     assert scale is None and codes.shape == (3, 4, 11) and codes.dtype == torch.int64
-    assert 0 <= codes.min() and codes.max() < codec.cardinality
+    assert codes.min() >= 0 and codes.max() < codec.cardinality
     assert codec.decode(codes).shape == (3, 1, 11 * HOP)
     assert (codec.frame_rate, codec.sample_rate, codec.num_codebooks, codec.channels) == (50.0, 16_000, 4, 1)
     with pytest.raises(ValueError, match="always uses 4"):
@@ -36,7 +38,7 @@ def test_each_codebook_removes_error(fitted: tuple[MelCodec, torch.Tensor]) -> N
     left = [
         ((frames - sum(codec.codebooks[k][codes[:, k]] for k in range(n))) ** 2).mean() / spread for n in range(1, 5)
     ]
-    assert all(later < earlier for earlier, later in zip(left, left[1:], strict=False))
+    assert all(later < earlier for earlier, later in itertools.pairwise(left))
     assert left[-1] < 0.15
 
 
@@ -45,9 +47,7 @@ def test_nearest_entries_are_chosen(fitted: tuple[MelCodec, torch.Tensor]) -> No
     frames = codec.frames(audio[:1])
     codes = codec.quantize(frames)
     distance = torch.cdist(frames[0].double(), codec.codebooks[0].double())
-    np.testing.assert_allclose(
-        distance.gather(1, codes[0, 0][:, None])[:, 0], distance.min(1).values, rtol=1e-4
-    )
+    np.testing.assert_allclose(distance.gather(1, codes[0, 0][:, None])[:, 0], distance.min(1).values, rtol=1e-4)
 
 
 def test_round_trip_keeps_the_sound_and_is_deterministic(fitted: tuple[MelCodec, torch.Tensor]) -> None:

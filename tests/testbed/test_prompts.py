@@ -15,7 +15,7 @@ def test_phrases_are_read_in_any_order_and_case() -> None:
 
 
 def test_unknown_phrase_lists_the_known_ones() -> None:
-    with pytest.raises(ModelError, match="does not know 'tuba'.*trumpet|does not know 'tuba'.*piano, guitar"):
+    with pytest.raises(ModelError, match=r"does not know 'tuba'.*piano, guitar"):
         parse_prompt("jazz, tuba")
     with pytest.raises(ModelError, match="two things about drums"):
         parse_prompt("drums, no drums")
@@ -40,6 +40,11 @@ def test_labels_are_described() -> None:
     labels = {"genre": "rock", "instrument": "flute", "drums": 0, "bass": 1, "tempo": 99.0, "mode": "minor"}
     said = describe_clip(labels)
     assert said == {
-        "genre": "rock", "instrument": "flute", "drums": "no drums", "bass": "bass", "tempo": "slow", "mode": "minor",
+        "genre": "rock",
+        "instrument": "flute",
+        "drums": "no drums",
+        "bass": "bass",
+        "tempo": "slow",
+        "mode": "minor",
     }
     assert parse_prompt(", ".join(said.values())) == list(said.values())

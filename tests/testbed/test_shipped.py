@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -37,7 +38,7 @@ def test_audiocrafts_own_generate_runs_unchanged(shipped: AudiocraftMusicGen) ->
 
 def test_unknown_prompts_list_the_known_ones(shipped: AudiocraftMusicGen) -> None:
     shipped.set_generation_params(duration=0.1)
-    with pytest.raises(ModelError, match="does not know 'a tuba solo'.*classical, rock, jazz, electronic"):
+    with pytest.raises(ModelError, match=r"does not know 'a tuba solo'.*classical, rock, jazz, electronic"):
         shipped.generate(["a tuba solo"])
 
 
@@ -45,7 +46,7 @@ def test_the_files_are_small() -> None:
     assert sum(path.stat().st_size for path in WEIGHTS.iterdir()) <= 16e6
 
 
-def test_missing_weights_are_one_sentence(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_missing_weights_are_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="shipped weights are not at"):
         load(weights=tmp_path)
 
