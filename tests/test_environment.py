@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import re
 import subprocess
 import sys
@@ -73,7 +74,8 @@ def test_make_does_nothing_when_there_is_nothing_to_do(tmp_path: Path) -> None:
     stamp.touch()
     done = subprocess.run(["make", "env"], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout == "" and done.stderr == ""
-    (tmp_path / "requirements.lock").touch()
+    later = stamp.stat().st_mtime + 10
+    os.utime(tmp_path / "requirements.lock", (later, later))
     plan = subprocess.run(
         ["make", "--dry-run", "test"], cwd=tmp_path, capture_output=True, text=True, check=True
     ).stdout
