@@ -50,7 +50,8 @@ ROLES: dict[str, Role] = {
 }
 METHODS = tuple(ROLES)
 BINARY_ONLY = ("logistic", "lda", "pca_pairs")
-_MOMENT_BYTES = 2**27  # weighted copies of the activations are made in pieces of about this size
+_MOMENT_BYTES = 2**22
+"""Size of a piece of weighted activations: what stays in a core's cache; far larger pieces take several times as long."""
 
 
 def role(method: str) -> Role:
@@ -241,16 +242,21 @@ def _pair_component(x: torch.Tensor, y: torch.Tensor, w: torch.Tensor, delta: to
     Over all pairs their second moment is ``cov+ + cov- + delta delta^T``: no pairing has to be drawn.
     """
     out = torch.empty_like(delta)
-    for target in range(len(y)):
-        for rows in _pieces(x, len(w)):
+    for rows in _pieces(x, len(w)):
+        everything = _second_moment(x, w[rows])
+        sums = w[rows] @ x
+        for target in range(len(y)):
             d = delta[:, target, rows]
             moment = d[..., :, None] * d[..., None, :]
-            for sign in (1.0, -1.0):
-                weight = w[rows] * (y[target, rows] == sign)
-                mass = weight.sum(dim=1)
-                mean = (weight @ x) / mass[:, None]
-                moment += _second_moment(x, weight) / mass[:, None, None]
-                moment -= mean[..., :, None] * mean[..., None, :]
+            positive = w[rows] * (y[target, rows] > 0)
+            square, total = _second_moment(x, positive), positive @ x
+            mass = positive.sum(dim=1)
+            for second, first, n in (
+                (square, total, mass),
+                (everything - square, sums - total, w[rows].sum(dim=1) - mass),
+            ):
+                mean = first / n[:, None]
+                moment += second / n[:, None, None] - mean[..., :, None] * mean[..., None, :]
             component = torch.linalg.eigh(moment).eigenvectors[..., -1]
             out[:, target, rows] = torch.where((component * d).sum(-1, keepdim=True) < 0, -component, component)
     return out
