@@ -51,7 +51,7 @@ ROLES: dict[str, Role] = {
 METHODS = tuple(ROLES)
 BINARY_ONLY = ("logistic", "lda", "pca_pairs")
 _MOMENT_BYTES = 2**22
-"""Size of a piece of weighted activations: what stays in a core's cache; far larger pieces take several times as long."""
+"""Bytes of a piece of weighted activations: what stays in a core's cache; larger ones take several times longer."""
 
 
 def role(method: str) -> Role:
