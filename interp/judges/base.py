@@ -276,4 +276,5 @@ def wilson(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
     from statsmodels.stats.proportion import proportion_confint
 
     lo, hi = proportion_confint(successes, n, alpha=1 - level, method="wilson")
-    return float(lo), float(hi)
+    # rounding must not put the share itself outside
+    return min(float(lo), successes / n), max(float(hi), successes / n)
