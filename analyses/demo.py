@@ -62,6 +62,9 @@ class Config:
         Behind p-values and intervals.
     n_seeds, doses : int, tuple of float
         Paired continuations, and how far they are pushed, in standard deviations.
+    method : str
+        Whose direction pushes. Class-mean differences move a model further than a classifier's weights at the same
+        sigma (arXiv 2306.03341, table 3); a classifier needs doses several times as large here.
     k : int
         Heads in the arms of heads.
     n_sounds : int
@@ -72,12 +75,13 @@ class Config:
 
     out: Path = Path("figures/demo")
     model: str = "tiny"
-    traits: tuple[str, ...] = ("drums", "instrument=piano", "genre=jazz")
+    traits: tuple[str, ...] = ("drums", "instrument=brass", "genre=jazz")
     n_clips: int = 400
     n_permutations: int = 200
     n_bootstrap: int = 1000
     n_seeds: int = 32
-    doses: tuple[float, ...] = (0.5, 1.0, 1.5, 2.0, 3.0)
+    doses: tuple[float, ...] = (0.5, 1.0, 2.0, 3.0, 4.0)
+    method: str = "mean_diff"
     k: int = 8
     n_sounds: int = 3
     seed: int = 0
@@ -140,8 +144,8 @@ def main(config: Config | None = None, *, progress: bool = True) -> Result:
     for trait in config.traits:
         with _timed(f"steer {trait}", times):
             causal[trait] = validate(
-                model, ds, trait, doses=config.doses, n_seeds=config.n_seeds, studies=studies[trait], k=config.k,
-                judge=judge, seed=config.seed, progress=progress,
+                model, ds, trait, doses=config.doses, n_seeds=config.n_seeds, method=config.method,
+                studies=studies[trait], k=config.k, judge=judge, seed=config.seed, progress=progress,
             )  # fmt: skip
         tables.write(causal[trait].table, out / f"causal_{slug_of(trait)}")
         show(causal[trait].summary(), f"{trait}: share of {config.n_seeds} continuations in which the judge hears it")
@@ -213,7 +217,8 @@ def _sentence(trait: str, study: Validation) -> str:
     controls = ", ".join(f"{row.arm} {row.rate:.0%}" for row in same.itertuples())
     trend = study.trend("probe")
     return (
-        f"{trait}, pushed at {study.info['site']}: heard in {base['rate']:.0%} unsteered and in {best['rate']:.0%} at "
+        f"{trait}, pushed along {study.info['method']} at {study.info['site']}: heard in {base['rate']:.0%} "
+        f"unsteered and in {best['rate']:.0%} at "
         f"{best['dose']:g} sigma (gain {best['diff']:+.0%} [{best['diff_lo']:+.0%}, {best['diff_hi']:+.0%}], Holm p "
         f"{best['p_holm']:.2g}; trend over doses p {trend.p:.2g}); controls at that dose: {controls}. "
         f"Not music: {best['not_music']:.0%}.\n"
