@@ -211,7 +211,7 @@ def ranking(
     if named:
         y = np.arange(len(shown))
         kinds = shown["kind"] if "kind" in shown else pd.Series("heads", index=shown.index)
-        for index, kind in enumerate(kinds.unique()):
+        for index, kind in enumerate(sorted(kinds.unique())):
             rows = (kinds == kind).to_numpy()
             ax.errorbar(
                 shown.loc[rows, score], y[rows], xerr=None if bars is None else bars[:, rows], fmt=MARKERS[index],
