@@ -13,7 +13,7 @@ from torch import Tensor
 from interp.errors import DataError
 from interp.probes import metrics
 from interp.probes.design import Design
-from interp.probes.fit import PENALISED, ClassWeight, expand_targets, make_targets, site_chunks, solve
+from interp.probes.fit import PENALISED, SHRINKAGES, ClassWeight, expand_targets, make_targets, site_chunks, solve
 from interp.probes.solution import Targets
 
 __all__ = ["Evaluation", "Plan", "evaluate_sites"]
@@ -42,7 +42,8 @@ class Plan:
     penalties : tuple of float
         Penalties per training clip that cross-validation chooses from.
     class_weight : {"balanced"}, dict or None
-    shrinkage : float
+    shrinkage : tuple of float
+        Amounts that cross-validation chooses from for LDA.
     """
 
     y: NDArray[np.generic]
@@ -54,7 +55,7 @@ class Plan:
     score: str
     penalties: tuple[float, ...]
     class_weight: ClassWeight = None
-    shrinkage: float = 0.1
+    shrinkage: tuple[float, ...] = SHRINKAGES
 
     @property
     def outputs(self) -> int:
@@ -74,7 +75,7 @@ class Evaluation:
     Attributes
     ----------
     cv_score, test_score, l2 : array of shape (sites,)
-        ``l2`` is the chosen penalty (NaN for methods without).
+        ``l2`` is the chosen penalty, of LDA the chosen shrinkage (NaN for methods without).
     coef : array of shape (sites, outputs, dim)
         Weights of the probe fitted on the whole training part, raw basis, float64.
     intercept : array of shape (sites, outputs)
@@ -140,7 +141,9 @@ def evaluate_sites(
     held_out = fold[None] == np.arange(int(fold.max()) + 1)[:, None]
     masks = np.concatenate([np.ones((1, len(train_rows)), dtype=bool), ~held_out])
     outputs, n_folds = plan.outputs, len(held_out)
+    chosen = method in PENALISED or method == "lda"
     grid = np.array(plan.penalties if method in PENALISED else [0.0]) * len(train_rows)
+    grid = np.array(plan.shrinkage) if method == "lda" else grid
     shape = (len(x), len(train_rows), x.shape[2])
     results: list[Evaluation] = []
     chunks = site_chunks(shape, n_folds, len(grid), 1, outputs, kind.itemsize, memory, device)
@@ -163,7 +166,6 @@ def evaluate_sites(
             exact,
             Targets(one.y, one.weight, one.fold, l2.double()[:, None]),
             graded=plan.graded,
-            shrinkage=plan.shrinkage,
         )
         unseen = _scaled(exact, part[:, test_rows])
         decision = _decide(unseen, final.w, final.b)[:, 0]
@@ -175,7 +177,7 @@ def evaluate_sites(
             Evaluation(
                 cv_score=_array(cv_score),
                 test_score=_array(test_score),
-                l2=_array(l2 if method in PENALISED else torch.full_like(l2, torch.nan)),
+                l2=_array(l2 if chosen else torch.full_like(l2, torch.nan)),
                 coef=_array(coef[:, 0]),
                 intercept=_array(intercept[:, 0]),
                 decision=_array(decision),
@@ -202,7 +204,7 @@ def _cross_validate(
     if not design.standardize:  # a penalty means the same on features of any size
         penalties = penalties * design.variance[:, None]
     expanded = expand_targets(targets, len(held_out), 1, slice(0, 1), penalties)
-    solution = solve(method, design, expanded, graded=plan.graded, shrinkage=plan.shrinkage)
+    solution = solve(method, design, expanded, graded=plan.graded)
     lead = (design.n_sites, len(grid), len(held_out))
     w, b = solution.w.view(*lead, plan.outputs, -1), solution.b.view(*lead, plan.outputs)
     scores = []
@@ -232,7 +234,7 @@ def _null(
     ok = torch.ones(design.n_sites, dtype=torch.bool, device=design.x.device)
     for targets, y_test in shuffled:
         targets = replace(targets, l2=l2[:, None])
-        solution = solve(method, design, targets, graded=plan.graded, shrinkage=plan.shrinkage)
+        solution = solve(method, design, targets, graded=plan.graded)
         decision = _decide(unseen, solution.w, solution.b)
         blocks.append(metrics.score(plan.score, decision, y_test).double().T)
         ok &= solution.converged.all(dim=1)

@@ -26,6 +26,9 @@ PENALISED = ("logistic", "ridge", "onehot")
 GRADED = ("ridge", "mean_diff")
 """Methods that take graded traits."""
 
+SHRINKAGES = (0.01, 0.03, 0.1, 0.3, 1.0)
+"""Shrinkages that cross-validation chooses from for LDA."""
+
 TOLERANCE = {torch.float64: 1e-7, torch.float32: 1e-4}
 _CACHE_BYTES = 16 * 2**20
 """Working set of a block on a CPU: large enough to hide the cost of a call, small enough for the outer cache."""
@@ -72,7 +75,7 @@ def fit_many(
     train: ArrayLike | None = None,
     class_weight: ClassWeight = None,
     standardize: bool = True,
-    shrinkage: float = 0.1,
+    shrinkage: float | Sequence[float] = 0.1,
     graded: bool | None = None,
     dtype: Literal["float32", "float64"] = "float64",
     device: str = "cpu",
@@ -104,8 +107,8 @@ def fit_many(
     standardize : bool
         Give every feature unit variance over the fold's training clips first. Results are mapped back to raw
         features.
-    shrinkage : float
-        Of LDA's covariance, 0 to 1.
+    shrinkage : float or sequence of float
+        Of LDA's covariance, 0 to 1; several take the place of the penalties.
     graded : bool, optional
         Whether labels are numbers; by default if they are of floating type.
     dtype : {"float32", "float64"}
@@ -139,14 +142,15 @@ def fit_many(
     """
     x, labels, masks = _checked(x, y, train)
     graded = bool(np.issubdtype(np.asarray(y).dtype, np.floating)) if graded is None else graded
-    penalties = np.atleast_1d(np.asarray(l2, dtype=float)) if method in PENALISED else np.zeros(1)
+    penalties = np.atleast_1d(np.asarray(shrinkage if method == "lda" else l2, dtype=float))
+    penalties = penalties if method in (*PENALISED, "lda") else np.zeros(1)
     _check_method(method, graded, penalties, class_weight)
     if not graded:
         _check_classes(labels, masks)
     if solver == "sklearn":
         return Fits(
             *sklearn_loop.fit_loop(
-                x, labels, masks, method, penalties, graded, class_weight, standardize, shrinkage, max_iter
+                x, labels, masks, method, penalties, graded, class_weight, standardize, max_iter
             )
         )
     kind = torch.float64 if dtype == "float64" else torch.float32
@@ -164,7 +168,7 @@ def fit_many(
         for start in range(0, n_labels, block):
             chosen = slice(start, min(start + block, n_labels))
             part = expand_targets(targets, n_folds, n_labels, chosen, l2s)
-            solution = solve(method, design, part, graded=graded, shrinkage=shrinkage, tol=tol, max_iter=max_iter)
+            solution = solve(method, design, part, graded=graded, tol=tol, max_iter=max_iter)
             w, b = design.to_raw(solution.w, solution.b)
             lead = (design.n_sites, n_penalties, n_folds, chosen.stop - chosen.start)
             coef[rows, :, :, chosen] = w.view(*lead, outputs, -1).cpu().numpy()
@@ -180,17 +184,16 @@ def solve(
     targets: Targets,
     *,
     graded: bool = False,
-    shrinkage: float = 0.1,
     tol: float | None = None,
     max_iter: int = 1000,
 ) -> Solution:
-    """Solve the problems of one design with the named method."""
+    """Solve the problems of one design with the named method; LDA takes the penalties of the targets as shrinkage."""
     if method == "logistic":
         return solve_logistic(design, targets, tol=TOLERANCE[design.dtype] if tol is None else tol, max_iter=max_iter)
     if method in ("ridge", "onehot"):
         return linear.solve_ridge(design, targets)
     if method == "lda":
-        return linear.solve_lda(design, targets, shrinkage=shrinkage)
+        return linear.solve_lda(design, targets, shrinkage=targets.penalty)
     return linear.solve_covariance(design, targets) if graded else linear.solve_mean_difference(design, targets)
 
 
@@ -321,6 +324,8 @@ def _check_method(method: str, graded: bool, penalties: NDArray[np.float64], cla
         raise DataError(f"class weights are for logistic probes, not for {method}.")
     if isinstance(class_weight, Mapping) and not all(0 < w < np.inf for w in class_weight.values()):
         raise DataError(f"class weights are {dict(class_weight)}: give positive numbers.")
+    if method == "lda" and not ((penalties >= 0) & (penalties <= 1)).all():
+        raise DataError(f"shrinkage is {penalties.tolist()}: give numbers from 0 to 1.")
     if not np.isfinite(penalties).all() or (penalties < 0).any() or (method == "logistic" and (penalties <= 0).any()):
         raise DataError(f"l2 is {penalties.tolist()}: give positive penalties (zero is allowed for least squares).")
 

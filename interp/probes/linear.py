@@ -82,7 +82,7 @@ def solve_ridge(design: Design, targets: Targets) -> Solution:
     return _solved(w, b)
 
 
-def solve_lda(design: Design, targets: Targets, *, shrinkage: float = 0.1) -> Solution:
+def solve_lda(design: Design, targets: Targets, *, shrinkage: float | Tensor = 0.1) -> Solution:
     """Linear discriminant analysis with the within-class covariance shrunk towards a multiple of the identity.
 
     Parameters
@@ -91,7 +91,7 @@ def solve_lda(design: Design, targets: Targets, *, shrinkage: float = 0.1) -> So
         Activations and folds.
     targets : Targets
         0/1 targets with one output, or one-hot targets with one output per class. Penalties are not used.
-    shrinkage : float
+    shrinkage : float or Tensor of shape (sites, problems)
         Between 0 (the sample covariance) and 1 (a multiple of the identity); scikit-learn's definition.
 
     Returns
@@ -100,18 +100,21 @@ def solve_lda(design: Design, targets: Targets, *, shrinkage: float = 0.1) -> So
         One weight for two classes (log odds of class 1); otherwise one per class.
     """
     onehot = _onehot(targets.y)
+    shrink = torch.as_tensor(shrinkage, dtype=torch.float64, device=design.x.device)
+    shrink = shrink.expand(design.n_sites, len(targets.y))
     mass = (onehot * targets.weight[:, None]).sum(-1)  # [problems, classes]
     share = mass / mass.sum(1, keepdim=True)
     means = _class_means(design, targets, onehot, mass).double()  # fold-standardised, [sites, problems, classes, dim]
     if onehot.shape[1] == 2 and targets.y.shape[0] > _SHARED * design.n_folds:
-        u = _two_classes(design, targets, means, share.double(), shrinkage)
+        u = _two_classes(design, targets, means, share.double(), shrink)
     else:
         total = design.gram[:, targets.fold] / design.count.double()[targets.fold, None, None]
         spread = means * share.double().sqrt()[..., None]
         within = total - spread.mT @ spread  # the fold's features are centred
         level = within.diagonal(dim1=-2, dim2=-1).mean(-1)[..., None, None]
         eye = torch.eye(design.dim, dtype=torch.float64, device=design.x.device)
-        u = _solve((1 - shrinkage) * within + shrinkage * level * eye, means.mT).mT  # [sites, problems, classes, dim]
+        amount = shrink[..., None, None]
+        u = _solve((1 - amount) * within + amount * level * eye, means.mT).mT  # [sites, problems, classes, dim]
     b = share.double().log() - 0.5 * (u * means).sum(-1)
     if targets.y.shape[1] == 1:
         u, b = u[:, :, 1:] - u[:, :, :1], b[:, :, 1:] - b[:, :, :1]
@@ -119,7 +122,7 @@ def solve_lda(design: Design, targets: Targets, *, shrinkage: float = 0.1) -> So
     return _solved(w, b)
 
 
-def _two_classes(design: Design, targets: Targets, means: Tensor, share: Tensor, shrinkage: float) -> Tensor:
+def _two_classes(design: Design, targets: Targets, means: Tensor, share: Tensor, shrinkage: Tensor) -> Tensor:
     """Both classes' weights for many labellings of one fold, from one eigendecomposition of its covariance.
 
     The within-class covariance is the fold's covariance less a matrix of rank one, and shrinking only moves its
@@ -133,10 +136,11 @@ def _two_classes(design: Design, targets: Targets, means: Tensor, share: Tensor,
         gap = rotated[:, :, 1] - rotated[:, :, 0]
         product = (share[which, 0] * share[which, 1])[:, None]
         level = (value.clamp_min(0).sum(-1)[:, None, None] - product * gap.square().sum(-1, keepdim=True)) / design.dim
-        scale = (1 - shrinkage) * value.clamp_min(0)[:, None] + shrinkage * level
+        amount = shrinkage[:, which, None]
+        scale = (1 - amount) * value.clamp_min(0)[:, None] + amount * level
         scale = torch.where(scale > _SMALLEST * scale.amax(-1, keepdim=True), 1 / scale, 0.0)
         inner = gap * scale
-        factor = (1 - shrinkage) * product / (1 - (1 - shrinkage) * product * (gap * inner).sum(-1, keepdim=True))
+        factor = (1 - amount) * product / (1 - (1 - amount) * product * (gap * inner).sum(-1, keepdim=True))
         along = (rotated * inner[:, :, None]).sum(-1, keepdim=True)
         solved = rotated * scale[:, :, None] + factor[:, :, None] * along * inner[:, :, None]
         out[:, which] = solved @ basis.mT[:, None]

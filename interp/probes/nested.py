@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from interp.probes import metrics
 from interp.probes.evaluate import Plan, evaluate_sites
+from interp.probes.fit import SHRINKAGES
 from interp.probes.reading import Stack, check_finite, clip_groups, read_stacks, trait_column
 from interp.probes.resample import weighted_scores
 from interp.probes.splits import group_folds
@@ -40,6 +41,7 @@ def nested_scores(
     kind: TraitKind | None = None,
     score: str | None = None,
     penalties: Sequence[float] = PENALTIES,
+    shrinkage: float | Sequence[float] = SHRINKAGES,
     dtype: str = "float32",
     device: str = "cpu",
     memory: int = 2**30,
@@ -53,7 +55,7 @@ def nested_scores(
     ----------
     outer, folds : int
         Outer folds, and inner folds that choose the penalty.
-    ds, trait, sites, pool, methods, n_bootstrap, seed, kind, score, penalties, dtype, device, memory
+    ds, trait, sites, pool, methods, n_bootstrap, seed, kind, score, penalties, shrinkage, dtype, device, memory
         As for :func:`interp.probes.probe`.
 
     Returns
@@ -74,6 +76,7 @@ def nested_scores(
         seed=seed,
         score=score,
         penalties=penalties,
+        shrinkage=shrinkage,
         dtype=dtype,
         device=device,
         memory=memory,
@@ -92,6 +95,7 @@ def nested_scores_arrays(
     seed: int = 0,
     score: str | None = None,
     penalties: Sequence[float] = PENALTIES,
+    shrinkage: float | Sequence[float] = SHRINKAGES,
     dtype: str = "float32",
     device: str = "cpu",
     memory: int = 2**30,
@@ -102,13 +106,14 @@ def nested_scores_arrays(
     score = ("r2" if graded else "balanced_accuracy") if score is None else score
     rng = np.random.default_rng([seed, 4])
     outer_fold = group_folds(y, groups, outer, rng=rng, graded=graded)
+    amounts = tuple(sorted(np.atleast_1d(np.asarray(shrinkage, dtype=float)).tolist()))
     plans = []
     for k in range(outer):
         test = outer_fold == k
         fold = np.full(len(y), -1, dtype=np.intp)
         fold[~test] = group_folds(y[~test], groups[~test], folds, rng=rng, graded=graded)
         nothing = np.empty((0, len(y)), dtype=np.intp)
-        plans.append(Plan(y, groups, test, fold, nothing, graded, score, tuple(sorted(penalties))))
+        plans.append(Plan(y, groups, test, fold, nothing, graded, score, tuple(sorted(penalties)), None, amounts))
     weights = group_weights(groups, n_bootstrap, np.random.default_rng([seed, 2])) if n_bootstrap else None
     tables = []
     for method in check_methods(methods, trait):

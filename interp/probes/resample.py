@@ -40,8 +40,7 @@ def weighted_scores(name: str, decision: NDArray[np.floating], y: NDArray[np.gen
             return _share((guess == y).astype(float), np.ones(clips), weights)
         if name == "balanced_accuracy":
             parts = [_share((guess == y) * (y == k), y == k, weights) for k in range(max(2, outputs)) if (y == k).any()]
-            with np.errstate(invalid="ignore"):
-                return np.nanmean(parts, axis=0)
+            return _mean_of_present(parts)
         wanted = [1] if outputs == 1 else range(outputs)
         parts = []
         for k in wanted:
@@ -62,11 +61,19 @@ def weighted_scores(name: str, decision: NDArray[np.floating], y: NDArray[np.gen
             for column, k in columns
             if (y == k).any()
         ]
-        return np.asarray(np.nanmean(parts, axis=0))
+        return _mean_of_present(parts)
     if name == "spearman":
         target = _weighted_ranks(y.astype(float), weights)
         return np.stack([_correlation(_weighted_ranks(row[0], weights), target, weights) for row in decision], axis=1)
     raise DataError(f"no score is called {name!r}.")
+
+
+def _mean_of_present(parts: list[Array]) -> Array:
+    """Mean over the classes that a resample holds; NaN, without numpy's warning, where it holds none."""
+    stacked = np.stack(parts)
+    there = ~np.isnan(stacked)
+    count = there.sum(0)
+    return np.divide(np.where(there, stacked, 0).sum(0), count, out=np.full(count.shape, np.nan), where=count > 0)
 
 
 def _share(right: NDArray[np.generic], member: NDArray[np.generic], weights: Array) -> Array:

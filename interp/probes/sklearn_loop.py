@@ -22,7 +22,6 @@ def fit_loop(
     graded: bool,
     class_weight: str | Mapping[int, float] | None,
     standardize: bool,
-    shrinkage: float,
     max_iter: int,
 ) -> Result:
     """Fit with scikit-learn; arguments and result as :func:`interp.probes.fit_many` has them inside."""
@@ -40,7 +39,6 @@ def fit_loop(
             graded,
             class_weight,
             standardize and method != "mean_diff",
-            shrinkage,
             max_iter,
             outputs,
         )
@@ -57,7 +55,6 @@ def _fit_one(
     graded: bool,
     class_weight: str | Mapping[int, float] | None,
     standardize: bool,
-    shrinkage: float,
     max_iter: int,
     outputs: int,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], bool, int]:
@@ -86,7 +83,7 @@ def _fit_one(
         model = Ridge(alpha=l2, solver="svd").fit(z, target)
         w, b = model.coef_.reshape(outputs, -1), np.atleast_1d(model.intercept_)
     elif method == "lda":
-        model = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=shrinkage).fit(z, y)
+        model = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=l2).fit(z, y)  # its place in the grid
         w, b = model.coef_, model.intercept_
     elif graded:
         centred = y.astype(np.float64) - y.astype(np.float64).mean()

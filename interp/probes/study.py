@@ -15,7 +15,7 @@ from interp.errors import DataError
 from interp.probes import metrics
 from interp.probes.directions import Direction, Directions
 from interp.probes.evaluate import Evaluation, Plan, evaluate_sites
-from interp.probes.fit import GRADED, METHODS, ClassWeight
+from interp.probes.fit import GRADED, METHODS, SHRINKAGES, ClassWeight
 from interp.probes.reading import (
     Stack,
     check_finite,
@@ -55,7 +55,8 @@ class ProbeStudy:
         (what ranking and penalties go by), ``test_score`` with its 95 % interval ``lo, hi`` over groups, ``chance``,
         ``null_max_95`` (what the best site reaches on shuffled labels in 95 of 100 cases), ``p`` (this site against
         its own null), ``p_max`` (against the best site of its kind), ``q`` (Benjamini-Hochberg over the sites of its
-        kind), ``converged``, ``score`` (which one), ``l2`` (penalty chosen), ``n_missing`` (clips without a label).
+        kind), ``converged``, ``score`` (which one), ``l2`` (penalty chosen;
+        of LDA its shrinkage), ``n_missing`` (clips without a label).
     directions : Directions
         One per site and method (and class, for more than two classes).
     baseline : DataFrame
@@ -140,7 +141,7 @@ def probe(
     score: str | None = None,
     penalties: Sequence[float] = PENALTIES,
     class_weight: ClassWeight = None,
-    shrinkage: float = 0.1,
+    shrinkage: float | Sequence[float] = SHRINKAGES,
     baselines: Mapping[str, ArrayLike] | None = None,
     dtype: str = "float32",
     device: str = "cpu",
@@ -183,8 +184,8 @@ def probe(
         Penalties to choose from, per training clip (``l2 = penalty * clips``; scikit-learn's ``C = 1 / l2``).
     class_weight : {"balanced"} or dict, optional
         Weight classes inversely to frequency, or by class index (logistic only).
-    shrinkage : float
-        Of LDA.
+    shrinkage : float or sequence of float
+        Amounts to choose from for LDA, 0 to 1; one number keeps it fixed.
     baselines : dict of str to array of shape (clips, features), optional
         Features to compare with, in the order of the dataset's clips; each is one more "site" in ``baseline``.
     dtype, device, memory
@@ -245,7 +246,7 @@ def probe_arrays(
     score: str | None = None,
     penalties: Sequence[float] = PENALTIES,
     class_weight: ClassWeight = None,
-    shrinkage: float = 0.1,
+    shrinkage: float | Sequence[float] = SHRINKAGES,
     baselines: Mapping[str, ArrayLike] | None = None,
     dtype: str = "float32",
     device: str = "cpu",
@@ -333,7 +334,7 @@ def make_plan(
     score: str | None = None,
     penalties: Sequence[float] = PENALTIES,
     class_weight: ClassWeight = None,
-    shrinkage: float = 0.1,
+    shrinkage: float | Sequence[float] = SHRINKAGES,
 ) -> Plan:
     """Split the labelled clips and draw the label shuffles.
 
@@ -352,6 +353,9 @@ def make_plan(
     grid = tuple(sorted(float(p) for p in penalties))
     if not grid or not all(np.isfinite(p) and p > 0 for p in grid):
         raise DataError(f"penalties are {list(penalties)}: give one or more positive numbers.")
+    amounts = tuple(sorted(float(s) for s in np.atleast_1d(np.asarray(shrinkage, dtype=float))))
+    if not amounts or not all(0 <= s <= 1 for s in amounts):
+        raise DataError(f"shrinkage is {list(amounts)}: give one or more numbers from 0 to 1.")
     split_rng, shuffle_rng = np.random.default_rng([seed, 0]), np.random.default_rng([seed, 1])
     labels = trait.y if trait.graded else np.array(trait.classes)[trait.y]  # names, so that errors can name a class
     test = group_test_split(labels, groups, test_size, rng=split_rng, graded=trait.graded)
@@ -362,7 +366,7 @@ def make_plan(
         if n_permutations
         else np.empty((0, len(test)), dtype=np.intp)
     )
-    return Plan(trait.y, groups, test, fold, shuffles, trait.graded, score, grid, class_weight, shrinkage)
+    return Plan(trait.y, groups, test, fold, shuffles, trait.graded, score, grid, class_weight, amounts)
 
 
 def check_methods(methods: Sequence[str] | None, trait: Trait) -> list[str]:
@@ -474,7 +478,9 @@ def _directions(
                 norm, intercept = length, float(result.intercept[s, k])
             else:
                 norm, intercept = _logit_along(along, y == (k if several else 1))
-            info = {**record, "weight_norm": length, "l2": None if np.isnan(result.l2[s]) else float(result.l2[s])}
+            penalty = "shrinkage" if method == "lda" else "l2"
+            amount = None if np.isnan(result.l2[s]) else float(result.l2[s])
+            info = {**record, "weight_norm": length, penalty: amount}
             if trait.kind == "binary" and not trait.classes[0].startswith("not "):
                 info["against"] = trait.classes[0]
             out.append(

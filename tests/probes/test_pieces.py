@@ -153,6 +153,20 @@ def test_weights_count_like_copies(name: str) -> None:
             np.testing.assert_allclose(drawn[b], wanted, atol=1e-6)
 
 
+@pytest.mark.parametrize("outputs", [1, 3])
+@pytest.mark.filterwarnings("error")
+def test_resamples_that_lack_a_class_give_no_warning(outputs: int) -> None:
+    y = np.array([0, 0, 1, 1] if outputs == 1 else [0, 1, 2, 2])
+    decision = np.random.default_rng(0).normal(size=(2, outputs, 4))
+    weights = np.array([[1.0, 1, 1, 1], [2, 2, 0, 0], [0, 0, 0, 0]])
+    balanced = weighted_scores("balanced_accuracy", decision, y, weights)
+    assert np.isfinite(balanced[:2]).all()  # over the classes that are there
+    assert np.isnan(balanced[2]).all()
+    area = weighted_scores("auroc", decision, y, weights)
+    assert np.isfinite(area[0]).all()
+    assert np.isnan(area[2]).all()
+
+
 def test_labels_are_read_as_they_are_meant() -> None:
     assert read_trait(pd.Series([True, False, True], name="x")).classes == ("0", "1")
     assert read_trait(pd.Series([0.0, 1.0, np.nan], name="x")).n_missing == 1

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
@@ -139,6 +140,30 @@ def test_every_method_equals_the_scikit_learn_solver(method: str, classes: int, 
         error = np.linalg.norm(fast.coef - slow.coef, axis=(-1, -2)) / np.linalg.norm(slow.coef, axis=(-1, -2))
         assert error.max() < limit
         assert np.abs(fast.intercept - slow.intercept).max() < limit * (1 + np.abs(slow.intercept).max())
+
+
+@pytest.mark.parametrize("solver", ["lsqr", "eigen"])
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("labellings", [1, 20])
+def test_lda_with_many_shrinkages_equals_scikit_learn(solver: str, classes: int, labellings: int) -> None:
+    x, y = draw(21, 1, 120, 6, classes)
+    rng = np.random.default_rng(0)
+    labels = np.stack([y, *(rng.permutation(y) for _ in range(labellings - 1))])
+    amounts = [0.0, 0.05, 0.4, 1.0]
+    z = StandardScaler().fit_transform(x[0])
+    for dtype, limit in (("float64", FINE), ("float32", COARSE)):
+        fits = fit_many(x, labels, method="lda", shrinkage=amounts, dtype=dtype)  # type: ignore[arg-type]
+        assert fits.coef.shape[1] == len(amounts)
+        for k, amount in enumerate(amounts):
+            for p in (0, labellings - 1):
+                model = LinearDiscriminantAnalysis(solver=solver, shrinkage=amount).fit(z, labels[p])
+                decision = fits.decision(x)[0, k, 0, p].T
+                wanted = model.decision_function(z).reshape(120, -1)
+                if classes > 2:  # decision values of classes are fixed only up to a common shift
+                    decision, wanted = (d - d.mean(1, keepdims=True) for d in (decision, wanted))
+                assert worst(decision, wanted) < 10 * limit
+    with pytest.raises(DataError, match="from 0 to 1"):
+        fit_many(x, y, method="lda", shrinkage=[0.1, 1.5])
 
 
 @pytest.mark.parametrize("method", ["ridge", "mean_diff"])

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import xarray as xr
 from planted_data import family_wise_hit, planted_dataset
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.pipeline import make_pipeline
@@ -179,6 +182,41 @@ def test_memory_and_precision_do_not_change_the_answer() -> None:
     two = probe(ds, "drums", n_permutations=40, methods=["logistic", "ridge"], memory=600_000, dtype="float64")
     np.testing.assert_allclose(one.table["test_score"], two.table["test_score"], atol=0.02)
     np.testing.assert_allclose(one.table["p"], two.table["p"], atol=0.08)
+
+
+def test_shrinkage_is_chosen_inside_the_folds() -> None:
+    """By hand with scikit-learn: the same shrinkage, the same score on the test part, touched once."""
+    ds, _ = planted_dataset(n_groups=14, per_group=4, dim=24, strength=1.5)
+    grid = (0.003, 0.05, 0.3, 1.0)
+    study = probe(ds, "drums", methods="lda", n_permutations=0, n_bootstrap=0, shrinkage=grid, dtype="float64")
+    plan = study.plan
+    train = np.flatnonzero(~plan.test)
+    for i, site in enumerate(study.sites):
+        x = ds["heads"].values[:, 0, i].astype(float)
+
+        def fitted(rows: np.ndarray, amount: float, x: np.ndarray = x) -> Any:
+            model = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=amount)
+            return make_pipeline(StandardScaler(), model).fit(x[rows], plan.y[rows])
+
+        def score(model: Any, rows: np.ndarray, x: np.ndarray = x) -> float:
+            return float(balanced_accuracy_score(plan.y[rows], model.predict(x[rows])))
+
+        inner = [
+            np.mean([
+                score(fitted(train[plan.fold[train] != k], amount), np.flatnonzero(plan.fold == k)) for k in range(5)
+            ])
+            for amount in grid
+        ]  # fmt: skip
+        best = max(amount for amount, value in zip(grid, inner, strict=True) if value >= max(inner) - 1e-9)
+        row = study.table.iloc[i]
+        assert (row["l2"], row["cv_score"]) == (best, pytest.approx(max(inner)))
+        assert row["test_score"] == pytest.approx(score(fitted(train, best), np.flatnonzero(plan.test)))
+        assert study.directions.one(site=site, method="lda").info["shrinkage"] == best
+    assert study.table["l2"].nunique() > 1
+    fixed = probe(ds, "drums", methods="lda", n_permutations=0, n_bootstrap=0, shrinkage=0.05)
+    np.testing.assert_allclose(fixed.table["l2"], 0.05)
+    with pytest.raises(DataError, match="from 0 to 1"):
+        probe(ds, "drums", methods="lda", shrinkage=(0.1, 2.0))
 
 
 def _changed(ds: xr.Dataset, **coords: object) -> xr.Dataset:
