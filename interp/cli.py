@@ -203,6 +203,7 @@ def steer(
     method: Method = "logistic",
     sites: Annotated[str, typer.Option(help="Where: L3.resid, L2.H1,L4.H0, or top:8 for the 8 best heads.")] = "top:8",
     dose: Annotated[float, typer.Option(help="How far, in standard deviations along the direction.")] = 2.0,
+    doses: Annotated[str, typer.Option(help="Several, with commas: a page with a slider over them.")] = "",
     prompt: Annotated[str | None, typer.Option(help="Text to generate from.")] = None,
     audio: Annotated[Path | None, typer.Option(help="Sound to continue.")] = None,
     seconds: Annotated[
@@ -221,6 +222,14 @@ def steer(
     chosen = listening.choose(Directions.load(directions), trait, method, sites)
     musicgen = interp.load(model, device=device or None)
     codes = None if audio is None else listening.encode_file(musicgen, audio)
+    if doses:
+        amounts = _numbers(doses)
+        page = listening.dose_page(
+            musicgen, {trait: lambda dose: (Add(chosen, dose=dose),)}, out, doses=amounts, prompt=prompt, codes=codes,
+            seconds=seconds, seeds=range(seed, seed + rows), title=f"{trait}, before and after",
+        )  # fmt: skip
+        _note(f"{Add(chosen, dose=max(amounts)).describe()}\nListen: {page}")
+        return
     push = Add(chosen, dose=dose)
     page = listening.compare_sounds(
         musicgen, {"unsteered": (), f"{trait}, dose {dose:g}": (push,)}, out, prompt=prompt, codes=codes,

@@ -122,6 +122,8 @@ def test_steer_writes_pairs_and_a_page(probed: Path, folder: Path) -> None:
     assert (folder / "steer" / "index.html").is_file()
     log = pd.read_csv(folder / "steer" / "log.csv")
     assert set(log["row"]) == {2, 3}  # the two steered rows; the others were not touched
+    works("steer", probed / "directions.safetensors", *words, "--doses", "1,2,3", "--out", folder / "doses")
+    assert len(sorted((folder / "doses" / "audio").glob("*.wav"))) == 8  # unsteered and three doses of two seeds
     clip = sorted((folder / "clips").rglob("*.wav"))[0]
     words = ("--trait", "drums", "--sites", "top:4", "--seconds", "1.5", "--rows", "1", "--audio", clip)
     works("steer", probed / "directions.safetensors", *words, "--out", folder / "steer2")

@@ -1,4 +1,4 @@
-"""From files to codes, from directions to a choice of them, from generated music to a page one can listen to."""
+"""Sounds and directions from files; all sounds of a few arms in one table."""
 
 from __future__ import annotations
 
