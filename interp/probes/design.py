@@ -69,16 +69,30 @@ class Design:
         # two passes: the mean first, so that features far from the origin lose no digits
         self.shift = rows.mean(dim=1)
         self.x = raw - self.shift[:, None]
-        centred = self.x if rows is raw else self.x[:, used]
+        self.count = self.train.sum(dim=1)
+        masks = torch.cat([used[None].to(dtype) / used.sum(), self.train / self.count[:, None]])
+        square = self._mean_squares(masks)  # [sites, 1 + folds, dim]
         self.scale = torch.ones_like(self.shift)
         if standardize:
-            spread = _root_mean_square(centred)
+            spread = square[:, 0].sqrt()
             size = self.shift.abs() + spread
-            self.scale = torch.where(spread > _CONSTANT[dtype] * size, spread, torch.ones_like(spread))
+            self.scale = torch.where(spread > _CONSTANT[dtype] * size, spread, self.scale)
             self.x /= self.scale[:, None]
-        self.count = self.train.sum(dim=1)
-        self.mean = (self.train @ self.x) / self.count[:, None]
-        self.inverse, self.spread = self._spreads()
+        self.mean = masks[1:] @ self.x
+        self.inverse, self.spread = self._spreads(square[:, 1:] / self.scale.square()[:, None])
+
+    def _mean_squares(self, masks: Tensor) -> Tensor:
+        """Weighted sums of squared features, shape (sites, masks, dim)."""
+        out = self.x.new_empty(self.x.shape[0], len(masks), self.x.shape[2])
+        square = torch.empty_like(self.x[0])  # one site's: fresh memory costs more than the arithmetic on it
+        for site, x in enumerate(self.x):
+            torch.mm(masks, torch.mul(x, x, out=square), out=out[site])
+        return out
+
+    @cached_property
+    def scratch(self) -> Tensor:
+        """Room for one more array of the shape of ``x``, for whoever needs it last."""
+        return torch.empty_like(self.x)
 
     @property
     def n_sites(self) -> int:
@@ -105,9 +119,9 @@ class Design:
         """Of the arithmetic."""
         return self.x.dtype
 
-    def _spreads(self) -> tuple[Tensor, Tensor]:
+    def _spreads(self, square: Tensor) -> tuple[Tensor, Tensor]:
         """``(inverse, spread)`` of shape (sites, folds, dim), zero inverse where a feature is constant in the fold."""
-        square = (self.train @ self.x.square()) / self.count[:, None] - self.mean.square()
+        square = square - self.mean.square()
         # relative to the mean square the difference of two near-equal numbers keeps no digit below this
         constant = square <= 8 * torch.finfo(self.dtype).eps * (square + 2 * self.mean.square())
         constant |= square <= _CONSTANT[self.dtype] ** 2
@@ -177,6 +191,3 @@ class Design:
 _CONSTANT = {torch.float64: 1e-12, torch.float32: 1e-6}
 """Spread over size below which a feature counts as constant: rounding, not signal."""
 
-
-def _root_mean_square(x: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(x, dim=1) / x.shape[1] ** 0.5

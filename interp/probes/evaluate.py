@@ -15,6 +15,7 @@ from interp.probes import metrics
 from interp.probes.design import Design
 from interp.probes.fit import PENALISED, SHRINKAGES, ClassWeight, expand_targets, make_targets, site_chunks, solve
 from interp.probes.solution import Targets
+from interp.probes.threads import each, workers
 
 __all__ = ["Evaluation", "Plan", "evaluate_sites"]
 
@@ -145,8 +146,8 @@ def evaluate_sites(
     grid = np.array(plan.penalties if method in PENALISED else [0.0]) * len(train_rows)
     grid = np.array(plan.shrinkage) if method == "lda" else grid
     shape = (len(x), len(train_rows), x.shape[2])
-    results: list[Evaluation] = []
-    chunks = site_chunks(shape, n_folds, len(grid), 1, outputs, kind.itemsize, memory, device)
+    at_once = workers(device)
+    chunks = site_chunks(shape, n_folds, len(grid), 1, outputs, kind.itemsize, memory // at_once, device)
     y_train = plan.y[train_rows]
     cv_targets = make_targets(y_train[None], masks[1:], method, plan.graded, plan.class_weight, kind, device)
     cv_targets.fold += 1  # mask 0 is the whole training part
@@ -156,7 +157,9 @@ def evaluate_sites(
         labels = plan.y[plan.shuffles[start : start + _PERMUTATION_BLOCK]]
         targets = make_targets(labels[:, train_rows], masks[:1], method, plan.graded, plan.class_weight, kind, device)
         shuffled.append((targets, torch.as_tensor(labels[:, test_rows], device=device)))
-    for rows, _ in chunks:
+
+    def evaluate_block(chunk: tuple[slice, int]) -> Evaluation:
+        rows = chunk[0]
         part = x[rows]
         design = Design(part[:, train_rows], masks, standardize=standardize, dtype=kind, device=device)
         l2, cv_score, cv_ok = _cross_validate(design, method, plan, cv_targets, grid, held_out, y_train)
@@ -173,21 +176,21 @@ def evaluate_sites(
         test_score = metrics.score(plan.score, decision, y_test)
         null, null_ok = _null(design, part[:, test_rows], method, plan, l2, shuffled)
         coef, intercept = exact.to_raw(final.w, final.b)
-        results.append(
-            Evaluation(
-                cv_score=_array(cv_score),
-                test_score=_array(test_score),
-                l2=_array(l2 if chosen else torch.full_like(l2, torch.nan)),
-                coef=_array(coef[:, 0]),
-                intercept=_array(intercept[:, 0]),
-                decision=_array(decision),
-                train_decision=_array(exact.decision(final.w, final.b)[:, 0]),
-                converged=(cv_ok & final.converged[:, 0] & null_ok).cpu().numpy(),
-                null=_array(null),
-            )
+        result = Evaluation(
+            cv_score=_array(cv_score),
+            test_score=_array(test_score),
+            l2=_array(l2 if chosen else torch.full_like(l2, torch.nan)),
+            coef=_array(coef[:, 0]),
+            intercept=_array(intercept[:, 0]),
+            decision=_array(decision),
+            train_decision=_array(exact.decision(final.w, final.b)[:, 0]),
+            converged=(cv_ok & final.converged[:, 0] & null_ok).cpu().numpy(),
+            null=_array(null),
         )
         tick(rows.stop - rows.start)
-    return _joined(results)
+        return result
+
+    return _joined(each(evaluate_block, chunks, at_once))
 
 
 def _cross_validate(

@@ -16,6 +16,7 @@ from interp.probes import linear, sklearn_loop
 from interp.probes.design import Design
 from interp.probes.logistic import solve_logistic
 from interp.probes.solution import Solution, Targets
+from interp.probes.threads import each, workers
 
 __all__ = ["METHODS", "Fits", "fit_many", "make_targets", "site_chunks", "solve"]
 
@@ -30,7 +31,7 @@ SHRINKAGES = (0.01, 0.03, 0.1, 0.3, 1.0)
 """Shrinkages that cross-validation chooses from for LDA."""
 
 TOLERANCE = {torch.float64: 1e-7, torch.float32: 1e-4}
-_CACHE_BYTES = 16 * 2**20
+_CACHE_BYTES = 8 * 2**20
 """Working set of a block on a CPU: large enough to hide the cost of a call, small enough for the outer cache."""
 _HISTORY = 24
 """Vectors of the problem's width that L-BFGS holds at once, with temporaries."""
@@ -161,8 +162,11 @@ def fit_many(
     coef = np.empty((*shape, outputs, x.shape[2]), dtype=dtype)
     intercept = np.empty((*shape, outputs), dtype=dtype)
     converged, iterations = np.empty(shape, dtype=bool), np.empty(shape, dtype=np.int64)
-    chunks = site_chunks(x.shape, n_folds, n_penalties, n_labels, outputs, kind.itemsize, memory, device)
-    for rows, block in chunks:
+    at_once = workers(device)
+    chunks = site_chunks(x.shape, n_folds, n_penalties, n_labels, outputs, kind.itemsize, memory // at_once, device)
+
+    def fit_block(chunk: tuple[slice, int]) -> None:
+        rows, block = chunk
         design = Design(x[rows], masks, standardize=standardize, dtype=kind, device=device)
         l2s = torch.as_tensor(penalties, dtype=kind, device=device).expand(design.n_sites, -1)
         for start in range(0, n_labels, block):
@@ -175,6 +179,8 @@ def fit_many(
             intercept[rows, :, :, chosen] = b.view(*lead, outputs).cpu().numpy()
             converged[rows, :, :, chosen] = solution.converged.view(lead).cpu().numpy()
             iterations[rows, :, :, chosen] = solution.iterations.view(lead).cpu().numpy()
+
+    each(fit_block, chunks, at_once)
     return Fits(coef, intercept, converged, iterations)
 
 
@@ -208,7 +214,7 @@ def make_targets(
 ) -> Targets:
     """Targets and row weights of all labellings (rows) and folds: problem ``f * labellings + p``, penalties unset."""
     n_folds, n_labels = len(masks), len(labels)
-    index = torch.as_tensor(labels, device=device)
+    index = torch.tensor(labels, device=device)  # a copy: labels may be read-only memory
     if graded:
         y = index.to(dtype)[:, None]
     else:

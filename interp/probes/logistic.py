@@ -20,6 +20,7 @@ from torch import Tensor
 from interp.probes.design import Design
 from interp.probes.lbfgs import History
 from interp.probes.newton import finish_by_newton
+from interp.probes.pooled import fits_pooling, solve_by_pooling
 from interp.probes.solution import Solution, Targets
 
 __all__ = ["solve_logistic"]
@@ -145,21 +146,29 @@ def solve_logistic(design: Design, targets: Targets, *, tol: float, max_iter: in
     -------
     Solution
     """
+    sites, problems, device = design.n_sites, len(targets.y), design.x.device
+    if fits_pooling(design, targets):
+        result, done, iterations = solve_by_pooling(design, targets, tol=tol)
+        if bool(done.all()):
+            return Solution(*design.to_scaled(result[..., :-1], result[..., -1], targets.fold), done, iterations)
+    else:
+        result = design.x.new_zeros(sites, problems, targets.y.shape[1], design.dim + 1)
+        done = torch.zeros(sites, problems, dtype=torch.bool, device=device)
+        iterations = torch.zeros(sites, problems, dtype=torch.long, device=device)
+    site_ids = torch.nonzero(~done.all(dim=1)).flatten()  # what is left
+    problem_ids = torch.arange(problems, device=device)
     objective = _Objective(design, targets)
+    if len(site_ids) < sites:
+        objective.keep(site_ids, None)
     v, gradient = objective.start()
-    sites, problems = v.shape[:2]
-    done = torch.zeros(sites, problems, dtype=torch.bool, device=v.device)
-    iterations = torch.zeros(sites, problems, dtype=torch.long, device=v.device)
     wide = (design.dim + 1) * objective.outputs > _WIDEST_NEWTON
     # A shared Hessian costs as much as dim / (2 problems) gradients of the problems that share it, and saves about ten.
     sharpen = design.dim <= 20 * objective.outputs * problems / targets.l2.shape[1]
-    result = v.clone()
-    site_ids, problem_ids = torch.arange(sites, device=v.device), torch.arange(problems, device=v.device)
-    active = torch.ones_like(done)
+    active = ~done[site_ids]
     history = History()
     smoothed = objective.precondition(gradient)
     step = -smoothed
-    rate = torch.ones(sites, problems, dtype=v.dtype, device=v.device)
+    rate = torch.ones(v.shape[:2], dtype=v.dtype, device=device)
     limit = max_iter if wide else min(max_iter, _BEFORE_NEWTON)
     for iteration in range(1, limit + 1):
         move = rate[:, :, None, None] * step
