@@ -376,7 +376,7 @@ def time_course(
     Parameters
     ----------
     table : DataFrame
-        Columns ``time`` (seconds) and ``score``; where present ``lo``, ``hi``, ``chance`` and the column ``by``.
+        Columns ``time`` or ``seconds`` and ``score``; where present ``lo``, ``hi``, ``chance`` and the column ``by``.
     events : dict of str to float, optional
         Things that happen at a time in seconds (``{"drums enter": 1.5}``), as vertical lines.
 
@@ -384,7 +384,8 @@ def time_course(
     -------
     Axes
     """
-    ax = _curve(table, "time", score, by, label, "Time in the clip (s)", title, ax)
+    x = "seconds" if "time" not in table.columns and "seconds" in table.columns else "time"
+    ax = _curve(table, x, score, by, label, "Time in the clip (s)", title, ax)
     for name, when in (events or {}).items():
         ax.axvline(when, color="#555555", lw=0.8, ls=":")
         ax.annotate(name, (when, 1), xycoords=("data", "axes fraction"), xytext=(2, -2), textcoords="offset points",

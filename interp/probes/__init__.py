@@ -12,7 +12,9 @@ from interp.probes.study import ProbeStudy, probe, probe_arrays
 from interp.probes.traits import Trait, read_trait
 
 if TYPE_CHECKING:
+    from interp.probes.added import BaselineStudy, compare_baselines, extract_untrained
     from interp.probes.controls import selectivity
+    from interp.probes.curves import confusion_table, learning_curve
     from interp.probes.estimators import (
         LDAProbe,
         LogisticProbe,
@@ -21,13 +23,16 @@ if TYPE_CHECKING:
         RidgeRegressionProbe,
         SoftmaxRegressionProbe,
     )
+    from interp.probes.hierarchy import HierarchyStudy, probe_hierarchy
     from interp.probes.joint import JointStudy, joint_probe
     from interp.probes.nested import nested_scores
     from interp.probes.rank import compare_rankings, layer_summary, rank_intervals, stability, top_k
     from interp.probes.time import TimeStudy, probe_over_time
 
 _LATER = {
+    "added": ["BaselineStudy", "compare_baselines", "extract_untrained"],
     "controls": ["selectivity"],
+    "curves": ["confusion_table", "learning_curve"],
     "estimators": [
         "LDAProbe",
         "LogisticProbe",
@@ -36,6 +41,7 @@ _LATER = {
         "RidgeRegressionProbe",
         "SoftmaxRegressionProbe",
     ],
+    "hierarchy": ["HierarchyStudy", "probe_hierarchy"],
     "joint": ["JointStudy", "joint_probe"],
     "nested": ["nested_scores"],
     "rank": ["compare_rankings", "layer_summary", "rank_intervals", "stability", "top_k"],
@@ -44,9 +50,11 @@ _LATER = {
 _HOME = {name: module for module, names in _LATER.items() for name in names}
 
 __all__ = [
+    "BaselineStudy",
     "Direction",
     "Directions",
     "Fits",
+    "HierarchyStudy",
     "JointStudy",
     "LDAProbe",
     "LogisticProbe",
@@ -57,16 +65,21 @@ __all__ = [
     "SoftmaxRegressionProbe",
     "TimeStudy",
     "Trait",
+    "compare_baselines",
     "compare_rankings",
+    "confusion_table",
+    "extract_untrained",
     "fit_many",
     "group_folds",
     "group_test_split",
     "joint_probe",
     "layer_summary",
+    "learning_curve",
     "nested_scores",
     "permute_labels",
     "probe",
     "probe_arrays",
+    "probe_hierarchy",
     "probe_over_time",
     "rank_intervals",
     "read_trait",

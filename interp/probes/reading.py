@@ -117,7 +117,8 @@ def trait_column(ds: xr.Dataset, trait: str) -> pd.Series:
     column = trait.partition("=")[0]
     if column not in ds.coords or ds.coords[column].dims != ("clip",):
         known = [str(c) for c in ds.coords if ds.coords[c].dims == ("clip",) and c not in ("clip", "group")]
-        raise DataError(f"no label column {column!r}: the clips have {', '.join(known) or 'no labels'}.")
+        more = " (labels that have a tree: interp.probes.probe_hierarchy)" if "/" in column else ""
+        raise DataError(f"no label column {column!r}: the clips have {', '.join(known) or 'no labels'}{more}.")
     return pd.Series(ds.coords[column].values, name=column)
 
 
