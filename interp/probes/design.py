@@ -70,19 +70,19 @@ class Design:
         self.shift = rows.mean(dim=1)
         self.x = raw - self.shift[:, None]
         self.count = self.train.sum(dim=1)
-        masks = torch.cat([used[None].to(dtype) / used.sum(), self.train / self.count[:, None]])
-        square = self._mean_squares(masks)  # [sites, 1 + folds, dim]
+        masks = torch.cat([used[None].to(dtype), self.train])
+        square = self._squares(masks) / masks.sum(1)[:, None]  # [sites, 1 + folds, dim]
         self.scale = torch.ones_like(self.shift)
         if standardize:
             spread = square[:, 0].sqrt()
             size = self.shift.abs() + spread
             self.scale = torch.where(spread > _CONSTANT[dtype] * size, spread, self.scale)
             self.x /= self.scale[:, None]
-        self.mean = masks[1:] @ self.x
+        self.mean = (self.train @ self.x) / self.count[:, None]
         self.inverse, self.spread = self._spreads(square[:, 1:] / self.scale.square()[:, None])
 
-    def _mean_squares(self, masks: Tensor) -> Tensor:
-        """Weighted sums of squared features, shape (sites, masks, dim)."""
+    def _squares(self, masks: Tensor) -> Tensor:
+        """Sums of squared features over each mask, shape (sites, masks, dim)."""
         out = self.x.new_empty(self.x.shape[0], len(masks), self.x.shape[2])
         square = torch.empty_like(self.x[0])  # one site's: fresh memory costs more than the arithmetic on it
         for site, x in enumerate(self.x):
@@ -91,8 +91,8 @@ class Design:
 
     @cached_property
     def scratch(self) -> Tensor:
-        """Room for one more array of the shape of ``x``, for whoever needs it last."""
-        return torch.empty_like(self.x)
+        """Flat room for as many numbers as ``x`` has, for whoever needs it last."""
+        return self.x.new_empty(self.x.numel())
 
     @property
     def n_sites(self) -> int:
@@ -123,7 +123,7 @@ class Design:
         """``(inverse, spread)`` of shape (sites, folds, dim), zero inverse where a feature is constant in the fold."""
         square = square - self.mean.square()
         # relative to the mean square the difference of two near-equal numbers keeps no digit below this
-        constant = square <= 8 * torch.finfo(self.dtype).eps * (square + 2 * self.mean.square())
+        constant = square <= 16 * torch.finfo(self.dtype).eps * (square + 2 * self.mean.square())
         constant |= square <= _CONSTANT[self.dtype] ** 2
         if not self.standardize:
             constant = square <= 0

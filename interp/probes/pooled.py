@@ -197,7 +197,7 @@ def _gram(x: Tensor, curvature: Tensor, scratch: Tensor) -> Tensor:
     """``[x', 1]^T diag(curvature) [x', 1]`` for curvatures (sites, groups, rows): (sites, groups, dim+1, dim+1)."""
     width = x.shape[2] + 1
     out = x.new_empty(x.shape[0], curvature.shape[1], width, width)
-    room = scratch.view(-1)[: x.numel()].view_as(x)
+    room = scratch[: x.numel()].view(x.shape)
     for k in range(curvature.shape[1]):
         weighted = torch.mul(x, curvature[:, k, :, None], out=room)
         out[:, k, :-1, :-1] = x.mT @ weighted
