@@ -123,7 +123,8 @@ class Design:
         """``(inverse, spread)`` of shape (sites, folds, dim), zero inverse where a feature is constant in the fold."""
         square = square - self.mean.square()
         # relative to the mean square the difference of two near-equal numbers keeps no digit below this
-        constant = square <= 16 * torch.finfo(self.dtype).eps * (square + 2 * self.mean.square())
+        rounding = 4 * self.count.max().sqrt() * torch.finfo(self.dtype).eps  # of a sum of so many
+        constant = square <= rounding * (square + 2 * self.mean.square())
         constant |= square <= _CONSTANT[self.dtype] ** 2
         if not self.standardize:
             constant = square <= 0
