@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from interp.probes.threads import each, workers
+
 __all__ = ["rfm_directions"]
 
 Array = NDArray[np.float64]
@@ -70,7 +72,8 @@ def rfm_directions(
     mass = mass / mass.mean(dim=1, keepdim=True)
     mean = (mass * labels).mean(dim=1, keepdim=True)
     labels = labels - mean
-    for site in range(sites):
+
+    def learn(site: int) -> None:
         xs = torch.as_tensor(np.asarray(x[site], dtype=np.float64), device=device)
         xs = xs - xs.mean(dim=0)
         scale = _scale(xs, standardise)
@@ -80,6 +83,8 @@ def rfm_directions(
             found = _batch(xs, labels[rows], mass[rows], rounds, ridge) / scale
             flat = out[site].reshape(-1, dim)
             flat[rows] = found.cpu().numpy()
+
+    each(learn, range(sites), workers(device))
     return out
 
 
