@@ -13,6 +13,7 @@ from torch import Tensor
 
 from interp.errors import ClipError, ModelError
 from interp.model import MusicGen
+from interp.pooling import Pooling
 from interp.sites import Site
 from interp.steering._engines import Engine
 from interp.steering.interventions import Intervention
@@ -76,6 +77,7 @@ class Job:
     top_p: float
     greedy: bool
     capture: tuple[Site, ...]
+    pooling: Pooling | None = None
 
 
 def halves_of(job: Job, row: Row) -> int:

@@ -20,13 +20,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from interp.errors import ClipError, InterventionError, ModelError
+from interp.errors import ClipError, InterventionError, ModelError, SiteError
 from interp.model import MusicGen
-from interp.sites import Site, select_sites
+from interp.pooling import Pooling
+from interp.sites import Kind, Site, select_sites
 from interp.steering._engines import Batch, Engine, HookEngine, NNsightEngine
 from interp.steering._jobs import Job, Row, audio_key, batches_of, halves_of, threads_for
 from interp.steering._ops import Timeline
 from interp.steering._parameters import check_interventions
+from interp.steering._pooled import PooledCapture
 from interp.steering._record import Capture, Edits, batch_edits, batch_log, batch_monitor
 from interp.steering._sampling import Noise, Sampler
 from interp.steering.generation import Generation
@@ -47,6 +49,7 @@ class _Done:
     log: Any
     monitor: Any
     captured: dict[Site, list[Tensor]]
+    pooled: dict[Kind, Tensor]
 
 
 def generate(
@@ -64,6 +67,7 @@ def generate(
     engine: EngineName = "auto",
     *,
     capture: str | Site | Iterable[str | Site] = (),
+    pool: str | Sequence[str] | None = None,
     extend_stride: float | None = None,
 ) -> Generation:
     """Generate music, steered row by row.
@@ -92,6 +96,9 @@ def generate(
         bit the same. ``fast``: own cache, tested equal. ``auto``: fast where the checkpoint allows it, else hooks.
     capture : sites
         Activations to keep, see :meth:`Generation.activation`; as the later layers saw them, after any edit.
+    pool : str or sequence of str, optional
+        Pool them over time while generating, as :mod:`interp.pooling` has it (``"mean, last"``), instead of keeping
+        every frame; read them with :meth:`Generation.activations`. Within one window of the model.
     extend_stride : float, optional
         Beyond the model's longest window, by how many seconds the window moves on; 0.6 windows (18 s of 30) as in
         audiocraft.
@@ -125,6 +132,7 @@ def generate(
         greedy,
         engine,
         capture,
+        pool,
         extend_stride,
     )
     batches = batches_of(job, rows, batch_size)
@@ -144,8 +152,8 @@ def generate(
         if threads > 1:
             before = torch.get_num_threads()
             try:
-                with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-                    for found in pool.map(work, batches):
+                with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as workers:
+                    for found in workers.map(work, batches):
                         results += found
             finally:
                 torch.set_num_threads(before)
@@ -170,6 +178,7 @@ def _prepare(
     greedy: bool,
     engine: EngineName,
     capture: str | Site | Iterable[str | Site],
+    pool: str | Sequence[str] | None,
     extend_stride: float | None,
 ) -> Job:
     if not rows:
@@ -193,6 +202,7 @@ def _prepare(
     if model.frame_steps(1)[0] != 1 or model.frame_steps(4).diff().ne(1).any():
         raise ModelError("this checkpoint's codebook pattern is not one frame a step, which generation here needs.")
     sites = tuple(select_sites(capture, model.shape)) if not isinstance(capture, tuple | list) or capture else ()
+    pooling = None if pool is None else _pooling(model, sites, pool, frames, seconds)
     stride = 0.6 * model.max_seconds if extend_stride is None else float(extend_stride)
     if seconds > model.max_seconds and not 0 < stride < model.max_seconds:
         raise ModelError(f"a stride of {stride:g} s does not move a window of {model.max_seconds:g} s on: give less.")
@@ -209,7 +219,23 @@ def _prepare(
         top_p=float(top_p),
         greedy=greedy or temperature == 0,
         capture=sites,
+        pooling=pooling,
     )
+
+
+def _pooling(
+    model: MusicGen, sites: tuple[Site, ...], pool: str | Sequence[str], frames: int, seconds: float
+) -> Pooling:
+    if not sites:
+        raise SiteError("there is nothing to pool: name the sites, generate(..., capture='heads', pool='mean').")
+    if seconds > model.max_seconds:
+        raise ModelError(
+            f"activations are pooled within one window of {model.max_seconds:g} s, but {seconds:g} s are asked for: "
+            "generate shorter music, or extract from its codes window by window."
+        )
+    if model.n_codebooks < 2:
+        raise ModelError("a model of one codebook never hears the last frame it writes: extract from its codes.")
+    return Pooling.parse(pool, model.frame_rate, frames)
 
 
 def _check_audio(model: MusicGen, audio: Tensor, frames: int) -> None:
@@ -274,7 +300,8 @@ def _run(job: Job, rows: list[Row], tick: Callable[[int], None]) -> _Done:
     length = rows[0].prompt_frames
     timeline = Timeline(length, job.frames + model.n_codebooks, model.frame_rate)
     plan = Plan([r.interventions for r in rows], [r.seed for r in rows], model.shape, timeline, guided, device)
-    capture = Capture(plan, job.capture) if job.capture else None
+    capture = Capture(plan, job.capture) if job.capture and job.pooling is None else None
+    pooler = None if job.pooling is None else PooledCapture(plan, job.capture, job.pooling, model, job.frames)
     noise = None if job.greedy else Noise([r.seed for r in rows], model.n_codebooks, model.cardinality, device)
     sampler = Sampler(noise, job.temperature, job.top_k, job.top_p)
     texts = list(dict.fromkeys(row.prompt for row in rows))
@@ -298,7 +325,8 @@ def _run(job: Job, rows: list[Row], tick: Callable[[int], None]) -> _Done:
     edits = batch_edits(plan)
     log = batch_log(plan, edits, job.guidance)
     captured = {} if capture is None else capture.values(job.frames)
-    return _Done(codes[..., : job.frames], edits, log, batch_monitor(plan), captured)
+    pooled = {} if pooler is None else pooler.values()
+    return _Done(codes[..., : job.frames], edits, log, batch_monitor(plan), captured, pooled)
 
 
 def _conditions(
@@ -391,7 +419,11 @@ def _collect(
         order = [c for c in ("row", "intervention", "half", "step") if c in whole]
         return whole.sort_values(order, kind="stable", ignore_index=True)
 
-    captured = {site: [done[i][0].captured[site][done[i][1]] for i in range(len(rows))] for site in job.capture}
+    everyone = range(len(rows))
+    full = job.capture if job.pooling is None else ()
+    captured = {site: [done[i][0].captured[site][done[i][1]] for i in everyone] for site in full}
+    kinds = results[0][1].pooled
+    pooled = {kind: [done[i][0].pooled[kind][done[i][1]] for i in everyone] for kind in kinds}
     return Generation(
         model=job.model,
         codes=codes,
@@ -399,6 +431,7 @@ def _collect(
         log=table("log"),
         monitor=table("monitor"),
         captured=captured,
+        pooled=pooled,
         edits=sorted(
             ((batch[e[0]], *e[1:]) for batch, result in results for e in result.edits),
             key=lambda e: (e[0], e[1], e[2]),
@@ -413,8 +446,15 @@ def _collect(
             "top_k": job.top_k,
             "top_p": job.top_p,
             "greedy": job.greedy,
+            **_pooled_settings(job),
         },
     )
+
+
+def _pooled_settings(job: Job) -> dict[str, Any]:
+    if job.pooling is None:
+        return {}
+    return {"capture": job.capture, "pool": job.pooling.spec, "pool_names": job.pooling.names}
 
 
 class _NoBar:

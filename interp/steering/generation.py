@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -14,9 +14,13 @@ from torch import Tensor
 
 from interp.errors import SiteError
 from interp.model import MusicGen
-from interp.sites import Site
+from interp.sites import Kind, Site
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    import xarray as xr
+
     from interp.steering._jobs import Row
 
 __all__ = ["Generation"]
@@ -44,6 +48,8 @@ class Generation:
         ``acted``; ``clean`` is false where readings hold the same step's edits (see :mod:`interp.steering.smitin`).
     captured : dict of Site to list of Tensor
         For each captured site and row, ``[halves, frames, dim]``; read it with :meth:`activation`.
+    pooled : dict of kind to list of Tensor
+        For each kind of captured site and row, ``[halves, vectors, sites, dim]``; read it with :meth:`activations`.
     edits : list
         Row, intervention, half, positions, displacements: see :meth:`calls`.
     settings : dict
@@ -58,6 +64,7 @@ class Generation:
     captured: Mapping[Site, list[Tensor]]
     edits: list[tuple[int, int, str, Any, Any]]
     settings: Mapping[str, Any]
+    pooled: Mapping[Kind, list[Tensor]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -91,6 +98,43 @@ class Generation:
             raise SiteError("there are no unconditional rows without guidance.")
         # rows whose halves are identical were run once
         return torch.stack([x[min(len(x) - 1, int(half == "uncond"))] for x in self.captured[site]])
+
+    def activations(
+        self,
+        half: Literal["cond", "uncond"] = "cond",
+        labels: pd.DataFrame | None = None,
+        out: str | Path | None = None,
+    ) -> xr.Dataset:
+        """What was pooled while generating, in the form of :func:`interp.activations.extract`: ready to be probed.
+
+        For conditional rows without interventions this is what extraction gives for the generated codes under the same
+        prompts. Conditional and unconditional rows are never in one dataset.
+
+        Parameters
+        ----------
+        half : {"cond", "uncond"}
+            Which rows. Rows whose halves are identical were run once and are the same in both.
+        labels : DataFrame, optional
+            A row for each row of music, such as what judges heard; ``prompt``, ``seed`` and ``group`` (rows of one seed
+            share their noise) are there already, and are replaced by columns of the same name.
+        out : str or Path, optional
+            Folder of a store to write, which :func:`interp.open_store` reads; None keeps it in memory.
+
+        Returns
+        -------
+        Dataset
+            Dimension ``clip`` is the rows, ``row-00000``, ...; ``made_by`` says that it was captured, and which half.
+
+        Raises
+        ------
+        SiteError
+            If nothing was pooled (``generate(..., capture=..., pool=...)``), or there are no unconditional rows.
+        DataError, StoreError
+            If labels do not fit, or the store was made by something else.
+        """
+        from interp.steering._dataset import captured_dataset
+
+        return captured_dataset(self, half, labels, out)
 
     def calls(self) -> pd.DataFrame:
         """One line for each row, intervention, half and edited position: step, second, displacement."""
