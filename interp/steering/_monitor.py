@@ -110,7 +110,7 @@ class Monitor:
             return
         c = torch.nan_to_num(self._last)
         self.gates[:, position] = self.allowed[:, position] * (c < self.tau) * (1 - self.delta * c)
-        self.decided[:, position] = c
+        self.decided[:, position] = torch.where(self.allowed[:, position] != 0, c, torch.nan)
 
     def hear(self, key: Key, x: Tensor) -> None:
         """Read a layer's heads ``[rows, width]`` before they are edited."""

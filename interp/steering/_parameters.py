@@ -37,7 +37,8 @@ def check_interventions(items: Sequence[Intervention], shape: ModelShape, finger
             )
         for site in item.sites:
             site.check(shape)
-        for direction in getattr(item, "directions", None) or ():
+        for direction in (*(getattr(item, "directions", None) or ()), *(getattr(item, "listen", None) or ())):
+            direction.site.check(shape)
             direction.check_shape(shape)
             if direction.model:
                 direction.check_model(fingerprint())

@@ -185,7 +185,7 @@ def _read(entry: Mapping[str, Any], directions: list[Direction]) -> Intervention
     for name, value in entry.items():
         if name == "type":
             continue
-        if name == "directions" and value is not None:
+        if name in ("directions", "listen") and value is not None:
             values[name] = Directions(directions[int(i)] for i in value)
         elif name == "schedule":
             values[name] = _read_schedule(value)

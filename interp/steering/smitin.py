@@ -17,6 +17,9 @@ a reading (no audio prompt, step 0) C counts as 0: no sign of the trait yet. Wit
 position has been read before step 0. Under guidance the conditional rows are heard.
 
 What is not published (delta, over which heads tau is taken) is a parameter with a documented default.
+
+**Beyond the paper** the monitor may listen to other probes than those whose directions push (``listen``): a
+classifier's weights hear best, other directions may move more, at heads or in the residual stream.
 """
 
 from __future__ import annotations
@@ -43,7 +46,7 @@ class Smitin(Intervention):
     ----------
     directions : Directions
         Logistic probes of self-attention heads (all of them, the weights select), one a head, with sigma, intercept
-        and held-out ``score`` (the accuracy).
+        and held-out ``score`` (the accuracy). With ``listen``, any directions with sigma, at any site.
     alpha : float
         Strength in sigma; 5 in the paper, 10 its stronger setting.
     s : int
@@ -58,6 +61,9 @@ class Smitin(Intervention):
         Take the trait away: the same rule for the probes turned round, so C is the median probability of absence.
     weights : sequence of float, optional
         Soft weights in place of ``((acc - acc_min) / (acc_max - acc_min))^3``.
+    listen : Directions, optional
+        Probes of heads, with intercept and score, that the monitor and ``tau`` are made of; ``directions`` if not
+        given, as in the paper.
     """
 
     directions: Directions
@@ -68,12 +74,18 @@ class Smitin(Intervention):
     tau: float | None = None
     remove: bool = False
     weights: tuple[float, ...] | None = None
+    listen: Directions | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "directions", _directions(self.directions, "Smitin", unique=True))
-        if any(item.site.kind != "heads" for item in self.directions):
-            raise InterventionError("Smitin steers self-attention heads: give directions at sites like L3.H2.")
+        if self.listen is None:
+            if any(item.site.kind != "heads" for item in self.directions):
+                raise InterventionError("Smitin steers self-attention heads: give directions at sites like L3.H2.")
+        else:
+            object.__setattr__(self, "listen", _directions(self.listen, "Smitin's monitor", unique=True))
+            if any(item.site.kind != "heads" for item in self.listen):
+                raise InterventionError("Smitin's monitor listens to self-attention heads: give probes like L3.H2.")
         if not math.isfinite(self.alpha) or self.alpha < 0:
             raise InterventionError(f"Smitin cannot have alpha {self.alpha}: give 0 or more (remove=True takes away).")
         if int(self.s) != self.s or self.s < 1:
@@ -87,7 +99,7 @@ class Smitin(Intervention):
         if self.on != "generated":
             raise InterventionError("Smitin listens while it generates: it acts on generated positions only.")
         _need_sigma(self.directions, f"alpha {self.alpha:g}")
-        for item in self.directions:
+        for item in self._listened:
             if not math.isfinite(item.intercept):
                 raise InterventionError(f"{item} has no intercept, so it gives no probability to Smitin's monitor.")
             if not math.isfinite(item.score):
@@ -97,6 +109,10 @@ class Smitin(Intervention):
     @property
     def sites(self) -> tuple[Site, ...]:
         return tuple(sorted({item.site for item in self.directions}))
+
+    @property
+    def _listened(self) -> Directions:
+        return self.directions if self.listen is None else self.listen
 
     @property
     def active(self) -> bool:
@@ -115,7 +131,7 @@ class Smitin(Intervention):
     @property
     def monitor(self) -> tuple[Direction, ...]:
         """The most accurate heads, turned round for removal; ties in forward order."""
-        ranked = sorted(self.directions, key=lambda item: (-item.score, item.site))[: self.n_monitor]
+        ranked = sorted(self._listened, key=lambda item: (-item.score, item.site))[: self.n_monitor]
         return tuple(item.flip() if self.remove else item for item in ranked)
 
     @property

@@ -15,7 +15,7 @@ from interp.errors import InterventionError
 from interp.model import MusicGen
 from interp.probes.directions import Direction, Directions
 from interp.sites import Site
-from interp.steering import Add, EveryN, Row, Smitin, generate, soft_weights
+from interp.steering import Add, EveryN, Row, Smitin, dumps, generate, loads, soft_weights
 
 Make = Callable[..., Directions]
 
@@ -263,3 +263,29 @@ def test_probes_that_lack_something_are_refused(tiny_lm_model: MusicGen, field: 
     directions = [replace(d, **{field: math.nan}) for d in probes(tiny_lm_model, 0)]  # type: ignore[arg-type]
     with pytest.raises(InterventionError, match=says):
         Smitin(Directions(directions))
+
+
+def test_the_monitor_may_listen_to_other_probes_than_those_that_push(
+    tiny_lm_model: MusicGen, audio_prompt: Tensor
+) -> None:
+    """With the same probes it is the paper's rule; with others, readings and tau are the listener's, at any site."""
+    heard = probes(tiny_lm_model, 3)
+    plain, same = Smitin(heard, alpha=10.0, s=2), Smitin(heard, alpha=10.0, s=2, listen=heard)
+    width = tiny_lm_model.shape.width
+    rng = np.random.default_rng(0)
+    layer = Direction.from_weight("L1.resid", rng.standard_normal(width), sigma=0.3, trait="drums", method="mean_diff")
+    other = Smitin(Directions([layer]), alpha=10.0, s=2, weights=(1.0,), listen=heard)
+    assert other.threshold == plain.threshold and other.sites == (layer.site,)
+    rows = [Row("a", 0, audio_prompt, (item,)) for item in (plain, same, other)]
+    for engine in ("fast", "hooks"):
+        made = generate(tiny_lm_model, rows, 0.4, progress=False, engine=engine)  # type: ignore[arg-type]
+        assert torch.equal(made.codes[0], made.codes[1])
+        first = made.monitor.query("step == 0").set_index("row")
+        assert first["decided_on"].nunique() == 1  # nothing has been pushed yet: all three have heard the same
+        factor = made.monitor.query("row == 2 and acted")["factor"].max()
+        assert made.log.query("row == 2")["displacement_max"].max() == pytest.approx(factor * 10.0 * 0.3, rel=1e-4)
+    assert loads(dumps(other)) == (other,)
+    with pytest.raises(InterventionError, match="monitor listens to self-attention heads"):
+        Smitin(heard, listen=Directions([layer]))
+    with pytest.raises(InterventionError, match="no intercept"):
+        Smitin(Directions([layer]), weights=(1.0,), listen=Directions(replace(d, intercept=math.nan) for d in heard))
