@@ -11,6 +11,7 @@
 :func:`embedding`     clips in two dimensions: UMAP beside PCA
 :func:`dose_response`  what a judge hears against the dose, with controls
 :func:`spectrograms`  a sound before and after
+:func:`monitor`       what a self-monitor heard over time, and when it let the push through
 ====================  ======================================================================
 
 Every figure is one column (3.4 inches) wide unless axes are given, uses colours that the colour-blind can tell apart,
@@ -22,6 +23,7 @@ from __future__ import annotations
 from interp.plots._causal import dose_response, spectrograms
 from interp.plots._geometry import cosines, embedding
 from interp.plots._heads import baselines, confusion, heatmap, learning_curve, ranking, time_course
+from interp.plots._monitor import monitor
 from interp.plots._style import COLOURS, DOUBLE, PALETTE, SINGLE, STYLE, drawn, save, select, subplots
 
 __all__ = [
@@ -38,6 +40,7 @@ __all__ = [
     "embedding",
     "heatmap",
     "learning_curve",
+    "monitor",
     "ranking",
     "save",
     "select",
