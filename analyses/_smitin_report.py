@@ -35,7 +35,8 @@ def answer(found: dict[str, pd.DataFrame], config: Config) -> pd.DataFrame:
     success = found["success"]
     lines = []
     for task in (CONTINUATION, TEXT):
-        mine = success[(success["task"] == task) & (success["trait"] == AVERAGE)].set_index(["arm", "strength"])
+        mine = success[(success["task"] == task) & (success["trait"] == AVERAGE)]
+        mine = mine.set_index(["arm", "strength"]).sort_index()
         if mine.empty:
             continue
         iti = mine.loc["ITI"]["rate"].idxmax()

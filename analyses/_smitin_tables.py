@@ -182,20 +182,20 @@ def paper_table(found: pd.DataFrame, order: Sequence[tuple[str, float]]) -> pd.D
     found : DataFrame
         Of :func:`summary`.
     order : sequence of (arm, strength)
-        The rows of each task.
+        The rows of each task; a strength of NaN stands for that with the most success.
     """
     rows = []
     for task in found["task"].unique():
         mine = found[(found["trait"] == AVERAGE) & (found["task"] == task)]
         for arm, strength in order:
-            line = mine[(mine["arm"] == arm) & (mine["strength"] == strength)]
+            line = mine[(mine["arm"] == arm) & ((mine["strength"] == strength) | np.isnan(strength))]
             if line.empty:
                 continue
-            one = line.iloc[0]
+            one = line.loc[line["rate"].idxmax()]
             alpha = strength if arm.startswith("SMITIN") else None
             paper = PAPER.get((task, arm, alpha), (None, None, None))
             rows.append({
-                "task": task, "arm": label(arm, strength), "success %": 100 * one["rate"],
+                "task": task, "arm": label(arm, one["strength"]), "success %": 100 * one["rate"],
                 "gain (points)": 100 * one["diff"], "gain lo": 100 * one["diff_lo"], "gain hi": 100 * one["diff_hi"],
                 "Holm p": one["p_holm"], "own probe % (not independent)": 100 * one["probe"], "FAD": one["fad"],
                 "KAD": one["kad"], "similarity": one["similarity"], "not music %": 100 * one["not_music"],

@@ -146,12 +146,12 @@ class Config:
     sweep: tuple[float, ...] = (5.0, 10.0)
     tau_low: float = 0.5
     iti: tuple[float, ...] = (3.0, 6.0, 10.0)
-    resid: tuple[float, ...] = (2.0, 3.0)
-    smitin_resid: tuple[float, ...] = (8.0, 16.0)
-    ladder: tuple[float, ...] = (10.0, 20.0)
-    n_seeds: int = 64
-    n_text_seeds: int = 24
-    n_part_seeds: int = 16
+    resid: tuple[float, ...] = (3.0,)
+    smitin_resid: tuple[float, ...] = (12.0,)
+    ladder: tuple[float, ...] = (20.0,)
+    n_seeds: int = 32
+    n_text_seeds: int = 16
+    n_part_seeds: int = 12
     pilot_seeds: int = 8
     sizes: tuple[int, ...] = (10, 30)
     seconds: float = 4.0
@@ -258,9 +258,8 @@ class _Study:
         clips = {name: pd.concat(some, ignore_index=True) for name, some in parts.items()}
         main_clips = pd.concat([clips["continuation"], clips["text"]], ignore_index=True)
         success = self.steps.table("success", lambda: summary(main_clips, references, n_bootstrap=c.n_bootstrap))
-        best = _best_iti(success)
         order = [
-            ("none", 0.0), ("text", 0.0), ("ITI", best), *(("SMITIN", a) for a in c.alphas),
+            ("none", 0.0), ("text", 0.0), ("ITI", np.nan), *(("SMITIN", a) for a in c.alphas),
             *(("SMITIN + text", a) for a in c.alphas), *(("residual", a) for a in c.resid),
             *(("SMITIN residual", a) for a in c.resid),
         ]  # fmt: skip
@@ -315,7 +314,7 @@ class _Study:
         return [
             Arm("none", "none"),
             Arm("text", "text", ask=True),
-            *(Arm("ITI", "iti", a) for a in c.iti[0 if further else -2 :]),
+            *(Arm("ITI", "iti", a) for a in (c.iti if further else (_middle(c.iti),))),
             *(Arm("SMITIN", "smitin", a) for a in sorted({*c.alphas, *(c.sweep if further else ())})),
             *(Arm("residual", "add", a, "mean_diff", "resid") for a in c.resid[best]),
             *(Arm("SMITIN residual", "smitin", a, "mean_diff", "resid") for a in c.smitin_resid[best]),
@@ -388,7 +387,7 @@ class _Study:
             best, median = monitor_accuracy(test, trait, some, c.pool, c.n_monitor)
             rows.append({"method": str(n), "n_pairs": n, "accuracy_heads": best, "accuracy_monitor": median})
             arms += [Arm("ITI", "iti", _middle(c.iti), method=str(n))]
-            arms += [Arm("SMITIN", "smitin", a, method=str(n)) for a in c.alphas]
+            arms += [Arm("SMITIN", "smitin", max(c.alphas), method=str(n))]
         named["none"] = named[str(sizes[-1])]
         clips = play(self.session, trait, CONTINUATION, arms, named, n=c.n_part_seeds, seed=11_000)
         return clips.drop(columns=[x for x in clips if x[:1] == "e" and x[1:].isdigit()]).merge(
@@ -434,11 +433,6 @@ class _Study:
 
 def _middle(strengths: tuple[float, ...]) -> float:
     return sorted(strengths)[len(strengths) // 2]
-
-
-def _best_iti(success: pd.DataFrame) -> float:
-    rows = success[(success["arm"] == "ITI") & (success["trait"] == "average") & (success["task"] == CONTINUATION)]
-    return float(rows.loc[rows["rate"].idxmax(), "strength"])
 
 
 if __name__ == "__main__":

@@ -18,7 +18,8 @@ MAX_ROWS = 200
 
 _TEX = str.maketrans({
     "\\": r"\textbackslash{}", "_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "σ": r"$\sigma$", "×": r"$\times$", "≥": r"$\geq$",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "σ": r"$\sigma$", "α": r"$\alpha$",
+    "τ": r"$\tau$", "×": r"$\times$", "≥": r"$\geq$",
     "–": "--", "…": r"\ldots{}", "±": r"$\pm$", "−": "$-$", "·": r"$\cdot$",
 })  # fmt: skip
 

@@ -236,7 +236,7 @@ def test_a_small_run_from_start_to_end(tmp_path: Path) -> None:
     config = Config(
         out=tmp_path, traits=("drums",), n_pairs=16, pair_seconds=2.0, alphas=(20.0, 40.0), sweep=(), iti=(3.0, 8.0),
         resid=(3.0,), smitin_resid=(16.0,), ladder=(20.0,), n_seeds=3, n_text_seeds=2, n_part_seeds=2, pilot_seeds=2,
-        sizes=(5,), seconds=2.5, prompt_seconds=1.0, n_reference=12, n_bootstrap=20, n_sounds=1,
+        sizes=(8,), seconds=2.5, prompt_seconds=1.0, n_reference=12, n_bootstrap=20, n_sounds=1,
     )  # fmt: skip
     found = main(config, progress=False)
     form = found["paper_form"]
@@ -247,7 +247,7 @@ def test_a_small_run_from_start_to_end(tmp_path: Path) -> None:
     assert form[["FAD", "similarity", "own probe % (not independent)"]].notna().all(axis=None)
     assert set(form["task"]) == {CONTINUATION, TEXT}
     assert {"ITI, random", "SMITIN, shuffled", "soft weights, mean_diff"} <= set(found["ladder"]["arm"])
-    assert found["pairs"]["n_pairs"].unique().tolist() == [5, 12]
+    assert found["pairs"]["n_pairs"].unique().tolist() == [8, 12]
     assert found["pairs"]["accuracy_heads"].between(0, 1).all()
     for name in ("paper_form.tex", "success.csv", "trade_off_drums.pdf", "ladder_drums.png", "pairs_drums.csv",
                  "trace_drums.png", "trace_low_drums.png", "trace_removal_drums.png", "strength_drums.md"):  # fmt: skip
