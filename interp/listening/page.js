@@ -253,7 +253,7 @@
   }
   at("after").querySelector("h2").setAttribute("aria-live", "polite");
   at("controls").addEventListener("submit", (event) => event.preventDefault());
-  at("seed").addEventListener("change", () => change({ seed: Number(at("seed").value), time: 0 }));
+  at("seed").addEventListener("change", () => change({ seed: Number(at("seed").value) }));
   at("arm").addEventListener("change", () => change({ arm: at("arm").value }));
   at("dose").addEventListener("input", () => change({ dose: Number(at("dose").value), side: "after" }));
   at("time").addEventListener("input", () => seek(Number(at("time").value)));
