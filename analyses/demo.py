@@ -144,7 +144,7 @@ def main(config: Config | None = None, *, progress: bool = True) -> Result:
     for trait in config.traits:
         with _timed(f"steer {trait}", times):
             causal[trait] = validate(
-                model, ds, trait, doses=config.doses, n_seeds=config.n_seeds, method=config.method,
+                model, ds, trait, arms="basic", doses=config.doses, n_seeds=config.n_seeds, method=config.method,
                 studies=studies[trait], k=config.k, judge=judge, seed=config.seed, progress=progress,
             )  # fmt: skip
         tables.write(causal[trait].table, out / f"causal_{slug_of(trait)}")

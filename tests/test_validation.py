@@ -12,7 +12,6 @@ import torch
 import xarray as xr
 
 import interp
-from interp import validation
 from interp.clips import Clips
 from interp.errors import ControlError, DataError
 from interp.judges import RenderedJudge
@@ -21,7 +20,8 @@ from interp.probes import probe
 from interp.probes.study import ProbeStudy
 from interp.stats import wilson
 from interp.steering import Add
-from interp.validation import Arm, default_arms, heard, prompts_without, run_arms, shuffled_like
+from interp.validation import Arm, default_arms, heard, prompts_without, run_arms, shuffled_like, validate
+from interp.validation import run as running
 
 
 class _Threshold:
@@ -188,17 +188,17 @@ def test_validate_chooses_its_site_on_pilot_seeds_and_tells_everything(
     tiny_lm_model: MusicGen, ds: xr.Dataset, clips: Clips, studies: tuple[ProbeStudy, ProbeStudy]
 ) -> None:
     seen: list[int] = []
-    real = validation.generate
+    real = running.generate
 
-    def spy(model: MusicGen, rows: list[validation.Row], **settings: object) -> object:
+    def spy(model: MusicGen, rows: list[running.Row], **settings: object) -> object:
         seen.append(len({row.seed for row in rows}))
         return real(model, rows, **settings)  # type: ignore[arg-type]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(validation, "generate", spy)
-        study = validation.validate(
-            tiny_lm_model, ds, "drums", doses=(1.0, 4.0), n_seeds=3, studies=studies, k=2, clips=clips, pilot_seeds=2,
-            prompt_seconds=0.2, seconds=0.6, judge=_Threshold(),  # type: ignore[arg-type]
+        patch.setattr(running, "generate", spy)
+        study = validate(
+            tiny_lm_model, ds, "drums", arms="basic", doses=(1.0, 4.0), n_seeds=3, studies=studies, k=2, clips=clips,
+            pilot_seeds=2, prompt_seconds=0.2, seconds=0.6, judge=_Threshold(),  # type: ignore[arg-type]
         )  # fmt: skip
     assert seen == [2, 3]
     assert study.info["site"] in study.info["pilot"] and len(study.info["pilot"]) == 3

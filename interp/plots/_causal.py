@@ -7,11 +7,25 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
 
 from interp.errors import DataError
-from interp.plots._style import DOUBLE, MARKERS, axes, colour, errorbars, legend, need, only, remember, styled, subplots
+from interp.plots._style import (
+    COLOURS,
+    DOUBLE,
+    MARKERS,
+    axes,
+    colour,
+    errorbars,
+    legend,
+    need,
+    only,
+    remember,
+    styled,
+    subplots,
+)
 
-__all__ = ["dose_response", "spectrograms"]
+__all__ = ["arms", "dose_response", "leakage", "rank_scatter", "refits", "spectrograms", "tradeoff"]
 
 
 @styled
@@ -164,3 +178,210 @@ def spectrograms(
     bar = panels[0].figure.colorbar(image, ax=list(panels), fraction=0.03, pad=0.02, label="Level (dB)")
     bar.outline.set_visible(False)
     return panels
+
+
+@styled
+def arms(
+    table: pd.DataFrame,
+    *,
+    trait: str | None = None,
+    label: str = "Share judged to have the trait",
+    title: str | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw every arm at its decisive dose beside unsteered: treated arms filled, controls open.
+
+    Parameters
+    ----------
+    table : DataFrame
+        One row an arm: ``arm, control, rate, lo, hi``, drawn in the order given; a row ``unsteered`` becomes a line and
+        a band. Where an arm has several doses, give the one to show.
+    trait : str, optional
+        Which rows to take; needed where the table holds several.
+    label, title : str, optional
+        Of the axes.
+    ax : Axes, optional
+        Where to draw.
+    """
+    need(table, ("arm", "control", "rate", "lo", "hi"), "a comparison of arms")
+    table = only(table, "a comparison of arms", trait=trait)
+    base, rows = table[table["arm"] == "unsteered"], table[table["arm"] != "unsteered"].reset_index(drop=True)
+    ax = axes(ax, height=0.9 + 0.19 * len(rows))
+    for row in base.itertuples():
+        ax.axvspan(row.lo, row.hi, color="black", alpha=0.08, lw=0, zorder=0)
+        ax.axvline(row.rate, color="black", lw=0.9, ls="--", zorder=1)
+    bars = errorbars(rows, "rate")
+    for i, row in rows.iterrows():
+        tone = COLOURS["grey"] if row["control"] else COLOURS["vermilion" if row["arm"] == "probe" else "blue"]
+        ax.errorbar(
+            row["rate"], i, xerr=None if bars is None else bars[:, [i]], color=tone, marker="o", ms=4.5,
+            mfc="white" if row["control"] else tone, elinewidth=0.9, capsize=1.8, zorder=3,
+        )  # fmt: skip
+    names = [f"{row.arm} ({row.dose:g} σ)" if getattr(row, "dose", 0) else row.arm for row in rows.itertuples()]
+    ax.set_yticks(range(len(rows)), names)
+    ax.set(xlim=(-0.03, 1.03), ylim=(len(rows) - 0.4, -0.6), xlabel=label, title=title or "")
+    ax.grid(axis="y", color="0.92", lw=0.6)
+    return remember(ax, table)
+
+
+@styled
+def leakage(
+    table: pd.DataFrame,
+    *,
+    value: str = "diff",
+    label: str = "Change of the share (points)",
+    title: str | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw the leakage matrix: each direction's effect on every judged trait.
+
+    Parameters
+    ----------
+    table : DataFrame
+        ``direction, judged, diff`` and, where present, ``lo, hi``: cells whose interval holds zero are set in grey.
+    value, label, title : str, optional
+        Column to draw; words for it.
+    ax : Axes, optional
+        Where to draw.
+    """
+    need(table, ("direction", "judged", value), "a leakage matrix")
+    rows, columns = list(dict.fromkeys(table["direction"])), list(dict.fromkeys(table["judged"]))
+    grid = table.pivot_table(index="direction", columns="judged", values=value, sort=False).loc[rows, columns]
+    ax = axes(ax, width=max(3.4, 0.9 + 0.34 * len(columns)), height=1.2 + 0.26 * len(rows))
+    reach = 100 * max(0.5, float(np.nanmax(np.abs(grid.to_numpy()))))
+    image = ax.imshow(100 * grid, cmap="RdBu_r", vmin=-reach, vmax=reach, aspect="auto")
+    sure = table.set_index(["direction", "judged"])
+    for i, row in enumerate(rows):
+        for j, column in enumerate(columns):
+            share = 100 * grid.loc[row, column]
+            if np.isnan(share):
+                continue
+            known = "lo" not in sure or sure.loc[(row, column), "lo"] > 0 or sure.loc[(row, column), "hi"] < 0
+            tone = "white" if abs(share) > 0.6 * reach else "black" if known else "0.55"
+            ax.text(j, i, f"{share:+.0f}".replace("+0", "0").replace("-0", "0"), ha="center", va="center",
+                    fontsize=6, color=tone)  # fmt: skip
+            if row == column:
+                ax.add_patch(Rectangle((j - 0.5, i - 0.5), 1, 1, fill=False, ec="black", lw=1.2, clip_on=False))
+    ax.set_xticks(range(len(columns)), columns, rotation=45, ha="right", rotation_mode="anchor")
+    ax.set_yticks(range(len(rows)), rows)
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    ax.set(xlabel="Judged", ylabel="Pushed along", title=title or "")
+    bar = ax.figure.colorbar(image, ax=ax, fraction=0.03, pad=0.02, label=label)
+    bar.outline.set_visible(False)
+    return remember(ax, table)
+
+
+@styled
+def tradeoff(
+    table: pd.DataFrame,
+    *,
+    quality: str = "fad",
+    label: str = "FAD from music with the trait (lower is better)",
+    trait: str | None = None,
+    title: str | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw success against what it costs: one line an arm, one point a dose.
+
+    Parameters
+    ----------
+    table : DataFrame
+        ``arm, dose, rate`` and the column of the cost.
+    quality, label : str
+        That column, and its name.
+    trait : str, optional
+        Which rows to take; needed where the table holds several.
+    title : str, optional
+    ax : Axes, optional
+        Where to draw.
+    """
+    need(table, ("arm", "dose", "rate", quality), "a trade-off")
+    table = only(table, "a trade-off", trait=trait)
+    ax = axes(ax, height=2.7)
+    base = table[table["arm"] == "unsteered"]
+    if len(base):
+        ax.plot(base["rate"], base[quality], "k*", ms=7, label="unsteered", zorder=4, ls="none")
+    for index, name in enumerate(name for name in table["arm"].unique() if name != "unsteered"):
+        rows = table[table["arm"] == name].sort_values("dose")
+        tone, marker = colour(str(name), index), MARKERS[index % len(MARKERS)]
+        ax.plot(rows["rate"], rows[quality], color=tone, marker=marker, ms=4, lw=1.1, label=str(name), zorder=3)
+        if len(rows) > 1:
+            for row in rows.to_dict("records"):
+                ax.annotate(f"{row['dose']:g}", (row["rate"], row[quality]), xytext=(3, 3), textcoords="offset points",
+                            fontsize=5.5, color=tone)  # fmt: skip
+    ax.set(xlim=(-0.03, 1.03), xlabel="Share judged to have the trait", ylabel=label, title=title or "")
+    legend(ax)
+    return remember(ax, table)
+
+
+@styled
+def rank_scatter(
+    heads: pd.DataFrame,
+    *,
+    agreement: str = "",
+    label: str = "Cross-validated score of the probe",
+    title: str | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw how much each head matters against how well it reads.
+
+    Parameters
+    ----------
+    heads : DataFrame
+        ``site, layer, size, probe``: size of the causal effect and score of the probe.
+    agreement : str
+        A line with the rank correlation, set into the axes.
+    label, title : str, optional
+    ax : Axes, optional
+        Where to draw.
+    """
+    need(heads, ("site", "layer", "size", "probe"), "a comparison of rankings")
+    ax = axes(ax, height=2.6)
+    points = ax.scatter(heads["probe"], heads["size"], c=heads["layer"], cmap="viridis", s=16, zorder=3, lw=0)
+    for row in heads.nlargest(3, "size").itertuples():
+        ax.annotate(row.site, (row.probe, row.size), xytext=(4, 0), textcoords="offset points", fontsize=6, va="center")
+    bar = ax.figure.colorbar(points, ax=ax, fraction=0.04, pad=0.02, label="Layer")
+    bar.set_ticks(sorted(heads["layer"].unique()))
+    bar.outline.set_visible(False)
+    ax.set(xlabel=label, ylabel="Size of the causal effect (nats a token)", title=title or "")
+    ax.set_xlim(right=heads["probe"].max() + 0.12 * np.ptp(heads["probe"]))
+    if agreement:
+        ax.text(0.02, 0.98, agreement, transform=ax.transAxes, va="top", fontsize=6.5)
+    return remember(ax, heads)
+
+
+@styled
+def refits(
+    table: pd.DataFrame, *, trait: str | None = None, title: str | None = None, ax: Axes | None = None
+) -> Axes:
+    """Draw the held-out score of probes that were fitted anew after each erasure, layer by layer.
+
+    Parameters
+    ----------
+    table : DataFrame
+        ``way, layer, test_score, lo, hi, chance``.
+    trait : str, optional
+        Which rows to take; needed where the table holds several.
+    title : str, optional
+    ax : Axes, optional
+        Where to draw.
+    """
+    need(table, ("way", "layer", "test_score", "chance"), "refitted probes")
+    table = only(table, "refitted probes", trait=trait)
+    ax = axes(ax, height=2.6)
+    ways = list(dict.fromkeys(table["way"]))
+    for index, way in enumerate(ways):
+        rows = table[table["way"] == way].sort_values("layer")
+        tone = "black" if way == "none" else COLOURS["grey"] if "random" in way else colour("", index - 1)
+        x = rows["layer"] + (index - (len(ways) - 1) / 2) * 0.06
+        ax.errorbar(
+            x, rows["test_score"], yerr=errorbars(rows, "test_score"), color=tone,
+            marker=MARKERS[index % len(MARKERS)], ms=3.5, lw=1.1, elinewidth=0.8, capsize=1.5,
+            label="nothing taken out" if way == "none" else way,
+        )  # fmt: skip
+    ax.axhline(float(table["chance"].mean()), color="0.5", lw=0.8, ls=":", label="chance")
+    ax.set_xticks(sorted(table["layer"].unique()))
+    ax.set(xlabel="Layer (residual stream)", ylabel="Held-out score, refitted", title=title or "")
+    legend(ax)
+    return remember(ax, table)

@@ -1,0 +1,262 @@
+"""The arms of a causal study: what is done to the music, and the controls that must not work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from interp.errors import ControlError
+from interp.probes.directions import Direction, Directions, random_like
+from interp.probes.fit import fit_many
+from interp.probes.reading import read_stacks
+from interp.probes.splits import permute_labels
+from interp.probes.study import ProbeStudy
+from interp.sites import Site
+from interp.steering import Add, Intervention
+from interp.validation.sounds import SoundEdit, dsp_baseline
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["CURVES", "UNSTEERED", "Arm", "default_arms", "far_site", "full_arms", "push", "shuffled_like"]
+
+UNSTEERED = "unsteered"
+CURVES = (UNSTEERED, "probe", "random", "shuffled labels", "ITI heads")
+"""Arms that have more than one dose in the full set."""
+_SHUFFLES = 8
+
+
+def _nothing(dose: float, seed: int) -> tuple[Intervention, ...]:
+    return ()
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One condition of a causal study.
+
+    Parameters
+    ----------
+    name : str
+        As tables and figures say it.
+    build : callable (dose, seed index) -> interventions
+        What is done to the row of that seed.
+    control : bool
+        Whether it must *not* work if the claim is true.
+    where : str
+        The site or sites, for the record.
+    doses : tuple of float, optional
+        Doses of this arm alone, in place of those of the run.
+    dosed : bool
+        False for what has no dose (a text, a mix, an ablation): one cell, written as dose 0.
+    text : str, optional
+        A prompt in place of the run's.
+    sound : callable, optional
+        Edits the finished unsteered sound (the generated part) in place of steering.
+    """
+
+    name: str
+    build: Callable[[float, int], tuple[Intervention, ...]] = _nothing
+    control: bool = True
+    where: str = ""
+    doses: tuple[float, ...] | None = None
+    dosed: bool = True
+    text: str | None = None
+    sound: SoundEdit | None = None
+
+
+def push(
+    name: str,
+    directions: Directions | Direction | Sequence[Directions],
+    *,
+    control: bool,
+    sign: float = 1.0,
+    doses: tuple[float, ...] | None = None,
+) -> Arm:
+    """An arm that adds directions, scaled by sigma; a sequence of them is gone through seed by seed."""
+    if isinstance(directions, Direction):
+        directions = Directions([directions])
+    each = [directions] if isinstance(directions, Directions) else list(directions)
+    where = ", ".join(dict.fromkeys(str(item.site) for one in each for item in one))
+    return Arm(name, lambda dose, i: (Add(each[i % len(each)], dose=sign * dose),), control, where, doses)
+
+
+def default_arms(
+    ds: xr.Dataset,
+    treated: Direction,
+    heads: ProbeStudy,
+    resid: ProbeStudy,
+    *,
+    k: int = 8,
+    n_seeds: int = 32,
+    seed: int = 0,
+) -> list[Arm]:
+    """The small set: probe, random, shuffled labels, best heads, worst heads, each at every dose.
+
+    Raises
+    ------
+    ControlError
+        If there are fewer than ``2 k`` heads, so that the worst would be among the best.
+    """
+    best, worst, _ = _head_sets(heads, treated.method, k, seed)
+    return [
+        push("probe", treated, control=False),
+        push("random", _randoms(treated, n_seeds, seed), control=True),
+        push("shuffled labels", _shuffles(ds, treated, resid, seed), control=True),
+        push("best heads", best, control=False),
+        push("worst heads", worst, control=True),
+    ]
+
+
+def full_arms(
+    ds: xr.Dataset,
+    treated: Direction,
+    heads: ProbeStudy,
+    resid: ProbeStudy,
+    *,
+    dose: float,
+    doses: Sequence[float],
+    others: Mapping[str, Direction] | None = None,
+    text: str | None = None,
+    sample_rate: int = 0,
+    k: int = 8,
+    k_iti: int = 16,
+    iti_doses: Sequence[float] = (),
+    n_seeds: int = 64,
+    seed: int = 0,
+) -> list[Arm]:
+    """All arms and controls.
+
+    Parameters
+    ----------
+    ds : Dataset
+        The activations the probes were fitted to.
+    treated : Direction
+        What is claimed to carry the trait.
+    heads, resid : ProbeStudy
+        Probes of the heads, and of the sites like the treated one.
+    dose : float
+        The decisive one, at which every control is run.
+    doses : sequence of float
+        Of the treated direction; random and shuffled directions also get the largest.
+    others : mapping of str to Direction, optional
+        Directions of other traits, each at a site of its own.
+    text : str, optional
+        The prompt that asks for the trait.
+    sample_rate : int
+        Of the model's sound, in Hz, for the DSP baseline; 0 leaves that out.
+    k, k_iti : int
+        Heads of the arms of heads; of the arm of ITI (fewer where the model has fewer).
+    iti_doses : sequence of float
+        Doses of ITI's arm; empty for those of the treated direction.
+    n_seeds, seed : int
+        How many random directions; seed of what is drawn.
+
+    Raises
+    ------
+    ControlError
+        If there are fewer than ``2 k`` heads, or no other layer of the kind.
+    """
+    best, worst, drawn = _head_sets(heads, treated.method, k, seed)
+    iti = _ranked(heads, treated.method)[:k_iti]
+    once, wide = (float(dose),), tuple(sorted({float(dose), float(max(doses))}))
+    away = far_site(treated.site, [direction.site for direction in resid.directions])
+    moved = replace(treated, site=away, intercept=np.nan, score=np.nan, info={"from": str(treated.site)})
+    arms = [
+        push("probe", treated, control=False),
+        push("random", _randoms(treated, n_seeds, seed), control=True, doses=wide),
+        push("shuffled labels", _shuffles(ds, treated, resid, seed), control=True, doses=wide),
+        push("flipped sign", treated, control=True, sign=-1.0, doses=once),
+        push("best heads", best, control=False, doses=once),
+        push("worst heads", worst, control=True, doses=once),
+        push("random heads", drawn, control=True, doses=once),
+        push("other layer", moved, control=True, doses=once),
+        push("ITI heads", Directions(iti), control=False, doses=tuple(map(float, iti_doses)) or None),
+    ]
+    arms += [push(f"other trait: {name}", one, control=True, doses=once) for name, one in (others or {}).items()]
+    if text is not None:
+        arms.append(Arm("text", control=False, dosed=False, text=text))
+    if sample_rate:
+        edits = dsp_baseline(f"{treated.trait}", sample_rate, seed=seed)
+        arms += [Arm(name, control=False, dosed=False, sound=edit) for name, edit in edits.items()]
+    return arms
+
+
+def far_site(site: Site, sites: Sequence[Site]) -> Site:
+    """The site of the same kind (and head) whose layer is furthest away; the earlier one of two.
+
+    Raises
+    ------
+    ControlError
+        If there is no other layer.
+    """
+    like = sorted({one for one in sites if one.kind == site.kind and one.head == site.head and one != site})
+    if not like:
+        raise ControlError(f"there is no other layer to push in place of {site}: probe more than one layer.")
+    return max(like, key=lambda one: (abs(one.layer - site.layer), -one.layer))
+
+
+def _ranked(heads: ProbeStudy, method: str) -> list[Direction]:
+    return [heads.directions.one(site=name, method=method) for name in heads.ranking(method)["site"]]
+
+
+def _head_sets(heads: ProbeStudy, method: str, k: int, seed: int) -> tuple[Directions, Directions, list[Directions]]:
+    """The k best heads, the k worst, and for every seed k drawn from those that are not among the best."""
+    ranked = _ranked(heads, method)
+    if len(ranked) < 2 * k:
+        raise ControlError(f"the {k} best and the {k} worst of {len(ranked)} heads overlap: take fewer heads.")
+    rng = np.random.default_rng([seed, 9])
+    rest = ranked[k:]
+    drawn = [Directions(rest[i] for i in sorted(rng.permutation(len(rest))[:k])) for _ in range(_SHUFFLES)]
+    return Directions(ranked[:k]), Directions(ranked[-k:]), drawn
+
+
+def _randoms(treated: Direction, n: int, seed: int) -> list[Directions]:
+    rng = np.random.default_rng([seed, 7])
+    return [Directions([random_like(treated, rng)]) for _ in range(n)]
+
+
+def _shuffles(ds: xr.Dataset, treated: Direction, study: ProbeStudy, seed: int) -> list[Directions]:
+    return [Directions([one]) for one in shuffled_like(ds, treated, study, _SHUFFLES, seed=seed)]
+
+
+def shuffled_like(ds: xr.Dataset, treated: Direction, study: ProbeStudy, n: int, *, seed: int = 0) -> list[Direction]:
+    """Fit the treated direction's probe to labels shuffled between groups; keep its sigma, so the push is as long.
+
+    Parameters
+    ----------
+    ds : Dataset
+        The activations that the study was made from.
+    treated : Direction
+        Whose site, method and sigma are taken.
+    study : ProbeStudy
+        Whose clips, split and penalty are taken.
+    n : int
+        How many shuffles.
+    seed : int
+        Of the shuffles.
+
+    Returns
+    -------
+    list of Direction
+    """
+    (stack,) = read_stacks(ds, treated.site, treated.pool or None)
+    names = pd.Index(np.asarray(ds["clip"].values).astype(str))
+    train = ~study.plan.test
+    rows = names.get_indexer(study.clips[train])
+    y, groups = np.asarray(study.plan.y)[train], np.asarray(study.plan.groups)[train]
+    orders = permute_labels(y, groups, n, rng=np.random.default_rng([seed, 8]))
+    line = study.table[(study.table["site"] == str(treated.site)) & (study.table["method"] == treated.method)]
+    penalty = float(line["l2"].iloc[0])
+    fits = fit_many(
+        stack.x[:, rows], y[orders], method=treated.method, l2=1.0 if np.isnan(penalty) else penalty,  # type: ignore[arg-type]
+    )  # fmt: skip
+    weights = fits.coef[0, 0, 0, :, 0]
+    info = {"like": treated.method, "labels": "shuffled"}
+    return [
+        replace(treated, vector=w / np.linalg.norm(w), method="shuffled", intercept=np.nan, score=np.nan, info=info)
+        for w in weights.astype(np.float64)
+    ]

@@ -1,0 +1,101 @@
+"""Leakage: what does each trait's direction do to every trait the judge hears?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from interp.probes.directions import Direction
+from interp.stats import paired_bootstrap
+from interp.validation.arms import UNSTEERED, push
+from interp.validation.run import JUDGED, run_arms
+
+if TYPE_CHECKING:
+    from interp.judges import RenderedJudge
+    from interp.model import MusicGen
+
+__all__ = ["judged_changes", "leakage"]
+
+
+def leakage(
+    model: MusicGen,
+    directions: Mapping[str, Direction],
+    codes: Sequence[torch.Tensor],
+    dose: float,
+    *,
+    seeds: Sequence[int],
+    judge: RenderedJudge,
+    prompt_seconds: float,
+    **settings: Any,
+) -> pd.DataFrame:
+    """Push along every trait's direction on the same sounds; report the change of every judged share.
+
+    Parameters
+    ----------
+    model, judge, prompt_seconds, **settings
+        As in :func:`interp.validation.run_arms`.
+    directions : mapping of str to Direction
+        One for each trait, named as the judge does (``drums``, ``piano``, ``jazz``).
+    codes : sequence of Tensor [codebooks, frames]
+        Sounds of all kinds to continue, one a seed. A share that is high without any push leaves little room to rise.
+    dose : float
+        In sigma, the same for all.
+    seeds : sequence of int
+
+    Returns
+    -------
+    DataFrame
+        ``direction, judged, base, rate, diff, lo, hi, p, own``: one row for each direction and answer of the judge.
+    """
+    arms = [push(name, one, control=False) for name, one in directions.items()]
+    made = run_arms(
+        model, _any_trait(judge), arms, codes, [dose], seeds=seeds, judge=judge, prompt_seconds=prompt_seconds,
+        measure=True, keep_audio=False, **settings,
+    )  # fmt: skip
+    parts = [judged_changes(made.clips, judge, arm=name, dose=dose).assign(direction=name) for name in directions]
+    table = pd.concat(parts, ignore_index=True)
+    table["own"] = table["direction"] == table["judged"]
+    return table[["direction", "judged", "base", "rate", "diff", "lo", "hi", "p", "own"]]
+
+
+def judged_changes(clips: pd.DataFrame, judge: RenderedJudge, *, arm: str, dose: float) -> pd.DataFrame:
+    """Change of the share of every answer of the judge between unsteered and one arm, paired by seed.
+
+    Returns
+    -------
+    DataFrame
+        ``judged, base, rate, diff, lo, hi, p``.
+    """
+    before = _answers(clips[clips["arm"] == UNSTEERED], judge)
+    after = _answers(clips[(clips["arm"] == arm) & (clips["dose"] == dose)], judge)
+    lines = []
+    for name in before:
+        change = paired_bootstrap(after[name], before[name])
+        lines.append(
+            {
+                "judged": name, "base": before[name].mean(), "rate": after[name].mean(), "diff": change.difference,
+                "lo": change.lo, "hi": change.hi, "p": change.p,
+            }
+        )  # fmt: skip
+    return pd.DataFrame(lines)
+
+
+def _any_trait(judge: RenderedJudge) -> str:
+    question, answers = next(iter(judge.questions.items()))
+    return question if len(answers) == 1 else f"{question}={answers[0]}"
+
+
+def _answers(clips: pd.DataFrame, judge: RenderedJudge) -> dict[str, np.ndarray[Any, Any]]:
+    """For every answer of every question, 1 where the judge gives it."""
+    columns = [name for name in clips.columns if name.startswith(JUDGED)]
+    scores = clips[columns].rename(columns=lambda name: name.removeprefix(JUDGED)).reset_index(drop=True)
+    found: dict[str, np.ndarray[Any, Any]] = {}
+    for question, answers in judge.questions.items():
+        given = judge.answer(scores, question).to_numpy()
+        for one in answers:
+            found[one] = np.asarray(given == (1.0 if len(answers) == 1 else one), dtype=float)
+    return found

@@ -1,0 +1,57 @@
+"""The causal study from start to end on the model that ships, small; and what it does when told to go on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from analyses import steering_validation
+from analyses.steering_validation import Config, main
+from interp import validation
+from interp.errors import DataError
+
+SMALL = Config(
+    traits=("drums",), n_clips=48, n_seeds=2, pilot_seeds=2, ablation_seeds=2, leakage_seeds=2, doses=(2.0, 3.0),
+    iti_doses=(3.0,), k=4, n_reference=6, n_heard=24, n_permutations=0, prompt_seconds=1.0, seconds=2.0,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("study")
+
+
+def test_the_whole_study_and_going_on(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = main(replace(SMALL, out=out), progress=False)
+    arms = found["arms"]
+    assert {"unsteered", "probe", "random", "shuffled labels", "other layer", "text"} <= set(arms["arm"])
+    assert arms[["fad", "kad", "kept"]].notna().all().all()
+    assert set(found["necessity"]["music"]) == {"continued", "asked for"}
+    assert found["leakage"]["own"].sum() == found["leakage"]["direction"].nunique() == 12
+    assert len(found["heads"]) == 2 * 48 and set(found["agreement"]["statistic"]) == {"Spearman", "Kendall"}
+    sites = found["verdicts"].set_index("site")["outcome"]
+    assert len(sites) == 6 and set(sites) <= {"causal", "only readable", "inconclusive", "not readable"}
+    bar = found["bars"].iloc[0]
+    rate = arms[(arms["arm"] == "probe") & (arms["dose"] == bar["dose"])]["rate"].iloc[0]
+    assert bar["success"] == rate and bar["fad_gap"] == pytest.approx(bar["fad"] - bar["iti_fad"], abs=1e-3)
+    page = (out / "index.html").read_text()
+    assert found["verdicts"]["outcome"].iloc[0] in page and "leakage.png" in page
+    assert not list(out.rglob("*.wav"))
+
+    def never(*args: object, **settings: object) -> None:
+        raise AssertionError("made again")
+
+    for name in ("run_arms", "scan", "leakage", "head_changes", "refit_after"):
+        monkeypatch.setattr(validation, name, never)
+    again = main(replace(SMALL, out=out), progress=False)
+    assert np.array_equal(again["arms"]["rate"], arms["rate"])
+
+
+def test_another_model_needs_a_judge() -> None:
+    with pytest.raises(DataError, match="needs a judge that knows it: --judge clap"):
+        main(Config(model="facebook/musicgen-large"), progress=False)
+    with pytest.raises(DataError, match="no judge 'ears'"):
+        steering_validation._judge(Config(judge="ears"))
