@@ -1,0 +1,142 @@
+"""Tables of genre fusion: what is heard against the weights, trends, contrasts, and a switch in time."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analyses._transfer_tables import UNSTEERED, embedding_of
+from interp.judges import fad
+from interp.stats import dose_response, holm, mean_interval, paired_bootstrap, wilson
+
+__all__ = ["BOTH", "fade_course", "fade_shares", "fusion_table", "fusion_trends", "half_way", "with_mix"]
+
+BOTH = 0.2
+"""Both classes count as plausible where the judge gives each at least this probability."""
+
+
+def with_mix(clips: pd.DataFrame, classes: tuple[str, ...]) -> pd.DataFrame:
+    """Per clip: both classes' probabilities, their mix, who is heard, and whether all are plausible.
+
+    ``mix`` is the second class's part of the first two classes' probabilities; 0.5 where both are below 0.01.
+    """
+    wanted = clips[[f"p.{one}" for one in classes]].to_numpy(float)
+    a, b = wanted[:, 0], wanted[:, 1]
+    total = a + b
+    return clips.assign(
+        set=":".join(classes), pair=":".join(classes), p_a=a, p_b=b,
+        mix=np.where(total < 0.01, 0.5, b / np.maximum(total, 1e-9)),
+        heard_a=clips["answer"] == classes[0], heard_b=clips["answer"] == classes[1],
+        heard_any=clips["answer"].isin(classes), both=wanted.min(axis=1) >= BOTH,
+    )  # fmt: skip
+
+
+def fusion_table(clips: pd.DataFrame, reference: np.ndarray | None = None) -> pd.DataFrame:
+    """One row a set, method and weighting, with Wilson's (shares) and bootstrap (mix) intervals over sounds."""
+    rows = []
+    for key, part in clips.groupby(["set", "method", "weights", "ratio"], sort=False, dropna=False):
+        line: dict[str, Any] = dict(zip(("set", "method", "weights", "ratio"), key, strict=True))
+        line["n"] = len(part)
+        for name in ("heard_a", "heard_b", "heard_any", "both"):
+            lo, hi = wilson(int(part[name].sum()), len(part))
+            line |= {name: float(part[name].mean()), f"{name}_lo": float(lo), f"{name}_hi": float(hi)}
+        inside = mean_interval(part["mix"].to_numpy(float))
+        line |= {"mix": inside.value, "mix_lo": inside.lo, "mix_hi": inside.hi}
+        line |= {name: float(part[name].astype(float).mean()) for name in ("p_a", "p_b", "not_music", "chroma")}
+        if reference is not None and len(part) >= 2:
+            line["fad"] = fad(embedding_of(part), reference, n_draws=0).value
+        rows.append(line)
+    return pd.DataFrame(rows)
+
+
+def fusion_trends(clips: pd.DataFrame) -> pd.DataFrame:
+    """How the judged mix follows the ratio, by set and method: slope (1: as asked), interval over sounds, p, Holm."""
+    rows = []
+    steered = clips[(clips["method"] != UNSTEERED) & clips["ratio"].notna()]
+    for (name, method), part in steered.groupby(["set", "method"], sort=False):
+        if part["ratio"].nunique() < 2:
+            continue
+        trend = dose_response(part["ratio"], part["mix"].astype(float), part["seed"])
+        error = (part["mix"] - part["ratio"]).abs().groupby(part["seed"]).mean()
+        rows.append(
+            {
+                "set": name, "method": method, "slope": trend.slope, "lo": trend.lo, "hi": trend.hi, "p": trend.p,
+                "rho": trend.rho, "error": float(error.mean()), "n": trend.n_units,
+            }
+        )  # fmt: skip
+    table = pd.DataFrame(rows, columns=["set", "method", "slope", "lo", "hi", "p", "rho", "error", "n"])
+    table["p_holm"] = holm(table["p"])
+    return table
+
+
+def half_way(clips: pd.DataFrame) -> pd.DataFrame:
+    """Methods against each other, unsteered and random at equal weights, paired over sounds, Holm over a measure."""
+    rows = []
+    middle = clips[(clips["ratio"] == 0.5) | (clips["method"] == UNSTEERED)]
+    for measure in ("heard_any", "both", "not_music"):
+        wide = middle.assign(value=middle[measure].astype(float)).pivot_table(
+            index=["set", "seed"], columns="method", values="value", aggfunc="mean"
+        )
+        wide = wide.dropna(axis=1)
+        order = [name for name in middle["method"].unique() if name in wide]
+        for a, b in combinations(order, 2):
+            gain = paired_bootstrap(wide[b].to_numpy(), wide[a].to_numpy())
+            where = {"measure": measure, "a": b, "b": a, "n": len(wide)}
+            rows.append(where | {"difference": gain.difference, "lo": gain.lo, "hi": gain.hi, "p": gain.p})
+    table = pd.DataFrame(rows, columns=["measure", "a", "b", "n", "difference", "lo", "hi", "p"])
+    table["p_holm"] = np.nan
+    for measure in table["measure"].unique():
+        mine = table["measure"] == measure
+        table.loc[mine, "p_holm"] = holm(table.loc[mine, "p"])
+    return table
+
+
+def fade_course(windows: pd.DataFrame) -> pd.DataFrame:
+    """Mean probabilities of both classes in every window, with bootstrap intervals over pieces."""
+    rows = []
+    for key, part in windows[windows["part"] == ""].groupby(["set", "method", "seconds"], sort=False):
+        line: dict[str, Any] = dict(zip(("set", "method", "seconds"), key, strict=True))
+        for name in ("p_a", "p_b"):
+            inside = mean_interval(part[name].to_numpy(float))
+            line |= {name: inside.value, f"{name}_lo": inside.lo, f"{name}_hi": inside.hi}
+        rows.append(line | {"n": len(part), "not_music": float(part["not_music"].mean())})
+    return pd.DataFrame(rows)
+
+
+def fade_shares(windows: pd.DataFrame) -> pd.DataFrame:
+    """Before and after the switch: shares heard, and how far the second class gains on the first, against a twin.
+
+    ``gain`` is the change from before to after of ``P(b) - P(a)``; ``diff`` compares it with the same piece to which
+    the first class was given throughout, paired over pieces, ``p_holm`` over the rows.
+    """
+    parts = windows[windows["part"] != ""].assign(lean=lambda t: t["p_b"] - t["p_a"])
+    lean = parts.pivot_table(index=["set", "seed"], columns=["method", "part"], values="lean")
+    rows = []
+    for name in ("all", *parts["set"].unique()):
+        chosen = parts if name == "all" else parts[parts["set"] == name]
+        mine = lean if name == "all" else lean.loc[[name]]
+        twin = mine["first throughout", "after"] - mine["first throughout", "before"]
+        for method in chosen["method"].unique():
+            line: dict[str, Any] = {"set": name, "method": method}
+            for part in ("before", "after"):
+                cell = chosen[(chosen["method"] == method) & (chosen["part"] == part)]
+                line["n"] = len(cell)
+                for side in ("heard_a", "heard_b"):
+                    lo, hi = wilson(int(cell[side].sum()), len(cell))
+                    line |= {
+                        f"{part}_{side}": float(cell[side].mean()), f"{part}_{side}_lo": float(lo),
+                        f"{part}_{side}_hi": float(hi),
+                    }  # fmt: skip
+            gain = mine[method, "after"] - mine[method, "before"]
+            line["gain"] = float(gain.mean())
+            if method != "first throughout" and len(gain) >= 2:
+                change = paired_bootstrap(gain.to_numpy(), twin.to_numpy())
+                line |= {"diff": change.difference, "diff_lo": change.lo, "diff_hi": change.hi, "p": change.p}
+            rows.append(line)
+    table = pd.DataFrame(rows)
+    if "p" in table:
+        table["p_holm"] = holm(table["p"])
+    return table
