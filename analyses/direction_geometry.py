@@ -74,7 +74,7 @@ class Config:
     out: Path = Path("figures/direction_geometry")
     model: str = "tiny"
     data: Path | None = None
-    traits: tuple[str, ...] = ("drums", "instrument=piano", "genre=jazz")
+    traits: tuple[str, ...] = ("drums", "instrument=flute", "genre=jazz")
     classes: tuple[str, ...] = ("genre", "instrument")
     methods: tuple[str, ...] = ("logistic", "ridge", "least_squares", "lda", "mean_diff", "pca_pairs", "random")
     once: tuple[str, ...] = ("rfm",)

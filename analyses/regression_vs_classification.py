@@ -95,14 +95,14 @@ class Config:
     out: Path = Path("figures/regression_vs_classification")
     model: str = "tiny"
     data: Path | None = None
-    traits: tuple[str, ...] = ("drums", "instrument=piano", "genre=jazz")
+    traits: tuple[str, ...] = ("drums", "instrument=flute", "genre=jazz")
     methods: tuple[str, ...] = ("logistic", "lda", "ridge", "least_squares", "mean_diff", "pca_pairs")
     n_clips: int = 600
     n_splits: int = 6
     n_blocks: int = 12
     n_bootstrap: int = 1000
     steer: bool = True
-    doses: tuple[float, ...] = (1.0, 2.0, 3.0)
+    doses: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0)
     n_seeds: int = 32
     pilot_seeds: int = 8
     heads: int = 8

@@ -111,7 +111,7 @@ def solve_by_pooling(design: Design, targets: Targets, *, tol: float) -> tuple[T
     problem.descend(factor, v, done, steps, tol=tol)
     left = torch.nonzero(~done.flatten(1).all(1)).flatten()
     if len(left):  # nearly separable: here a fold's curvature is its own
-        some = _Folds(x[left], pooled_y, row_weight, per_fold[left], design.scratch)
+        some = _Folds(x.index_select(0, left), pooled_y, row_weight, per_fold[left], design.scratch)
         one, one_done, one_steps = v[left], done[left], steps[left]
         some.descend(some.factor(one), one, one_done, one_steps, tol=tol)
         v[left], done[left], steps[left] = one, one_done, one_steps
@@ -163,9 +163,9 @@ class _Folds:
 
 
 def _gradient(x: Tensor, residual: Tensor, ridge: Tensor, v: Tensor) -> Tensor:
-    gradient = ridge * v
-    gradient[..., :-1] += residual @ x
-    gradient[..., -1] += residual.sum(-1)
+    gradient = torch.empty_like(v)
+    torch.addcmul(residual @ x, ridge[..., :-1], v[..., :-1], out=gradient[..., :-1])
+    torch.sum(residual, -1, out=gradient[..., -1])  # the intercept has no penalty
     return gradient
 
 
@@ -215,7 +215,8 @@ def _fold_hessians(x: Tensor, curvature: Tensor, weight: Tensor, design: Design,
     left = [torch.as_tensor(~train, device=x.device).nonzero().flatten() for train in design.train_np[folds.tolist()]]
     parts = []
     for rows in left:
-        parts.append(_gram(x[:, rows], curvature[..., rows] * most[:, rows], design.scratch))
+        some = torch.index_select(x, 1, rows)
+        parts.append(_gram(some, curvature[..., rows] * most[:, rows], design.scratch))
     covered = torch.cat(left)
     if len(covered) == x.shape[1] and len(torch.unique(covered)) == x.shape[1]:
         whole = torch.stack(parts).sum(0)
