@@ -11,6 +11,9 @@
 :func:`embedding`     clips in two dimensions: UMAP beside PCA
 :func:`dose_response`  what a judge hears against the dose, with controls
 :func:`spectrograms`  a sound before and after
+:func:`strength_by_layer`  success for every layer and strength
+:func:`fusion`        what is heard against the weights of two classes
+:func:`switch`        two classes over the time in the clip
 :func:`monitor`       what a self-monitor heard over time, and when it let the push through
 ====================  ======================================================================
 
@@ -25,6 +28,7 @@ from interp.plots._geometry import cosines, embedding
 from interp.plots._heads import baselines, confusion, heatmap, learning_curve, ranking, time_course
 from interp.plots._monitor import monitor
 from interp.plots._style import COLOURS, DOUBLE, PALETTE, SINGLE, STYLE, drawn, save, select, subplots
+from interp.plots._transfer import fusion, strength_by_layer, switch
 
 __all__ = [
     "COLOURS",
@@ -38,6 +42,7 @@ __all__ = [
     "dose_response",
     "drawn",
     "embedding",
+    "fusion",
     "heatmap",
     "learning_curve",
     "monitor",
@@ -45,6 +50,8 @@ __all__ = [
     "save",
     "select",
     "spectrograms",
+    "strength_by_layer",
     "subplots",
+    "switch",
     "time_course",
 ]
