@@ -331,7 +331,13 @@ def has_called_projection(custom: bool, memory_efficient: bool) -> bool:
 
 
 def check_traceable(lm: LMModel) -> None:
-    """Raise :class:`ModelError` if an LM's heads cannot be read."""
+    """Raise :class:`ModelError` if an LM's heads cannot be read, or its positions are not those of its tokens."""
+    prefix = list(lm.fuser.fuse2cond.get("prepend", []))
+    if prefix:
+        raise ModelError(
+            f"this LM puts {' and '.join(map(repr, prefix))} before its music, as melody models do, so that its "
+            "positions are not those of its frames: use a model that is conditioned by cross-attention alone."
+        )
     attention: Any = lm.transformer.layers[0].self_attn
     if not has_called_projection(attention.custom, attention.memory_efficient):
         raise ModelError(

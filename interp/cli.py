@@ -8,6 +8,7 @@ interrupted.
 from __future__ import annotations
 
 import errno
+import json
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -122,21 +123,55 @@ def probe(
     pool: Annotated[str | None, typer.Option(help="Which pooling, where the store has several.")] = None,
     folds: Annotated[int, typer.Option(min=2, help="Folds of the cross-validation over groups.")] = 5,
     permutations: Annotated[int, typer.Option(min=0, help="Label shuffles behind the p-values.")] = 200,
+    baselines: Annotated[
+        Path | None, typer.Option(help="The folder of the clips: probe their sound and an untrained copy as well.")
+    ] = None,
+    model: Annotated[str, typer.Option(help="What made the store, for the untrained copy.")] = "",
     seed: Seed = 0,
     top: Annotated[int, typer.Option(min=1, help="Lines to print.")] = 10,
 ) -> None:
-    """Probe a trait at every site; write the table and the directions."""
+    """Probe a trait at every site; write the table and the directions.
+
+    A trait with slashes (family/instrument) is a tree of labels: children are probed among the clips of their parent.
+    """
     import interp
     from interp import probes, tables
 
-    study = probes.probe(
-        interp.open_store(store), trait, sites=sites, pool=pool, methods=methods.split(",") if methods else None,
-        folds=folds, n_permutations=permutations, seed=seed, progress=True,
-    )  # fmt: skip
+    ds = interp.open_store(store)
+    options: dict[str, Any] = {
+        "sites": sites, "pool": pool, "folds": folds, "n_permutations": permutations, "seed": seed, "progress": True,
+    }  # fmt: skip
+    chosen = methods.split(",") if methods else None
+    if "/" in trait:
+        tree = probes.probe_hierarchy(ds, trait, methods=chosen, **options)
+        tables.write(tree.table, out / "probes")
+        tables.write(tree.skipped, out / "skipped")
+        tree.directions.save(out / "directions.safetensors")
+        show(tree.summary(), f"{trait}: best of {len(tree.studies[''].sites)} sites inside each parent")
+        _note(f"The table is {out / 'probes.csv'}; parents that could not be probed are in {out / 'skipped.csv'}.")
+        return
+    study = probes.probe(ds, trait, methods=chosen, **options)
     tables.write(study.table, out / "probes")
     study.directions.save(out / "directions.safetensors")
     show(study.ranking()[RANKING].head(top), f"{trait}, {study.methods[0]}: best of {len(study.sites)} sites")
+    if baselines is not None:
+        _probe_baselines(ds, trait, baselines, model, out, {**options, "method": study.methods[0]})
     _note(f"The table is {out / 'probes.csv'}, the directions are {out / 'directions.safetensors'}.")
+
+
+def _probe_baselines(ds: Any, trait: str, folder: Path, model: str, out: Path, options: dict[str, Any]) -> None:
+    import interp
+    from interp import plots, probes, tables
+
+    clips = interp.Clips.from_folder(folder)
+    name = model or str(json.loads(ds.attrs.get("made_by", "{}")).get("model", {}).get("name", "tiny"))
+    untrained = probes.extract_untrained(interp.load(name), clips, ds, out=out / "untrained.zarr")
+    study = probes.compare_baselines(ds, trait, clips=clips, untrained=untrained, **options)
+    plots.save(plots.baselines(study.table), out / "baselines", formats=("png", "pdf"))
+    tables.write(study.sites, out / "added")
+    columns = ["name", "site", "test_score", "lo", "hi", "difference", "difference_lo", "difference_hi"]
+    show(study.table[columns], f"{trait}: the best site less each baseline, 95 % interval over groups")
+    _note(f"What training adds at every site is in {out / 'added.csv'}.")
 
 
 RANKING = ["site", "cv_score", "test_score", "lo", "hi", "chance", "null_max_95", "p_max", "converged"]
@@ -261,30 +296,49 @@ def judge(
 
 @app.command()
 def validate(
-    store: Annotated[Path, typer.Argument(help="What interp extract wrote, with the residual stream (L4.resid, ...).")],
-    trait: Annotated[str, typer.Argument(help="drums, instrument=piano, genre=jazz, ...")],
+    store: Annotated[Path, typer.Argument(help="What interp extract wrote: heads and residual stream.")],
+    trait: Annotated[str, typer.Argument(help="drums, instrument=piano, genre=jazz|rock, ...")],
     out: Out = Path("validate"),
     model: Model = "tiny",
-    site: Annotated[str | None, typer.Option(help="Where to push; the best residual site when not given.")] = None,
+    arms: Annotated[str, typer.Option(help="full: every control, quality, necessity, verdict; basic: four.")] = "full",
+    site: Annotated[str | None, typer.Option(help="Where to push; chosen on pilot seeds when not given.")] = None,
     method: Method = "logistic",
-    doses: Annotated[str, typer.Option(help="In standard deviations, with commas.")] = "-1,0.5,1,2,3",
+    doses: Annotated[str, typer.Option(help="In standard deviations, with commas.")] = "0.5,1,2,3",
+    iti_doses: Annotated[str, typer.Option(help="Of the 16 best heads (ITI); the same when not given.")] = "",
+    others: Annotated[str, typer.Option(help="Other traits, whose directions must not bring this one.")] = "",
+    text: Annotated[str | None, typer.Option(help="The prompt that asks for the trait: one more arm.")] = None,
+    heads: Annotated[int, typer.Option(min=1, help="Heads in the arms of heads.")] = 8,
     seeds: Annotated[int, typer.Option(min=8, help="Paired seeds.")] = 32,
     seed: Seed = 0,
     device: Device = "",
 ) -> None:
-    """Does pushing along the direction cause the trait? Dose-response against controls, judged on sound."""
+    """Does pushing along the direction cause the trait? Success, cost and specificity against every control."""
     import interp
     from interp import plots, tables, validation
 
+    if arms not in ("full", "basic"):
+        raise DataError(f"there is no set of arms {arms!r}: use full or basic.")
     ds = interp.open_store(store)
     musicgen = interp.load(model, device=device or None)
     study = validation.validate(
-        musicgen, ds, trait, site=site, method=method, doses=_numbers(doses), n_seeds=seeds, seed=seed, progress=True
-    )
+        musicgen, ds, trait, arms="full" if arms == "full" else "basic", site=site, method=method,
+        doses=_numbers(doses), n_seeds=seeds, seed=seed, k=heads, text=text,
+        others=[one for one in others.split(",") if one],
+        iti_doses=_numbers(iti_doses) if iti_doses else (), progress=True,
+    )  # fmt: skip
     tables.write(study.table, out / "causal")
     tables.write(study.clips, out / "clips")
-    plots.save(plots.dose_response(study.table, title=trait), out / "dose_response", formats=("png", "pdf"))
+    curves = study.table if arms == "basic" else study.table[study.table["arm"].isin(validation.CURVES)]
+    plots.save(plots.dose_response(curves, title=trait), out / "dose_response", formats=("png", "pdf"))
     show(study.summary(), f"{trait}: clips judged to have it, of {seeds} paired seeds")
+    if arms == "full":
+        said = study.info["verdict"]
+        at = study.table[study.table["dose"].isin([0.0, study.info["dose"]])]
+        tables.write(study.info["necessity"], out / "necessity")
+        plots.save(plots.arms(at, title=trait), out / "arms", formats=("png", "pdf"))
+        plots.save(plots.tradeoff(curves, title=trait), out / "tradeoff", formats=("png", "pdf"))
+        show(study.info["necessity"], "Taken out of music that has it")
+        _note(f"{trait} at {study.info['site']}: {said.outcome}; {said.because}. Needed: {said.necessary}.")
     _note(f"Figure, tables and every clip's verdict are in {out}.")
 
 

@@ -21,9 +21,10 @@ import torch
 
 import interp
 from interp import _batch, _extraction
+from interp._audiocraft import random_musicgen
 from interp.activations import extract, features, labels, open_store, stack
 from interp.clips import Clips
-from interp.errors import ClipError, DataError, InterpError, Interrupted, SiteError, StoreError
+from interp.errors import ClipError, DataError, InterpError, Interrupted, ModelError, SiteError, StoreError
 from interp.model import MusicGen
 from interp.sites import Site, select_sites
 
@@ -220,6 +221,14 @@ def test_bad_input_gets_a_sentence(tiny_lm_model: MusicGen) -> None:
         with pytest.raises(error, match=sentence):
             extract(**{"model": tiny_lm_model, "clips": clips, **arguments})
     assert extract(tiny_lm_model, long.windows(10), batch_size=1).sizes["clip"] == 3
+
+
+def test_a_model_with_prefix_positions_is_refused() -> None:
+    """A melody model hears its prefix before the first frame: every site would be read at the wrong position."""
+    musicgen = random_musicgen(2, 2, 16)
+    musicgen.lm.fuser.fuse2cond = {"cross": [], "sum": [], "input_interpolate": [], "prepend": ["self_wav"]}
+    with pytest.raises(ModelError, match="puts 'self_wav' before its music, as melody models do"):
+        MusicGen(musicgen)
 
 
 def test_nan_is_named_by_clip_and_site(tiny_lm_model: MusicGen, monkeypatch: pytest.MonkeyPatch) -> None:

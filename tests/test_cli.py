@@ -114,6 +114,28 @@ def test_probe_then_rank_then_geometry(probed: Path, folder: Path, store: Path) 
     assert pd.read_csv(folder / "geometry2" / "cosines.csv")["ceiling"].notna().any()
 
 
+def test_probe_beside_its_baselines(folder: Path, store: Path) -> None:
+    out = folder / "baselines"
+    words = ("--folds", "2", "--permutations", "0", "--sites", "resid", "--methods", "ridge")
+    result = works("probe", store, "drums", *words, "--baselines", folder / "clips", "--out", out)
+    table = pd.read_csv(out / "baselines.csv")
+    assert list(table["name"]) == ["best site", "untrained copy", "mel", "mfcc", "chroma"]
+    assert table["difference_lo"].notna().sum() == 4
+    assert len(pd.read_csv(out / "added.csv")) == 6
+    assert (out / "baselines.png").is_file() and "untrained copy" in result.output
+
+
+def test_probe_of_a_tree_of_labels(folder: Path, store: Path) -> None:
+    out = folder / "tree"
+    words = ("--folds", "2", "--permutations", "0", "--sites", "resid", "--methods", "ridge")
+    works("probe", store, "drums/bass", *words, "--out", out)
+    table = pd.read_csv(out / "probes.csv", dtype={"node": str}).fillna({"node": ""})
+    assert set(table["node"]) == {"", "0", "1"}
+    counted = table.groupby("node")[["n_train", "n_test"]].first().sum(axis=1)
+    assert counted[""] == 32 == counted["0"] + counted["1"]
+    assert "no label column 'kin'" in fails("probe", store, "kin/bass", "--out", out)
+
+
 def test_steer_writes_pairs_and_a_page(probed: Path, folder: Path) -> None:
     words = ("--trait", "drums", "--sites", "L3.resid", "--seconds", "1", "--rows", "2", "--prompt", "jazz, piano")
     works("steer", probed / "directions.safetensors", *words, "--out", folder / "steer")

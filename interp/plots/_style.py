@@ -83,6 +83,9 @@ _MEANING = {
     "bottom": "purple",
     "flipped": "green",
     "mel": "orange",
+    "mfcc": "purple",
+    "chroma": "sky",
+    "untrained": "grey",
 }
 
 P = ParamSpec("P")

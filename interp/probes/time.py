@@ -38,7 +38,7 @@ class TimeStudy:
     ----------
     course : DataFrame
         One row per site and frame, trained and tested there: ``site, frame, seconds, cv_score, test_score, lo, hi,
-        chance, p, p_max`` (against the best of all frames and sites of its kind).
+        chance, p, p_max`` (against the best of all frames and sites of its kind), ``score`` (which one).
     transfer : DataFrame
         One row per site, ``train_frame`` and ``test_frame``: ``test_score`` (King and Dehaene 2014).
     frames : tuple of int
@@ -172,6 +172,7 @@ def probe_over_time(
                         "chance": plans[t].chance,
                         "p": p[t],
                         "p_max": p_max[t],
+                        "score": plan.score,
                     }
                 )
             )

@@ -110,7 +110,11 @@ def test_bad_baselines_get_a_sentence(tiny: MusicGen, heard: tuple[Clips, object
     named = interp.extract(tiny, clips[:2], sites="L0.resid", text=["jazz", "rock"], progress=False)
     for call, error, sentence in [
         (lambda: compare_baselines(planted, "drums"), DataError, "nothing to compare with"),
-        (lambda: compare_baselines(planted, "drums", untrained=planted, method="ridge"), DataError, "those of the trained model"),
+        (
+            lambda: compare_baselines(planted, "drums", untrained=planted, method="ridge"),
+            DataError,
+            "those of the trained model",
+        ),
         (lambda: compare_baselines(planted, "drums", audio=("tempogram",)), DataError, "'tempogram'"),
         (lambda: extract_untrained(tiny, clips[:5], ds), DataError, "67 clips .* are not among the clips"),
         (lambda: extract_untrained(untrained_copy(tiny), clips, ds), CheckpointMismatch, "give the model that made"),
@@ -132,7 +136,7 @@ def test_the_learning_curve_rises_and_ends_where_probe_does() -> None:
     assert curve["test_score"].iloc[-1] == pytest.approx(whole["test_score"])
     assert curve["n_train"].iloc[-1] == whole["n_train"]
     flat = table[table["site"] == "L0.H0"]
-    assert ((flat["lo"] < 0.5) & (0.5 < flat["hi"])).all()
+    assert ((flat["lo"] < 0.5) & (flat["hi"] > 0.5)).all()
     assert plots.learning_curve(table, by="site").get_xlabel() == "Training clips"
     graded = learning_curve(ds, "tempo", sites="L1.H3", methods=["ridge"], sizes=[0.2, 1.0], repeats=2)
     assert (graded["score"] == "r2").all()

@@ -9,8 +9,14 @@ import torch
 from planted_data import FRAMES, planted_dataset
 from sklearn.linear_model import LogisticRegression
 
+from interp.activations import extract
 from interp.clips import Clips
+from interp.data.compose import DRUM_CHANNEL, compose
+from interp.data.factors import draw_factors
+from interp.data.render import SAMPLE_RATE, render_notes
 from interp.errors import DataError
+from interp.model import MusicGen
+from interp.plots import time_course
 from interp.probes import (
     baselines,
     compare_rankings,
@@ -166,6 +172,37 @@ def test_a_trait_becomes_readable_when_it_begins() -> None:
     assert matrix.loc[50, 75] > 0.8  # what is read at one time reads the other
     assert matrix.loc[0, 75] < 0.7
     np.testing.assert_allclose(np.diag(matrix), study.course[study.course["site"] == "L1.H1"]["test_score"], atol=1e-6)
+
+
+@pytest.mark.slow
+def test_drums_become_readable_when_they_enter(tiny: MusicGen) -> None:
+    """Rendered music in which drums enter after 0.6 s, or never; all else is the same."""
+    audio, rows = [], []
+    for i in range(120):
+        score, enters = i // 2, i % 2
+        factors = draw_factors(np.random.default_rng([4, score]), {"drums": True})
+        notes = compose(factors, 1.2, np.random.default_rng([4, i]), 90.0, None)
+        sound = render_notes([n for n in notes if n.channel != DRUM_CHANNEL or (enters and n.start >= 0.6)], 1.2)
+        loud = np.sqrt(np.mean(sound[: len(sound) // 2] ** 2))  # of the part before: no trace of what comes
+        audio.append(np.clip(0.08 * sound / (loud + 1e-6), -1, 1))
+        rows.append({"enters": enters, "group": f"score-{score}"})
+    clips = Clips.from_arrays(audio, SAMPLE_RATE, pd.DataFrame(rows))
+    ds = extract(tiny, clips, sites="L1.resid, L3.resid", pool="every:10", progress=False)
+    study = probe_over_time(
+        ds, "enters", sites="resid", method="ridge", folds=3, test_size=0.4, n_permutations=60, n_bootstrap=100
+    )
+    before, after = (0, 10, 20), (40, 50)
+    course = study.course.set_index("frame")["test_score"]
+    assert course.loc[list(before)].mean() < 0.6
+    assert course.loc[list(after)].mean() > 0.7
+    onset = study.onset()["seconds"].dropna()
+    assert len(onset) and (onset >= 0.6).all()
+    for site in ("L1.resid", "L3.resid"):
+        matrix = study.matrix(site)
+        assert (matrix.loc[40, 50] + matrix.loc[50, 40]) / 2 > 0.6  # what is read at one time is read at the other
+        assert matrix.loc[list(after), list(before)].to_numpy().mean() < 0.6
+    ax = time_course(study.course, events={"drums enter": 0.6})
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("Time in the clip (s)", "Held-out balanced accuracy")
 
 
 def test_time_with_labels_per_frame_and_short_clips() -> None:

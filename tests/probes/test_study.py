@@ -15,7 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from interp.errors import DataError, SiteError
-from interp.probes import probe
+from interp.probes import compare_baselines, nested_scores, probe, selectivity
 from interp.probes.study import COLUMNS, ProbeStudy
 
 CONTRACT = [
@@ -223,14 +223,34 @@ def _changed(ds: xr.Dataset, **coords: object) -> xr.Dataset:
     return ds.assign_coords({name: ("clip", value) for name, value in coords.items()})
 
 
-def _with_nan(ds: xr.Dataset) -> xr.Dataset:
+def _with_nan(ds: xr.Dataset, value: float = np.nan) -> xr.Dataset:
     ds = ds.copy(deep=True)
-    ds["heads"][7, 0, 3, 2] = np.nan
+    ds["heads"][7, 0, 3, 2] = value
     return ds
+
+
+def _other_checkpoint(ds: xr.Dataset) -> xr.Dataset:
+    return ds.isel(clip=slice(5, None)).assign_attrs(made_by='{"model": {"name": "other", "fingerprint": "def456"}}')
 
 
 BAD = {
     "NaN activation": (lambda ds: probe(_with_nan(ds), "drums"), r"clip clip7 at L0.H3"),
+    "infinite activation": (lambda ds: probe(_with_nan(ds, np.inf), "drums"), r"clip clip7 at L0.H3"),
+    "NaN for selectivity": (lambda ds: selectivity(_with_nan(ds), "drums", n_controls=1), r"at L0.H3"),
+    "NaN for nested scores": (lambda ds: nested_scores(_with_nan(ds), "drums"), r"at L0.H3"),
+    "one class after missing ones": (
+        lambda ds: probe(_changed(ds, x=np.where(np.arange(60) < 20, 1.0, np.nan)), "x"),
+        r"one class \('1'\) among 20 labelled clips \(40 have no label\)",
+    ),
+    "nested: fewer groups than folds": (lambda ds: nested_scores(ds, "drums", outer=12), "12 folds"),
+    "labels constant in few groups": (
+        lambda ds: probe(_changed(ds, group=np.arange(60) // 15, x=np.arange(60) // 15 % 2), "x", folds=2),
+        "class|no p-value below 0.05",
+    ),
+    "stores of other clips": (
+        lambda ds: compare_baselines(ds, "drums", untrained=_other_checkpoint(ds), method="ridge"),
+        r"5 clips \(first: clip0\) are not in the other dataset",
+    ),
     "one class": (lambda ds: probe(_changed(ds, x=np.ones(60, int)), "x"), "one class"),
     "no labels": (lambda ds: probe(_changed(ds, x=np.full(60, np.nan)), "x"), "no clip has a label"),
     "unknown trait": (lambda ds: probe(ds, "dance"), "no label column 'dance': the clips have drums"),
