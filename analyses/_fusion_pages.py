@@ -48,20 +48,20 @@ def fusion_paragraph(config: Any, found: dict[str, pd.DataFrame], worth: str) ->
     row = pairs[(pairs["measure"] == "heard_any") & (pairs["a"] == "random") & (pairs["b"] == "sum")]
     if len(row):
         one = row.iloc[0]
-        said = verdict(
+        words = verdict(
             -one["difference"], -one["hi"], -one["lo"], one["p_holm"], "heard more often", "heard less often"
         )
-        lines.append(f"The weighted sum against a random direction as long as the longest push: {said}.")
+        lines.append(f"The weighted sum against a random direction as long as the longest push: {words}.")
     if "fade" in found:
         fade = found["fade"][found["fade"]["set"] == "all"].set_index("method")
         for method in ("switch", "cross-fade", "random"):
             one = fade.loc[method]
-            said = f"{one['diff']:+.2f} [{one['diff_lo']:+.2f}, {one['diff_hi']:+.2f}], Holm p {one['p_holm']:.2g}"
+            words = f"{one['diff']:+.2f} [{one['diff_lo']:+.2f}, {one['diff_hi']:+.2f}], Holm p {one['p_holm']:.2g}"
             lines.append(
                 f"{method.capitalize()} at {config.switch_second:g} s: the first genre is heard in "
                 f"{one['before_heard_a']:.0%} before and {one['after_heard_a']:.0%} after, the second in "
                 f"{one['before_heard_b']:.0%} and {one['after_heard_b']:.0%}; gain of the second on the first beyond "
-                f"that of the first throughout: {said}."
+                f"that of the first throughout: {words}."
             )
     return "\n\n".join(lines)
 

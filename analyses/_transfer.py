@@ -206,7 +206,7 @@ class Transfer:
                     per_class, seed=c.seed + 900_001 + 1000 * offset + rank, seconds=c.seconds,
                     factors={c.trait: value}, clips_per_score=1,
                 )  # fmt: skip
-                chosen = range(per_class)
+                chosen = np.arange(per_class)
             else:
                 clips = self.clips
                 where = np.flatnonzero((clips.labels[c.trait].astype(str) == value).to_numpy() & self.held_out)

@@ -59,8 +59,8 @@ def transfer_paragraph(config: Any, found: dict[str, pd.DataFrame], worth: str) 
     sites = found["sites"]
     for kind in ("resid", "attn"):
         rows = sites[sites["kind"] == kind]
-        told = ", ".join(f"{r.pair} {r.site} ({r.rate:.0%})" for r in rows.itertuples())
-        lines.append(f"Best layer of {kind} on pilot sounds, over all strengths: {told}.")
+        layers = ", ".join(f"{r.pair} {r.site} ({r.rate:.0%})" for r in rows.itertuples())
+        lines.append(f"Best layer of {kind} on pilot sounds, over all strengths: {layers}.")
     stays = found["kept"]
     middle = stays[(stays["push"] == "add, equal dose") & (stays["method"] == "mean_diff")]
     still = stays[stays["method"] == UNSTEERED]

@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -238,7 +239,8 @@ class _Study:
         cells = [Cell({"method": UNSTEERED, "weights": "", "ratio": np.nan}, play=f"{name}_unsteered")]
         for weights in self._weights(part):
             ratio = weights[1] if len(part) == 2 else np.nan
-            says = {"weights": ":".join(f"{w:.2g}" for w in weights), "ratio": ratio}
+            told = ":".join(f"{w:.2g}" for w in weights)
+            says: dict[str, Any] = {"weights": told, "ratio": ratio}
             even = max(weights) - min(weights) < 1e-9
             pushes: dict[str, tuple[Intervention, ...]] = {
                 "sum": (Add(Directions(mean), dose=c.dose, weights=weights),),
@@ -248,7 +250,7 @@ class _Study:
             }
             for method, push in pushes.items():
                 kept = method in ("sum", "interpolate") and (even or max(weights) == 1)
-                play = f"{name}_{method}_{says['weights'].replace(':', '-')}" if kept else ""
+                play = f"{name}_{method}_{told.replace(':', '-')}" if kept else ""
                 cells.append(Cell(says | {"method": method}, _always(push), play=play))
             if even:
                 rng = np.random.default_rng([c.seed, 31, self.sets.index(part)])

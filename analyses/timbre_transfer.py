@@ -18,7 +18,7 @@ On a released model, with labelled clips of real music in FOLDER (``metadata.csv
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -74,6 +74,8 @@ class Config:
         s of the paper's rule.
     doses : tuple of float
         Of adding, in standard deviations; at equal norm in those of the methods' geometric mean.
+    attention_times : float
+        Attention outputs are pushed that many times as far as the residual stream: they are one of many parts of it.
     layers : tuple of int
         Layers of the map; all by default (name some for a large model).
     grid_seeds : int
@@ -102,8 +104,9 @@ class Config:
     judge: str = "auto"
     judge_data: Path | None = None
     n_clips: int = 400
-    strengths: tuple[float, ...] = (0.1, 0.2, 0.4)
+    strengths: tuple[float, ...] = (0.15, 0.25, 0.4)
     doses: tuple[float, ...] = (1.0, 2.0, 4.0)
+    attention_times: float = 3.0
     layers: tuple[int, ...] = ()
     grid_seeds: int = 2
     n_seeds: int = 8
@@ -174,14 +177,22 @@ class _Study:
         return found
 
     def _cells(
-        self, pair: tuple[str, ...], site: str, rules: dict[str, tuple[str, ...]], *, random: bool, rows: Any = "both"
+        self,
+        pair: tuple[str, ...],
+        site: str,
+        rules: Mapping[str, tuple[str, ...]],
+        *,
+        random: bool,
+        rows: Any = "both",
+        times: float = 1.0,
     ) -> list[Cell]:
-        """Every strength of some rules and methods at one site."""
+        """Every strength of some rules and methods at one site, ``times`` as far."""
         aims, cells = self._aims(pair, site), []
         rng = np.random.default_rng([self.config.seed, 21, self.pairs.index(pair)])
         n = max(self.config.n_seeds, self.config.text_seeds)
         for rule, methods in rules.items():
-            amounts = self.config.strengths if rule == INTERPOLATE else self.config.doses
+            given = self.config.strengths if rule == INTERPOLATE else self.config.doses
+            amounts = [round(times * one, 6) for one in given]
             middle = amounts[len(amounts) // 2]
             # as long as the longest of the methods' pushes under this rule
             like = max((aims[rule, m] for m in METHODS), key=lambda d: d.sigma)
@@ -217,7 +228,7 @@ class _Study:
         }
         if self.config.text_seeds:
             texts = self._gather("text", lambda pair: self._text(pair, sites))
-            found["text"] = outcomes(texts, by)
+            found["text"] = outcomes(texts, by).drop(columns=["chroma", "embedding"])  # no prompt to resemble
             clips = pd.concat([clips.assign(mode="continuation"), texts.assign(mode="text")], ignore_index=True)
         found["clips"] = public(clips)
         return found
@@ -248,13 +259,10 @@ class _Study:
         c = self.config
         given, seeds = self._sounds(pair, c.grid_seeds, 500)
         cells = [Cell({"push": "", "method": UNSTEERED, "amount": 0.0, "kind": "", "site": "", "layer": -1})]
-        rules = {
-            "resid": {INTERPOLATE: ("ridge", "logistic"), DOSE: ("mean_diff",)},
-            "attn": {INTERPOLATE: ("ridge", "logistic"), DOSE: ("mean_diff",)},
-        }
-        for kind, chosen in rules.items():
+        chosen = {INTERPOLATE: ("ridge", "logistic"), DOSE: ("mean_diff",)}
+        for kind, times in (("resid", 1.0), ("attn", c.attention_times)):
             for layer, site in self.base.layers(kind):
-                for cell in self._cells(pair, site, chosen, random=False):
+                for cell in self._cells(pair, site, chosen, random=False, times=times):
                     where = {"kind": kind, "site": site, "layer": layer}
                     cells.append(replace(cell, says=cell.says | where, content=False))
         return self.base.listen(cells, given, seeds)
