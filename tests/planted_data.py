@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
+from scipy.stats import norm
 
-from interp.probes import read_trait
+from interp.probes import probe, read_trait
 from interp.probes.evaluate import evaluate_sites
 from interp.probes.study import make_plan
 from interp.stats import max_statistic
@@ -78,6 +81,25 @@ def planted_dataset(
         attrs={"made_by": '{"model": {"name": "planted", "fingerprint": "abc123"}}', "labels": '["drums"]'},
     )
     return ds, vectors[0]
+
+
+def interval_covers(seed: int, *, n_groups: int, group_spread: float, constant: bool) -> bool:
+    """Whether the 95 % interval of a probe's held-out score holds the accuracy that this probe has on endless data.
+
+    The classes are normal with equal covariance, so that the fitted probe's balanced accuracy is known exactly.
+    """
+    shape: dict[str, Any] = {"per_group": 4, "layers": 1, "heads": 3, "dim": 8, "strength": 1.5, "site": 0}
+    ds, vector = planted_dataset(seed, n_groups=n_groups, group_spread=group_spread, constant=constant, **shape)
+    study = probe(
+        ds, "drums", sites="L0.H0", methods=("ridge",), folds=3, test_size=0.4, n_permutations=0, n_bootstrap=500,
+        seed=seed, progress=False,
+    )  # fmt: skip
+    direction = study.directions.one(site="L0.H0", method="ridge")
+    along = direction.norm * float(direction.vector @ vector) * 0.75  # means are at -0.75 and 0.75 along the vector
+    spread = direction.norm * (1 + group_spread**2) ** 0.5
+    truth = (norm.cdf((along + direction.intercept) / spread) + norm.cdf((along - direction.intercept) / spread)) / 2
+    row = study.table[study.table["site"] == "L0.H0"].iloc[0]
+    return bool(row["lo"] <= truth <= row["hi"])
 
 
 def family_wise_hit(seed: int, constant: bool) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from benchmarks.bench_probes import cross_validated_ratio, permutation_ratio
-from planted_data import family_wise_hit
+from planted_data import family_wise_hit, interval_covers
 
 
 def test_cross_validated_logistic_probes_of_musicgen_small() -> None:
@@ -33,3 +33,13 @@ def test_family_wise_error_on_shuffled_labels(constant: bool) -> None:
     share = sum(family_wise_hit(1000 + seed, constant) for seed in range(runs)) / runs
     print(f"family-wise error {share:.3f} over {runs} runs")
     assert 0.02 <= share <= 0.08
+
+
+@pytest.mark.parametrize(
+    ("n_groups", "group_spread", "constant"), [(40, 0.0, False), (40, 0.7, False), (60, 0.7, True)]
+)
+def test_intervals_cover_a_known_accuracy(n_groups: int, group_spread: float, constant: bool) -> None:
+    runs = 1000
+    hits = [interval_covers(s, n_groups=n_groups, group_spread=group_spread, constant=constant) for s in range(runs)]
+    print(f"{n_groups} groups, spread {group_spread}, constant labels {constant}: {sum(hits) / runs:.3f} covered")
+    assert 0.93 <= sum(hits) / runs <= 0.97
