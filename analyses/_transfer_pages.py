@@ -117,9 +117,7 @@ def transfer_page(
     for push in [one for one in table["push"].unique() if one]:
         rows = table[table["push"] == push].rename(columns={"method": "arm", "amount": "dose"})
         stem = out / f"trade_off_{slug(push)}"
-        ax = plots.tradeoff(
-            pd.concat([start, rows], ignore_index=True), label="FAD from labelled music (lower is better)", title=push
-        )
+        ax = plots.tradeoff(pd.concat([start, rows], ignore_index=True), label="FAD (lower is better)", title=push)
         plots.save(ax, stem, **save)
         unit = "s" if push == "interpolate" else "doses in sigma"
         curves.append((stem.with_suffix(".png"), f"Success against FAD, {push}; {unit} beside the points."))
