@@ -141,7 +141,10 @@ def _trait(report: Report, found: Tables, trait: str, out: Path, save: dict[str,
         rows = cost.rename(columns={f"{column}_lo": "lo", f"{column}_hi": "hi"})
         if column == "kept":
             rows = rows[rows["arm"] != UNSTEERED]
-        plots.save(plots.dose_response(rows, column, label=label, title=title), out / f"{column}_{name}", **save)
+        ax = plots.dose_response(rows, column, label=label, title=title)
+        if column == "fad":
+            ax.set_yscale("log")
+        plots.save(ax, out / f"{column}_{name}", **save)
     plots.save(plots.refits(_of(found["refits"], trait), title=trait), out / f"refits_{name}", **save)
     ranks = found["agreement"]
     ranks = ranks[(ranks["trait"] == trait) & (ranks["method"] == "ablate")]

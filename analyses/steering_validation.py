@@ -13,6 +13,7 @@ the heads that matter are compared with the heads that read. The verdict follows
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -104,7 +105,7 @@ class Config:
     leakage_dose: float = 3.0
     k: int = 8
     k_iti: int = 16
-    n_reference: int = 192
+    n_reference: int = 128
     n_heard: int = 128
     n_permutations: int = 100
     prompt_seconds: float = 1.5
@@ -179,6 +180,7 @@ class _Study:
         self.steps = Steps(config.out, key | {"fingerprint": model.fingerprint})
         self.probed: dict[str, tuple[ProbeStudy, ProbeStudy]] = {}
         self.sites: dict[str, tuple[str, float]] = {}
+        self.references: dict[str | None, np.ndarray[Any, Any]] = {}
         self.common: dict[str, Any] = {
             "judge": judge, "prompt_seconds": config.prompt_seconds, "seconds": config.seconds, "keep_audio": False,
             "guidance": config.guidance, "progress": progress,
@@ -317,13 +319,15 @@ class _Study:
         return self.studies(trait)[1].directions.one(site=site, method=self.config.method)
 
     def _references(self, trait: str) -> dict[str, np.ndarray[Any, Any]]:
-        c, found = self.config, {}
-        for name, of in (("", trait), ("any", None)):
-            music = validation.reference_sounds(
-                self.model, of, c.n_reference, c.seconds - c.prompt_seconds, seed=c.seed, clips=self._given
-            )
-            found[name] = self.judge.embed(music, self.model.sample_rate)
-        return found
+        """Embeddings of music with the trait, and of music of all kinds."""
+        c = self.config
+        for of in (trait, None):
+            if of not in self.references:
+                music = validation.reference_sounds(
+                    self.model, of, c.n_reference, c.seconds - c.prompt_seconds, seed=c.seed, clips=self._given
+                )
+                self.references[of] = self.judge.embed(music, self.model.sample_rate)
+        return {"": self.references[trait], "any": self.references[None]}
 
     def _without(self, trait: str, asked: bool) -> Validation:
         """Erase in music that has the trait: continued from such sounds, or asked for in words from nothing."""
@@ -342,6 +346,7 @@ class _Study:
             measure=True, **common,
         )  # fmt: skip
 
+    @functools.cached_property
     def _heard(self) -> tuple[torch.Tensor, pd.DataFrame]:
         """Codes of other music than the probes saw, and its labels."""
         c = self.config
@@ -355,20 +360,21 @@ class _Study:
         for clip in list(clips)[: c.n_heard]:
             audio = torch.as_tensor(np.asarray(clip.audio))[None, :, : round(2.0 * clip.sample_rate)]
             codes.append(self.model.encode(audio, clip.sample_rate))
-        return torch.cat(codes), clips.labels.iloc[: len(codes)]
+        shortest = min(one.shape[-1] for one in codes)
+        return torch.cat([one[..., :shortest] for one in codes]), clips.labels.iloc[: len(codes)]
 
     def _refits(self, trait: str) -> pd.DataFrame:
         c = self.config
         treated, resid = self.treated(trait), self.studies(trait)[1]
         sites = [site for site in resid.sites if site.layer >= treated.site.layer - 1]
-        codes, labels = self._heard()
+        codes, labels = self._heard
         ways = validation.erasures(self.ds, treated, resid, seed=c.seed)
         return validation.refit_after(self.model, codes, labels, trait, ways, sites, method="lda", seed=c.seed)
 
     def _ranks(self, trait: str, way: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-        changes = self.steps.table(f"changes_{way}", lambda: validation.head_changes(self.model, self._heard()[0], way))
+        changes = self.steps.table(f"changes_{way}", lambda: validation.head_changes(self.model, self._heard[0], way))
         rows = self.studies(trait)[0].ranking(self.config.method)
-        heads, agreement = validation.rank_agreement(changes, self._heard()[1], trait, rows, seed=self.config.seed)
+        heads, agreement = validation.rank_agreement(changes, self._heard[1], trait, rows, seed=self.config.seed)
         return heads.assign(method=way), agreement.assign(method=way)
 
     def _bars(self, trait: str, arms: pd.DataFrame, dose: float) -> pd.DataFrame:

@@ -277,7 +277,7 @@ def tradeoff(
     table: pd.DataFrame,
     *,
     quality: str = "fad",
-    label: str = "FAD from music with the trait (lower is better)",
+    label: str = "FAD (lower is better)",
     trait: str | None = None,
     title: str | None = None,
     ax: Axes | None = None,
@@ -311,6 +311,8 @@ def tradeoff(
                 ax.annotate(f"{row['dose']:g}", (row["rate"], row[quality]), xytext=(3, 3), textcoords="offset points",
                             fontsize=5.5, color=tone)  # fmt: skip
     ax.set(xlim=(-0.03, 1.03), xlabel="Share judged to have the trait", ylabel=label, title=title or "")
+    if table[quality].min() > 0 and table[quality].max() > 5 * table[quality].min():
+        ax.set_yscale("log")  # one arm that breaks the music must not flatten the others
     legend(ax)
     return remember(ax, table)
 
@@ -347,6 +349,7 @@ def rank_scatter(
     ax.set(xlabel=label, ylabel="Size of the causal effect (nats a token)", title=title or "")
     ax.set_xlim(right=heads["probe"].max() + 0.12 * np.ptp(heads["probe"]))
     if agreement:
+        ax.set_ylim(top=heads["size"].max() * 1.25)  # room for the words
         ax.text(0.02, 0.98, agreement, transform=ax.transAxes, va="top", fontsize=6.5)
     return remember(ax, heads)
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from interp.errors import DataError
+from interp.sites import select_sites
 from interp.steering import causal_ranking
 from interp.validation.sounds import has_trait, lacks_trait
 
@@ -44,8 +45,8 @@ def head_changes(model: MusicGen, codes: torch.Tensor, method: str, *, batch_siz
         ``site`` and one column a clip, ``0`` to ``clips - 1``: the same table serves every trait of these clips.
     """
     table = causal_ranking(model, codes, sites="heads", method=method, batch_size=batch_size)  # type: ignore[arg-type]
-    # the table is sorted by rank, its attribute is in forward order
-    order = sorted(table["site"], key=lambda name: tuple(int(part) for part in name[1:].split(".H")))
+    # the table is sorted by rank, its attribute is in the order in which the sites were chosen
+    order = [str(site) for site in select_sites("heads", model.shape)]
     changes = pd.DataFrame(np.asarray(table.attrs["changes"]), columns=[str(i) for i in range(len(codes))])
     changes.insert(0, "site", order)
     return changes
