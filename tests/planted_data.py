@@ -92,7 +92,7 @@ def interval_covers(seed: int, *, n_groups: int, group_spread: float, constant: 
     ds, vector = planted_dataset(seed, n_groups=n_groups, group_spread=group_spread, constant=constant, **shape)
     study = probe(
         ds, "drums", sites="L0.H0", methods=("ridge",), folds=3, test_size=0.4, n_permutations=0, n_bootstrap=500,
-        seed=seed, progress=False,
+        seed=seed + 1_000_000, progress=False,
     )  # fmt: skip
     direction = study.directions.one(site="L0.H0", method="ridge")
     along = direction.norm * float(direction.vector @ vector) * 0.75  # means are at -0.75 and 0.75 along the vector
