@@ -14,6 +14,11 @@
 :func:`strength_by_layer`  success for every layer and strength
 :func:`fusion`        what is heard against the weights of two classes
 :func:`switch`        two classes over the time in the clip
+:func:`arms`          every arm at its decisive dose, treated and controls
+:func:`tradeoff`      success against its cost in quality
+:func:`leakage`       what each trait's direction does to every trait
+:func:`refits`        probes fitted anew after an erasure
+:func:`rank_scatter`  how much a head matters against how well it reads
 :func:`monitor`       what a self-monitor heard over time, and when it let the push through
 ====================  ======================================================================
 
@@ -23,7 +28,7 @@ and marks chance. Nothing here computes a statistic: intervals, nulls and p-valu
 
 from __future__ import annotations
 
-from interp.plots._causal import dose_response, spectrograms
+from interp.plots._causal import arms, dose_response, leakage, rank_scatter, refits, spectrograms, tradeoff
 from interp.plots._geometry import cosines, embedding
 from interp.plots._heads import baselines, confusion, heatmap, learning_curve, ranking, time_course
 from interp.plots._monitor import monitor
@@ -36,6 +41,7 @@ __all__ = [
     "PALETTE",
     "SINGLE",
     "STYLE",
+    "arms",
     "baselines",
     "confusion",
     "cosines",
@@ -44,9 +50,12 @@ __all__ = [
     "embedding",
     "fusion",
     "heatmap",
+    "leakage",
     "learning_curve",
     "monitor",
+    "rank_scatter",
     "ranking",
+    "refits",
     "save",
     "select",
     "spectrograms",
@@ -54,4 +63,5 @@ __all__ = [
     "subplots",
     "switch",
     "time_course",
+    "tradeoff",
 ]
