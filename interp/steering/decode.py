@@ -139,7 +139,8 @@ def generate(
     done: dict[int, tuple[_Done, int]] = {}
     results: list[tuple[list[int], _Done]] = []
     lock = threading.Lock()
-    with _bar(progress, sum(len(b) for b in batches) * job.frames) as bar:
+    given = sum(row.audio.shape[-1] for row in rows if row.audio is not None)
+    with _bar(progress, len(rows) * job.frames - given) as bar:
 
         def tick(n: int) -> None:
             with lock:
