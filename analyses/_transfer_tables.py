@@ -100,8 +100,10 @@ def contrasts(clips: pd.DataFrame, measures: Sequence[str] = ("hit", "not_music"
     rows = []
     for push, part in clips[clips["push"] != ""].groupby("push", sort=False):
         for measure in measures:
-            wide = part.assign(value=part[measure].astype(float)).pivot_table(
-                index=UNIT, columns="method", values="value", aggfunc="mean"
+            wide = (
+                part[[*UNIT, "method"]]
+                .assign(value=part[measure].astype(float))
+                .pivot_table(index=UNIT, columns="method", values="value", aggfunc="mean")
             )
             order = [name for name in part["method"].unique() if name in wide]
             for a, b in combinations(order, 2):

@@ -189,7 +189,7 @@ class _Study:
         """One step a set, so that a stopped run loses little."""
         table = self.base.steps.table
         parts = [table(f"{name}_{slug('-'.join(s))}", lambda s=s: make(s)) for s in self.sets]  # type: ignore[misc]
-        return pd.concat(parts, ignore_index=True)
+        return pd.concat(parts, ignore_index=True).copy()  # many columns, in one piece
 
     def _seeds(self, part: tuple[str, ...], n: int, offset: int) -> list[int]:
         first = self.config.seed + 1000 * self.sets.index(part) + offset

@@ -240,7 +240,7 @@ class _Study:
             step = f"{name}_{slug('-'.join(pair))}"
             part = self.base.steps.table(step, lambda p=pair: self._marked(make(p), p))  # type: ignore[misc]
             parts.append(part.assign(push=part["push"].fillna("")))
-        return pd.concat(parts, ignore_index=True)
+        return pd.concat(parts, ignore_index=True).copy()  # many columns, in one piece
 
     @staticmethod
     def _marked(clips: pd.DataFrame, pair: tuple[str, ...]) -> pd.DataFrame:
