@@ -13,7 +13,7 @@ from analyses._smitin_arms import CONTINUATION, TEXT, Sounds
 from analyses._smitin_tables import AVERAGE, label
 from analyses._study import slug
 from interp import plots
-from interp.plots._style import remember
+from interp.plots._style import remember, styled
 from interp.report import Report
 
 if TYPE_CHECKING:
@@ -121,6 +121,7 @@ def _bars(table: pd.DataFrame) -> np.ndarray:
 # Figures --------------------------------------------------------------------------------------------------------
 
 
+@styled
 def trade_off(success: pd.DataFrame, trait: str) -> Axes:
     """Draw FAD against success over strengths, a line a rule, each starting from no steering."""
     rows = success[(success["trait"] == trait) & (success["task"] == CONTINUATION)]
@@ -150,6 +151,7 @@ def trade_off(success: pd.DataFrame, trait: str) -> Axes:
     return remember(ax, rows)
 
 
+@styled
 def ladder_figure(ladder: pd.DataFrame, trait: str) -> Axes:
     """Draw the rungs from ITI to SMITIN, directions in colours."""
     rows = ladder[(ladder["trait"] == trait) & (ladder["arm"] != "none")].copy()
@@ -175,6 +177,7 @@ def ladder_figure(ladder: pd.DataFrame, trait: str) -> Axes:
     return remember(ax, rows)
 
 
+@styled
 def pairs_figure(pairs: pd.DataFrame, trait: str) -> Axes:
     """Draw held-out accuracy and success against the number of pairs."""
     rows = pairs[pairs["trait"] == trait]
@@ -185,8 +188,7 @@ def pairs_figure(pairs: pd.DataFrame, trait: str) -> Axes:
     for j, ((arm, strength), mine) in enumerate(rows.groupby(["arm", "strength"])):
         mine = mine.sort_values("n_pairs")
         x = mine["n_pairs"] * 1.03 ** (j - 1)
-        tone = plots.COLOURS["sky" if arm == "SMITIN" and strength == rows.loc[rows["arm"] == arm, "strength"].min()
-                             else _TONE[arm]]  # fmt: skip
+        tone = plots.COLOURS[_TONE[arm]]
         ax.errorbar(x, 100 * mine["rate"], yerr=_bars(mine), marker=_MARK[arm], color=tone,
                     elinewidth=0.7, label=f"success, {label(arm, strength)}")  # fmt: skip
     ax.set_xscale("log")

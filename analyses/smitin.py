@@ -259,9 +259,9 @@ class _Study:
         main_clips = pd.concat([clips["continuation"], clips["text"]], ignore_index=True)
         success = self.steps.table("success", lambda: summary(main_clips, references, n_bootstrap=c.n_bootstrap))
         order = [
-            ("none", 0.0), ("text", 0.0), ("ITI", np.nan), *(("SMITIN", a) for a in c.alphas),
-            *(("SMITIN + text", a) for a in c.alphas), *(("residual", a) for a in c.resid),
-            *(("SMITIN residual", a) for a in c.resid),
+            ("none", 0.0), ("text", 0.0), ("ITI", np.nan), *(("SMITIN", a) for a in sorted({*c.alphas, *c.sweep})),
+            (f"SMITIN, τ {c.tau_low:g}", max(c.alphas)), ("SMITIN + text", max(c.alphas)),
+            *(("residual", a) for a in c.resid), *(("SMITIN residual", a) for a in c.smitin_resid),
         ]  # fmt: skip
         found = {
             "paper_form": paper_table(success, order),
