@@ -292,7 +292,7 @@ def baselines(
             if "null_max_95" in rows and rows["null_max_95"].notna().any():
                 box = Rectangle(
                     (left, level), 0.9, float(rows["null_max_95"].max()) - level, color="#DDDDDD", lw=0, zorder=0,
-                    label="best head on shuffled labels, 95 %" if index == 0 else None,
+                    label="best site on shuffled labels, 95 %" if index == 0 else None,
                 )  # fmt: skip
                 ax.add_patch(box)
     ax.set_xticks(range(len(traits)), [str(t) for t in traits])
@@ -323,6 +323,8 @@ def _curve(
         ax.plot(rows[x], rows[score], color=tone, marker=marker, markersize=3, label=str(one) or None)
         if {"lo", "hi"} <= set(rows.columns):
             ax.fill_between(rows[x], rows["lo"], rows["hi"], color=tone, alpha=0.18, lw=0)
+    if {"lo", "hi"} <= set(table.columns) and bool(table[["lo", "hi"]].notna().to_numpy().any()):
+        ax.fill_between([], [], [], color="#777777", alpha=0.25, lw=0, label="95 % interval")
     if "chance" in table.columns and table["chance"].notna().any():
         ax.axhline(float(table["chance"].median()), color="black", lw=0.8, ls="--", label="chance")
     ax.set(xlabel=xlabel, ylabel=_label(score, label, table), title=title or "")
