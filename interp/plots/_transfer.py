@@ -21,7 +21,7 @@ def strength_by_layer(
     score: str = "rate",
     *,
     bad: float = 0.25,
-    label: str = "Share heard as the target",
+    label: str = "Target heard",
     xlabel: str = "Strength",
 ) -> np.ndarray:
     """Draw one heat map a panel: layers down, strengths across, the share in words; crossed out where it is no music.
