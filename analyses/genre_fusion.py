@@ -98,7 +98,7 @@ class Config:
     judge_data: Path | None = None
     n_clips: int = 400
     ratios: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)
-    dose: float = 4.0
+    dose: float = 3.0
     strength: float = 0.3
     layers: tuple[int, ...] = ()
     pilot_seeds: int = 4
