@@ -18,8 +18,8 @@ PROMISES: dict[str, tuple[int, tuple[str, ...]]] = {  # pictures, words
         ("least squares, LDA", "null_permuted", "degrees to LDA", "different bases", "Best at hearing", "ridge - lda"),
     ),
     "03_steering": (
-        6,
-        ("SMITIN add drums", "was read from checkpoint", "p_holm", "Holm p", "tau = ", "data:audio/mpeg", "the same until"),
+        5,
+        ("SMITIN add drums", "read from checkpoint", "p_holm", "Holm p", "tau = ", "data:audio/mpeg", "the same until"),
     ),
 }
 
