@@ -133,7 +133,7 @@ def test_probe_of_a_tree_of_labels(folder: Path, store: Path) -> None:
     assert set(table["node"]) == {"", "0", "1"}
     counted = table.groupby("node")[["n_train", "n_test"]].first().sum(axis=1)
     assert counted[""] == 32 == counted["0"] + counted["1"]
-    assert "no label column 'kin'" in fails("probe", store, "kin/bass", "--out", out)
+    assert "o label column 'kin'" in fails("probe", store, "kin/bass", "--out", out)
 
 
 def test_steer_writes_pairs_and_a_page(probed: Path, folder: Path) -> None:
