@@ -194,7 +194,7 @@ def test_ear_answers_in_one_form() -> None:
 
 def test_timbre_transfer(tmp_path: Path) -> None:
     config = timbre_transfer.Config(
-        out=tmp_path, pairs=("piano:flute",), n_clips=130, strengths=(0.3,), doses=(3.0,), layers=(4,), grid_seeds=2,
+        out=tmp_path, pairs=("piano:flute",), n_clips=220, strengths=(0.3,), doses=(3.0,), layers=(4,), grid_seeds=2,
         n_seeds=2, text_seeds=2, seconds=2.5, prompt_seconds=1.2, n_sounds=1,
     )  # fmt: skip
     found = timbre_transfer.main(config, progress=False)
