@@ -418,8 +418,9 @@ class _Study:
             for one in answers:
                 trait = question if len(answers) == 1 else f"{question}={one}"
                 study = probe(
-                    self.ds, trait, sites=site, methods=(c.method,), n_permutations=0, n_bootstrap=0, seed=c.seed
-                )
+                    self.ds, trait, sites=site, methods=(c.method,), folds=2, n_permutations=0, n_bootstrap=0,
+                    seed=c.seed,
+                )  # fmt: skip
                 directions[one] = study.directions[0]
         n, start = c.leakage_seeds, c.seed + 20_000
         clips = self._given

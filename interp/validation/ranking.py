@@ -122,7 +122,9 @@ def rank_agreement(
         drawn = np.array([_correlation(name, np.abs(row), probe) for row in draws[:500]])
         null = np.array([_correlation(name, np.abs(effect), rng.permutation(probe)) for _ in range(999)])
         p = (1 + (np.abs(null) >= abs(value) - 1e-12).sum()) / (1 + len(null))
-        a, b = np.nanquantile(drawn, [0.025, 0.975])
+        # A resample's effects are noisier than the effects, which pulls every draw towards zero: put the middle back.
+        shift = value - float(np.nanmedian(drawn))
+        a, b = np.clip(np.nanquantile(drawn, [0.025, 0.975]) + shift, -1.0, 1.0)
         lines.append(
             {
                 "trait": trait, "statistic": name, "value": value, "lo": float(a), "hi": float(b), "p": float(p),

@@ -14,7 +14,7 @@ from interp import validation
 from interp.errors import DataError
 
 SMALL = Config(
-    traits=("drums",), n_clips=48, n_seeds=2, pilot_seeds=2, ablation_seeds=2, leakage_seeds=2, doses=(2.0, 3.0),
+    traits=("drums",), n_clips=96, n_seeds=2, pilot_seeds=2, ablation_seeds=2, leakage_seeds=2, doses=(2.0, 3.0),
     iti_doses=(3.0,), k=4, n_reference=6, n_heard=32, n_permutations=0, prompt_seconds=1.0, seconds=2.0,
 )  # fmt: skip
 
