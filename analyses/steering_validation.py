@@ -29,6 +29,7 @@ from analyses import _steering_report as pages
 from analyses._study import Steps, activations, from_command_line, labelled_clips, slug
 from interp import tables, validation
 from interp.errors import DataError
+from interp.geometry import fit_directions
 from interp.judges import RenderedJudge
 from interp.probes.directions import Direction
 from interp.probes.study import ProbeStudy, probe
@@ -225,7 +226,7 @@ class _Study:
 
         def both() -> pd.DataFrame:
             made = make()
-            kept = {f"{arm}|{dose:g}": value for (arm, dose), value in made.embeddings.items()}
+            kept: dict[str, Any] = {f"{arm}|{dose:g}": value for (arm, dose), value in made.embeddings.items()}
             np.savez_compressed(folder / f"{name}.npz", **kept)
             self.steps.table(f"{name}_table", lambda: made.table)
             return made.clips
@@ -417,11 +418,7 @@ class _Study:
                 continue
             for one in answers:
                 trait = question if len(answers) == 1 else f"{question}={one}"
-                study = probe(
-                    self.ds, trait, sites=site, methods=(c.method,), folds=2, n_permutations=0, n_bootstrap=0,
-                    seed=c.seed,
-                )  # fmt: skip
-                directions[one] = study.directions[0]
+                directions[one] = fit_directions(self.ds, trait, sites=site, methods=(c.method,), seed=c.seed)[0]
         n, start = c.leakage_seeds, c.seed + 20_000
         clips = self._given
         if clips is None:
