@@ -93,14 +93,14 @@ class Config:
     model: str = "tiny"
     data: Path | None = None
     judge: str = ""
-    traits: tuple[str, ...] = ("drums", "instrument=flute", "genre=jazz")
+    traits: tuple[str, ...] = ("drums", "instrument=flute|piano", "genre=jazz|classical")
     texts: tuple[str, ...] = ()
     method: str = "mean_diff"
     n_clips: int = 400
     n_seeds: int = 64
     pilot_seeds: int = 8
-    ablation_seeds: int = 32
-    leakage_seeds: int = 24
+    ablation_seeds: int = 24
+    leakage_seeds: int = 16
     doses: tuple[float, ...] = (1.0, 2.0, 3.0, 4.0)
     iti_doses: tuple[float, ...] = (2.0, 3.0, 4.0, 6.0)
     leakage_dose: float = 3.0
