@@ -5,9 +5,10 @@ from __future__ import annotations
 from itertools import combinations
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from interp.stats import dose_response, holm, paired_bootstrap, wilson
+from interp.stats import holm, paired_bootstrap, wilson
 
 __all__ = [
     "FAMILY",
@@ -15,14 +16,15 @@ __all__ = [
     "answer_table",
     "beside_detection",
     "contrast",
+    "contrasts",
+    "effects",
     "paragraph",
     "per_seed",
     "rates",
-    "slope_contrasts",
-    "slopes",
 ]
 
 UNSTEERED = "unsteered"
+WHERE = {"resid": "one layer's residual stream", "heads": "the best heads"}
 FAMILY = {
     "logistic": "classification",
     "lda": "classification",
@@ -54,52 +56,79 @@ def rates(clips: pd.DataFrame) -> pd.DataFrame:
 
 
 def per_seed(clips: pd.DataFrame) -> pd.DataFrame:
-    """Slope of the hits on the dose for every seed, unsteered as dose 0: trait, place, push, method, seed, slope."""
+    """What every arm did to every seed: ``trait, place, push, method, seed, base, gain, best, best_dose``.
+
+    ``gain`` is the share of doses at which the trait is heard, less ``base``, unsteered. ``best`` is whether it is
+    heard at the method's own best dose, which the *other* half of the seeds chooses: methods need different doses, too
+    much of any breaks the music, and a dose chosen on the same seeds would flatter.
+    """
     base = clips[clips["method"] == UNSTEERED].set_index(["trait", "seed"])["hit"].astype(float)
     rows = []
     treated = clips[clips["method"] != UNSTEERED]
     for key, part in treated.groupby(["trait", "place", "push", "method"], sort=False):
         table = part.pivot_table(index="seed", columns="dose", values="hit", aggfunc="mean").astype(float)
-        table.insert(0, 0.0, base.loc[key[0]].reindex(table.index))
-        dose = table.columns.to_numpy(dtype=float)
-        centred = dose - dose.mean()
-        slope = table.to_numpy() @ centred / (centred @ centred)
-        where = dict(zip(("trait", "place", "push", "method"), key, strict=True))
-        rows.append(pd.DataFrame(where | {"seed": table.index, "slope": slope}))
+        half = np.arange(len(table)) % 2 == 0
+        best_dose = np.where(half, table[~half].mean().idxmax(), table[half].mean().idxmax())
+        unsteered = base.loc[key[0]].reindex(table.index)
+        rows.append(
+            pd.DataFrame(
+                dict(zip(("trait", "place", "push", "method"), key, strict=True))
+                | {
+                    "seed": table.index,
+                    "base": unsteered.to_numpy(),
+                    "gain": (table.mean(axis=1) - unsteered).to_numpy(),
+                    "best": [table.loc[seed, dose] for seed, dose in zip(table.index, best_dose, strict=True)],
+                    "best_dose": best_dose,
+                }
+            )
+        )
     return pd.concat(rows, ignore_index=True)
 
 
-def slopes(clips: pd.DataFrame) -> pd.DataFrame:
-    """Dose-response of every arm: slope of the share of hits, interval over seeds, p, and the top dose's verdicts."""
-    base = clips[clips["method"] == UNSTEERED]
+def effects(clips: pd.DataFrame) -> pd.DataFrame:
+    """One row an arm: gain over doses, success at the best dose of the other seeds, and what it costs there.
+
+    ``gain, gain_lo, gain_hi, p`` and ``best, best_lo, best_hi`` (gain at the best dose) are paired with unsteered over
+    seeds; ``best_rate`` and ``not_music`` are shares of clips.
+    """
+    by_seed = per_seed(clips)
     rows = []
-    treated = clips[clips["method"] != UNSTEERED]
-    for key, part in treated.groupby(["trait", "place", "push", "method"], sort=False):
-        both = pd.concat([base[base["trait"] == key[0]], part])
-        trend = dose_response(both["dose"], both["hit"].astype(float), both["seed"])
-        top = part[part["dose"] == part["dose"].max()]
+    for key, part in by_seed.groupby(["trait", "place", "push", "method"], sort=False):
         where = dict(zip(("trait", "place", "push", "method"), key, strict=True))
-        measured = {"slope": trend.slope, "slope_lo": trend.lo, "slope_hi": trend.hi, "p": trend.p}
-        shares = {"top_rate": top["hit"].mean(), "top_not_music": top["not_music"].mean(), "n_seeds": trend.n_units}
-        rows.append(where | {"family": FAMILY.get(key[3], "other"), "site": part["site"].iloc[0]} | measured | shares)
+        arm = clips.query("trait == @key[0] and place == @key[1] and push == @key[2] and method == @key[3]")
+        gain = paired_bootstrap(part["gain"], np.zeros(len(part)))
+        best = paired_bootstrap(part["best"], part["base"])
+        cost = arm.set_index(["seed", "dose"])["not_music"].astype(float)
+        rows.append(
+            where
+            | {
+                "family": FAMILY.get(key[3], "other"), "site": arm["site"].iloc[0],
+                "gain": gain.difference, "gain_lo": gain.lo, "gain_hi": gain.hi, "p": gain.p,
+                "best": best.difference, "best_lo": best.lo, "best_hi": best.hi,
+                "best_dose": float(part["best_dose"].median()), "best_rate": part["best"].mean(),
+                "not_music": np.mean([cost.loc[(r.seed, r.best_dose)] for r in part.itertuples()]),
+                "n_seeds": len(part),
+            }
+        )  # fmt: skip
     return pd.DataFrame(rows)
 
 
-def slope_contrasts(clips: pd.DataFrame) -> pd.DataFrame:
-    """Paired differences between methods' slopes over all traits and seeds, Holm-corrected within place and push."""
+def contrasts(clips: pd.DataFrame) -> pd.DataFrame:
+    """Paired differences between methods over all traits and seeds, Holm-corrected within measure, place and push."""
     by_seed = per_seed(clips)
-    tables_ = []
-    for (place, push), part in by_seed.groupby(["place", "push"], sort=False):
-        wide = part.pivot_table(index=["trait", "seed"], columns="method", values="slope")
-        rows = []
-        for a, b in combinations(wide.columns, 2):
-            gain = paired_bootstrap(wide[a].to_numpy(), wide[b].to_numpy())
-            where = {"place": place, "push": push, "a": a, "b": b, "n": len(wide)}
-            rows.append(where | {"difference": gain.difference, "lo": gain.lo, "hi": gain.hi, "p": gain.p})
-        table = pd.DataFrame(rows)
-        table["p_holm"] = holm(table["p"])
-        tables_.append(table)
-    return pd.concat(tables_, ignore_index=True)
+    parts = []
+    for measure in ("best", "gain"):
+        for (place, push), part in by_seed.groupby(["place", "push"], sort=False):
+            wide = part.pivot_table(index=["trait", "seed"], columns="method", values=measure)
+            rows = []
+            for a, b in combinations(wide.columns, 2):
+                gain = paired_bootstrap(wide[a].to_numpy(), wide[b].to_numpy())
+                where = {"measure": measure, "place": place, "push": push, "a": a, "b": b, "n": len(wide)}
+                rows.append(where | {"difference": gain.difference, "lo": gain.lo, "hi": gain.hi, "p": gain.p})
+            table = pd.DataFrame(rows)
+            table["p_holm"] = holm(table["p"])
+            parts.append(table)
+    return pd.concat(parts, ignore_index=True)
 
 
 def beside_detection(found: dict[str, pd.DataFrame]) -> pd.DataFrame:
@@ -132,7 +161,9 @@ def answer_table(found: dict[str, pd.DataFrame], methods: tuple[str, ...]) -> pd
             line[f"disattenuated_{other}"] = 1.0 if method == other else pair["disattenuated"].median()
         if "steering" in found:
             for (place, push), part in found["steering"].groupby(["place", "push"], sort=False):
-                line[f"slope_{place}_{push.replace(' ', '_')}"] = part.query("method == @method")["slope"].mean()
+                mine = part.query("method == @method")
+                line[f"best_{place}_{push.replace(' ', '_')}"] = mine["best_rate"].mean()
+                line[f"gain_{place}_{push.replace(' ', '_')}"] = mine["gain"].mean()
         rows.append(line)
     return pd.DataFrame(rows)
 
@@ -157,7 +188,14 @@ def paragraph(found: dict[str, pd.DataFrame]) -> str:
         )
     if "steering_contrasts" not in found:
         return "\n".join(lines)
-    for (place, push), part in found["steering_contrasts"].groupby(["place", "push"], sort=False):
+    for (place, push), part in found["steering_contrasts"].query("measure == 'best'").groupby(["place", "push"]):
+        arms = found["steering"].query("place == @place and push == @push").groupby("method", sort=False)
+        told = ", ".join(
+            f"{m} {rows['best_rate'].mean():.0%} (at {rows['best_dose'].median():g} σ)" for m, rows in arms
+        )
+        lines.append(
+            f"Steering ({WHERE[place]}, {push}), success at the best dose of each, chosen on the other seeds: {told}."
+        )
         for other in ("ridge", "least_squares", "mean_diff"):
             row = contrast(part, other, "logistic")
             if row is not None:
@@ -166,16 +204,36 @@ def paragraph(found: dict[str, pd.DataFrame]) -> str:
                 )
                 steers = verdict if verdict.startswith("no") else f"it steers {verdict}"
                 lines.append(
-                    f"Steering ({place}, {push}): {other} against logistic {row['difference']:+.3f} hits per sigma "
-                    f"[{row['lo']:+.3f}, {row['hi']:+.3f}], Holm p {row['p_holm']:.2g}: {steers}."
+                    f"There {other} against logistic: {100 * row['difference']:+.0f} points "
+                    f"[{100 * row['lo']:+.0f}, {100 * row['hi']:+.0f}], Holm p {row['p_holm']:.2g}: {steers}."
                 )
         row = contrast(part, "logistic", "random")
         if row is not None:
             lines.append(
-                f"Against a random direction of equal norm ({place}): logistic {row['difference']:+.3f} "
-                f"[{row['lo']:+.3f}, {row['hi']:+.3f}], Holm p {row['p_holm']:.2g}."
+                f"Logistic against a random direction of equal norm: {100 * row['difference']:+.0f} points "
+                f"[{100 * row['lo']:+.0f}, {100 * row['hi']:+.0f}], Holm p {row['p_holm']:.2g}."
             )
+    lines.append(_in_short(found))
     return "\n".join(lines)
+
+
+def _in_short(found: dict[str, pd.DataFrame]) -> str:
+    """The question of the study, answered from the contrasts at equal norm."""
+    part = found["steering_contrasts"].query("measure == 'best' and push == 'equal norm'")
+    said = []
+    for place, rows in part.groupby("place", sort=False):
+        regression = contrast(rows, "ridge", "logistic")
+        means = contrast(rows, "mean_diff", "logistic")
+        if regression is None or means is None:
+            continue
+        differs = regression["p_holm"] < 0.05
+        first = f"ridge steers {'differently from' if differs else 'no differently from'} the classifier"
+        if means["p_holm"] >= 0.05:
+            second = "the mean difference no differently either"
+        else:
+            second = f"the mean difference {'better' if means['difference'] > 0 else 'worse'} than it"
+        said.append(f"at {WHERE[place]}, {first}, and {second}")
+    return f"In short, at equal norm and each method's own best dose: {'; '.join(said)}." if said else ""
 
 
 def contrast(table: pd.DataFrame, a: str, b: str) -> dict[str, Any] | None:

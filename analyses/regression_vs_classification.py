@@ -29,10 +29,10 @@ from analyses._regression_tables import (
     UNSTEERED,
     answer_table,
     beside_detection,
+    contrasts,
+    effects,
     paragraph,
     rates,
-    slope_contrasts,
-    slopes,
 )
 from analyses._study import Steps, activations, from_command_line, labelled_clips, slug
 from interp import geometry, plots, tables
@@ -209,8 +209,8 @@ class _Study:
                 for t in c.traits
             ]
             found["steered_clips"] = pd.concat(clips, ignore_index=True)
-            found["steering"] = slopes(found["steered_clips"])
-            found["steering_contrasts"] = slope_contrasts(found["steered_clips"])
+            found["steering"] = effects(found["steered_clips"])
+            found["steering_contrasts"] = contrasts(found["steered_clips"])
         found["answer"] = answer_table(found, c.methods)
         return found
 
@@ -418,7 +418,7 @@ class _Study:
                 plots.save(ax, out / f"dose_{place}_{slug(trait)}", **save)
         joined = beside_detection(found)
         if len(joined):
-            ax = pictures.effect_against_detection(joined, detection="auroc", effect="slope")
+            ax = pictures.effect_against_detection(joined, detection="auroc", effect="best")
             plots.save(ax, out / "effect_against_detection", **save)
 
 

@@ -73,8 +73,15 @@ def cosines(
     lowest = float(np.nanmin(table[[c for c in (score, "null_lo") if c in table.columns]].to_numpy(float)))
     ax.set_ylim(min(-0.1, lowest - 0.08), 1.05)
     ax.set_xlim(-0.55, len(pairs) - 0.45)
-    ax.set_xticks(range(len(pairs)), [f"{a}\n{b}" for a, b in pairs], linespacing=1.15)
     ax.tick_params(axis="x", length=0)
+    reference = {a for a, _ in pairs}
+    if len(pairs) > 1 and len(reference) == 1:  # said once, on the other axis
+        label = label or f"Cosine with the {reference.pop()} direction"
+        names = [str(b) for _, b in pairs]
+    else:
+        names = [f"{a}\n{b}" for a, b in pairs]
+    turned: dict[str, Any] = {"rotation": 25, "ha": "right", "rotation_mode": "anchor"} if len(pairs) > 4 else {}
+    ax.set_xticks(range(len(pairs)), names, linespacing=1.15, **turned)
     ax.set(ylabel=label or "Cosine of the two directions", title=title or "")
     legend(ax)
     return remember(ax, table)

@@ -34,8 +34,9 @@ COLOURS = {
     "vermilion": "#D55E00",
     "purple": "#CC79A7",
     "grey": "#7F7F7F",
+    "brown": "#7A4900",
 }
-"""The colours of Okabe and Ito (2008), without their yellow, which a thin line loses on white, and with a grey."""
+"""The colours of Okabe and Ito (2008), without yellow, which a thin line loses on white; and grey and brown."""
 
 PALETTE = [COLOURS[name] for name in ("blue", "vermilion", "green", "purple", "orange", "sky", "black")]
 MARKERS = ["o", "s", "^", "D", "v", "P", "X"]
@@ -75,6 +76,10 @@ _MEANING = {
     "mean_diff": "green",
     "lda": "purple",
     "softmax": "orange",
+    "least_squares": "orange",
+    "onehot": "orange",
+    "pca_pairs": "brown",
+    "rfm": "black",
     "probe": "vermilion",
     "treated": "vermilion",
     "unsteered": "black",

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from analyses import direction_geometry, regression_vs_classification
-from analyses._regression_tables import contrast, per_seed, slope_contrasts, slopes
+from analyses._regression_tables import contrast, contrasts, effects, per_seed
 from analyses._study import Steps, from_command_line
 from interp.errors import DataError
 
@@ -69,22 +69,37 @@ def planted_clips(effects: dict[str, float], seeds: int = 40) -> pd.DataFrame:
     return table.assign(trait="drums", not_music=False, site="L0.resid")
 
 
-def test_slopes_and_contrasts_find_planted_effects() -> None:
+def test_effects_and_contrasts_find_planted_effects() -> None:
     clips = planted_clips({"logistic": 0.15, "ridge": 0.15, "mean_diff": 0.25, "random": 0.0})
-    by_arm = slopes(clips).set_index("method")
-    for method, effect in (("logistic", 0.15), ("mean_diff", 0.25), ("random", 0.0)):
-        assert by_arm.loc[method, "slope_lo"] - 1e-9 <= effect <= by_arm.loc[method, "slope_hi"] + 1e-9
+    by_arm = effects(clips).set_index("method")
+    for method, effect in (("logistic", 0.15), ("mean_diff", 0.25), ("random", 0.0)):  # mean over doses 1, 2, 3
+        assert by_arm.loc[method, "gain_lo"] - 1e-9 <= 2 * effect <= by_arm.loc[method, "gain_hi"] + 1e-9
+        assert by_arm.loc[method, "best_lo"] - 1e-9 <= 3 * effect <= by_arm.loc[method, "best_hi"] + 1e-9
     assert by_arm.loc["mean_diff", "p"] < 0.01 < by_arm.loc["random", "p"]
-    by_seed = per_seed(clips).groupby("method")["slope"].mean()
-    assert by_seed["ridge"] == pytest.approx(by_arm.loc["ridge", "slope"])
-    contrasts = slope_contrasts(clips)
-    forth, back = contrast(contrasts, "mean_diff", "logistic"), contrast(contrasts, "logistic", "mean_diff")
+    assert by_arm.loc["logistic", "best_dose"] == 3
+    by_seed = per_seed(clips).groupby("method")["gain"].mean()
+    assert by_seed["ridge"] == pytest.approx(by_arm.loc["ridge", "gain"])
+    table = contrasts(clips).query("measure == 'gain'")
+    forth, back = contrast(table, "mean_diff", "logistic"), contrast(table, "logistic", "mean_diff")
     assert forth is not None and back is not None
     assert forth["difference"] == -back["difference"] > 0 and forth["lo"] == -back["hi"]
     assert forth["p_holm"] < 0.05
-    same = contrast(contrasts, "ridge", "logistic")
+    same = contrast(table, "ridge", "logistic")
     assert same is not None and same["difference"] == 0 and same["p_holm"] == 1
-    assert contrast(contrasts, "ridge", "lda") is None
+    assert contrast(table, "ridge", "lda") is None
+
+
+def test_a_best_dose_is_never_chosen_on_the_seeds_that_it_is_judged_on() -> None:
+    """Without any effect, the largest of many doses is above the base rate; the cross-fitted one is not."""
+    rng = np.random.default_rng(0)
+    rows = [
+        {"method": m, "dose": d, "seed": seed, "hit": rng.random() < 0.3, "place": "resid", "push": "equal norm"}
+        for seed in range(400)
+        for m, d in [("unsteered", 0.0), *(("random", float(d)) for d in range(1, 9))]
+    ]
+    clips = pd.DataFrame(rows).assign(trait="drums", not_music=False, site="L0.resid")
+    row = effects(clips).iloc[0]
+    assert row["best_lo"] <= 0 <= row["best_hi"]
 
 
 def test_direction_geometry(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
