@@ -194,7 +194,7 @@ def pairs_figure(pairs: pd.DataFrame, trait: str) -> Axes:
     ax.set_xscale("log")
     ax.set_xticks(one["n_pairs"], [f"{n:.0f}" for n in one["n_pairs"]])
     ax.minorticks_off()
-    ax.set(xlabel="Pairs of clips that the probes heard", ylabel="%", ylim=(-3, 103), title=trait)
+    ax.set(xlabel="Pairs of clips that the probes heard", ylabel="Success, accuracy (%)", ylim=(-3, 103), title=trait)
     ax.figure.legend(loc="outside lower center", ncols=2, fontsize=6.5)
     return remember(ax, rows)
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from interp.model import MusicGen
 
-__all__ = ["Steps", "activations", "from_command_line", "labelled_clips", "slug"]
+__all__ = ["Steps", "activations", "formats_of", "from_command_line", "labelled_clips", "slug"]
 
 log = logging.getLogger(__name__)
 C = TypeVar("C")
@@ -83,6 +83,11 @@ def _plain(value: Any) -> str:
 def slug(text: str) -> str:
     """A trait or site as part of a file's name."""
     return re.sub(r"[^A-Za-z0-9-]+", "_", text).strip("_")
+
+
+def formats_of(table: pd.DataFrame) -> tuple[str, ...]:
+    """Formats to write a table in: nobody reads hundreds of lines in a text or a paper."""
+    return ("csv", "md", "tex") if len(table) <= 200 else ("csv",)
 
 
 class Steps:

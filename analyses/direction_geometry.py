@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 import interp
-from analyses._study import Steps, activations, from_command_line, labelled_clips, slug
+from analyses._study import Steps, activations, formats_of, from_command_line, labelled_clips, slug
 from interp import geometry, plots, tables
 from interp.geometry import plots as pictures
 from interp.probes.directions import Directions
@@ -111,7 +111,7 @@ def main(config: Config | None = None, *, progress: bool = True) -> dict[str, pd
     study = _Study(config, model, ds, Steps(config.out, key | {"fingerprint": model.fingerprint}))
     found = study.tables()
     for name, table in found.items():
-        tables.write(table, config.out / name, formats=("csv", "md"))
+        tables.write(table, config.out / name, formats=formats_of(table))
     study.figures(found)
     for line in study.summary(found):
         print(line)

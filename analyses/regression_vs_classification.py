@@ -34,7 +34,7 @@ from analyses._regression_tables import (
     paragraph,
     rates,
 )
-from analyses._study import Steps, activations, from_command_line, labelled_clips, slug
+from analyses._study import Steps, activations, formats_of, from_command_line, labelled_clips, slug
 from interp import geometry, plots, tables
 from interp.errors import DataError
 from interp.geometry import plots as pictures
@@ -141,7 +141,7 @@ def main(config: Config | None = None, *, progress: bool = True) -> dict[str, pd
     study = _Study(config, model, ds, progress)
     found = study.tables()
     for key, table in found.items():
-        tables.write(table, config.out / key, formats=("csv", "md"))
+        tables.write(table, config.out / key, formats=formats_of(table))
     study.figures(found)
     text = paragraph(found)
     (config.out / "answer.md").write_text(f"# {(__doc__ or '').splitlines()[0]}\n\n{text}\n")

@@ -218,14 +218,14 @@ def directions_map(table: pd.DataFrame, by: str = "label", *, shape: str = "meth
         for (tone, mark), rows in table.groupby([by, shape], sort=True):
             label = f"{tone}, {mark}" if len(markers) > 1 else str(tone)
             ax.plot(
-                rows[f"{way}_1"], rows[f"{way}_2"], markers[mark], ls="none", ms=3.4, mec="none", alpha=0.8,
+                rows[f"{way}_1"], rows[f"{way}_2"], markers[mark], ls="none", ms=4, mec="none", alpha=0.8,
                 color=colours[tone], label=label if way == "umap" else None,
             )  # fmt: skip
         trust = table.attrs.get(f"{way}_trust")
         ax.set_title(way.upper() + (f", trustworthiness {trust:.2f}" if trust is not None else ""))
         ax.set_xticks([])
         ax.set_yticks([])
-    panels[0].figure.legend(loc="outside lower center", ncols=4, fontsize=6)
+    panels[0].figure.legend(loc="outside lower center", ncols=3, fontsize=7)
     remember(panels[0], table)
     return panels
 
@@ -254,6 +254,9 @@ def by_size(table: pd.DataFrame, *, title: str | None = None, ax: Axes | None = 
         )
         ax.plot(curve.index, curve["cosine_full", 0.5], ls=(0, (3, 1.5)), color=tone, label=f"{method}, with all clips")
     ax.set_xscale("log")
+    sizes = sorted(table["size"].unique())
+    ax.set_xticks(sizes, [f"{size:g}" for size in sizes])
+    ax.set_xticks([], minor=True)
     ax.set_ylim(top=1.02)
     ax.set(xlabel="Clips", ylabel="Cosine (median, middle half)", title=title or "")
     legend(ax)

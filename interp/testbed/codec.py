@@ -117,7 +117,7 @@ class MelCodec(CompressionModel):  # type: ignore[misc]  # audiocraft is untyped
     def decode(self, codes: Tensor, scale: Tensor | None = None) -> Tensor:
         """Audio ``[B, 1, 320 * frames]`` of codes ``[B, 4, frames]``."""
         # Griffin-Lim goes over its arrays again and again: a few clips at a time stay in the cache, twice as fast.
-        return torch.cat([self._decode(part) for part in codes.split(_DECODED)])
+        return torch.cat([self._decode(part) for part in torch.split(codes, _DECODED)])
 
     def _decode(self, codes: Tensor) -> Tensor:
         from torchaudio.functional import griffinlim
