@@ -127,7 +127,7 @@ def fusion(table: pd.DataFrame, *, names: tuple[str, str] = ("A", "B"), title: s
             right.plot(x, rows["both"], lw=0.9, ls="--", **style)
     left.set(
         xlabel=f"Fusion ratio (0: {names[0]}, 1: {names[1]})", title=title,
-        ylabel=f"P({names[1]}) / (P({names[0]}) + P({names[1]}))", ylim=(-0.03, 1.03),
+        ylabel=f"Judged mix (part of {names[1]})", ylim=(-0.03, 1.03),
     )  # fmt: skip
     right.set(
         xlabel=f"Fusion ratio (0: {names[0]}, 1: {names[1]})", ylabel="Share of clips", ylim=(-0.03, 1.03),
