@@ -62,8 +62,18 @@ def _sentence(found: Tables, trait: str) -> str:
         f"the probe's direction {bar['fad']:.1f} (difference {bar['fad_gap']:+.1f} [{bar['fad_gap_lo']:+.1f}, "
         f"{bar['fad_gap_hi']:+.1f}])."
     )
+    smitin = _of(found["bars"], trait).iloc[1]
+    which = "the lowest dose that succeeds as often" if smitin["iti_equal"] else "never as often; at its best dose"
+    parts.append(
+        f"SMITIN over all heads (α {smitin['dose']:g}, chosen on the pilot) succeeds in {smitin['success']:.0%} (gain "
+        f"{smitin['gain']:+.0%} [{smitin['gain_lo']:+.0%}, {smitin['gain_hi']:+.0%}], its random directions at most "
+        f"{smitin['random']:.0%} from unsteered, shuffled labels {smitin['shuffled']:.0%}) with "
+        f"{smitin['not_music']:.0%} no music and FAD {smitin['fad']:.1f}, ITI's heads ({which}: "
+        f"{smitin['iti_success']:.0%}) {smitin['iti_fad']:.1f} "
+        f"(difference {smitin['fad_gap']:+.1f} [{smitin['fad_gap_lo']:+.1f}, {smitin['fad_gap_hi']:+.1f}])."
+    )
     parts.append(_lost(found, trait, str(said["necessary"])))
-    if said["outcome"] != "causal" or bar["gain"] < 0.7:
+    if said["outcome"] != "causal" or max(bar["gain"], smitin["gain"]) < 0.7:
         scan = _of(found["scan"], trait)
         best = scan[~scan["control"]].sort_values("rate", ascending=False).iloc[0]
         parts.append(
@@ -136,7 +146,7 @@ def _trait(report: Report, found: Tables, trait: str, out: Path, save: dict[str,
     for column, label in (
         ("not_music", "Share judged to be no music"),
         ("fad", "FAD from music with the trait"),
-        ("kept", "Other answers as in the unsteered twin"),
+        ("kept", "Share of other answers kept"),
     ):
         rows = cost.rename(columns={f"{column}_lo": "lo", f"{column}_hi": "hi"})
         if column == "kept":

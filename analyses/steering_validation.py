@@ -26,6 +26,13 @@ import torch
 
 import interp
 from analyses import _steering_report as pages
+from analyses._steering_monitored import (
+    MONITORED,
+    choose_alpha,
+    cost_beside_iti,
+    monitored_arms,
+    monitored_controls,
+)
 from analyses._study import Steps, activations, from_command_line, labelled_clips, slug
 from interp import tables, validation
 from interp.errors import DataError
@@ -71,6 +78,8 @@ class Config:
         Of the treated direction, in standard deviations.
     iti_doses : tuple of float
         Of the heads that inference-time intervention pushes.
+    alphas : tuple of float
+        Strengths of self-monitored steering of all heads.
     leakage_dose : float
         Of every direction in the leakage matrix.
     k, k_iti : int
@@ -103,6 +112,7 @@ class Config:
     leakage_seeds: int = 16
     doses: tuple[float, ...] = (1.0, 2.0, 3.0, 4.0)
     iti_doses: tuple[float, ...] = (2.0, 3.0, 4.0, 6.0)
+    alphas: tuple[float, ...] = (8.0, 12.0, 16.0)
     leakage_dose: float = 3.0
     k: int = 8
     k_iti: int = 16
@@ -128,7 +138,7 @@ def main(config: Config | None = None, *, progress: bool = True) -> dict[str, pd
     Returns
     -------
     dict of str to DataFrame
-        ``verdicts, arms, clips, scan, necessity, refits, leakage, heads, agreement, bars``, as they are written to
+        ``verdicts, arms, monitored, clips, scan, necessity, refits, leakage, heads, agreement, bars``, as written to
         ``config.out``.
     """
     config = from_command_line(Config, __doc__) if config is None else config
@@ -253,6 +263,8 @@ class _Study:
         arms, clips = self.run(f"arms_{name}", lambda: self._arms(trait))
         without, without_clips = self.run(f"without_{name}", lambda: self._without(trait, asked=False))
         asked, asked_clips = self.run(f"without_text_{name}", lambda: self._without(trait, asked=True))
+        tried, _ = self.run(f"monitored_pilot_{name}", lambda: self._monitored(trait, c.alphas, pilot=True))
+        monitored, _ = self.run(f"monitored_{name}", lambda: self._monitored(trait, c.alphas, pilot=False))
         answer, losses = validation.necessity(without_clips)
         _, asked_losses = validation.necessity(asked_clips)
         losses = pd.concat([losses.assign(music="continued"), asked_losses.assign(music="asked for")])
@@ -276,7 +288,8 @@ class _Study:
             "refits": self.steps.table(f"refits_{name}", lambda: self._refits(trait)),
             "heads": pd.concat(heads, ignore_index=True),
             "agreement": pd.concat(agreement, ignore_index=True),
-            "bars": self._bars(trait, arms, dose),
+            "monitored": monitored,
+            "bars": self._bars(trait, arms, dose, monitored, choose_alpha(tried)),
         }  # fmt: skip
 
     def _scan(self, trait: str) -> Validation:
@@ -378,34 +391,55 @@ class _Study:
         heads, agreement = validation.rank_agreement(changes, self._heard[1], trait, rows, seed=self.config.seed)
         return heads.assign(method=way), agreement.assign(method=way)
 
-    def _bars(self, trait: str, arms: pd.DataFrame, dose: float) -> pd.DataFrame:
-        """What the study is to show, in numbers: gain, controls, and the cost beside that of ITI's heads."""
-        at = arms[arms["dose"] == dose].set_index("arm")
-        treated = at.loc["probe"]
-        iti = arms[arms["arm"] == "ITI heads"].sort_values("dose")
-        equal = iti[iti["rate"] >= treated["rate"] - 0.05]
-        against = equal.iloc[0] if len(equal) else iti.loc[iti["rate"].idxmax()]
-        with np.load(self.steps.folder / f"arms_{slug(trait)}.npz") as kept:
-            one, two = kept[f"probe|{dose:g}"], kept[f"ITI heads|{against['dose']:g}"]
-        gap = self.steps.table(
-            f"fad_{slug(trait)}",
-            lambda: pd.DataFrame(
-                [validation.fad_difference(one, two, self._references(trait)[""])], columns=["gap", "lo", "hi"]
-            ),
-        ).iloc[0]
-        return pd.DataFrame(
-            [
-                {
-                    "trait": trait, "site": self.sites[trait][0], "dose": dose,
-                    "unsteered": float(arms.loc[arms["arm"] == UNSTEERED, "rate"].iloc[0]), "success": treated["rate"],
-                    "gain": treated["diff"], "gain_lo": treated["diff_lo"], "gain_hi": treated["diff_hi"],
-                    "random": at.loc["random", "diff"], "shuffled": at.loc["shuffled labels", "diff"],
-                    "not_music": treated["not_music"], "fad": treated["fad"], "iti_dose": against["dose"],
-                    "iti_success": against["rate"], "iti_equal": bool(len(equal)), "iti_fad": against["fad"],
-                    "fad_gap": gap["gap"], "fad_gap_lo": gap["lo"], "fad_gap_hi": gap["hi"],
-                }
-            ]
+    def _monitored(self, trait: str, alphas: tuple[float, ...], *, pilot: bool) -> Validation:
+        """SMITIN along the method's directions, its monitor hearing the logistic probes: pilot, or study."""
+        c = self.config
+        heads = probe(
+            self.ds, trait, sites="heads", methods=tuple(dict.fromkeys(("logistic", c.method))), n_permutations=0,
+            n_bootstrap=0, seed=c.seed, progress=self.progress,
         )  # fmt: skip
+        arms = monitored_arms(heads, c.method, alphas)
+        if pilot:
+            codes, start = self.prompts(trait)[c.n_seeds :], c.seed + 10_000
+            return validation.run_arms(
+                self.model, trait, arms, codes, alphas, seeds=range(start, start + c.pilot_seeds), **self.common
+            )
+        arms += monitored_controls(self.ds, heads, c.method, (max(alphas),), c.seed)
+        return validation.run_arms(
+            self.model, trait, arms, self.prompts(trait)[: c.n_seeds], alphas,
+            seeds=range(c.seed, c.seed + c.n_seeds), measure=True, references=self._references(trait), **self.common,
+        )  # fmt: skip
+
+    def _bars(self, trait: str, arms: pd.DataFrame, dose: float, monitored: pd.DataFrame, alpha: float) -> pd.DataFrame:
+        """Gain, controls, and the cost beside that of ITI's heads: of one layer, and of self-monitored heads."""
+        name, iti = slug(trait), arms[arms["arm"] == "ITI heads"]
+        rows = []
+        for how, table, arm, at, controls in (
+            ("one layer", arms, "probe", dose, ("random", "shuffled labels")),
+            (MONITORED, monitored, MONITORED, alpha, (f"{MONITORED}, random", f"{MONITORED}, shuffled labels")),
+        ):
+            treated = table[(table["arm"] == arm) & (table["dose"] == at)].iloc[0]
+            random, shuffled = (float(table.loc[table["arm"] == one, "diff"].abs().max()) for one in controls)
+            with (
+                np.load(self.steps.folder / f"arms_{name}.npz") as kept,
+                np.load(self.steps.folder / f"{'arms' if how == 'one layer' else 'monitored'}_{name}.npz") as own,
+            ):
+                cost = self.steps.table(
+                    f"fad_{name}_{slug(how)}",
+                    lambda treated=treated, one=own[f"{arm}|{at:g}"], kept=kept: pd.DataFrame(  # type: ignore[misc]
+                        [cost_beside_iti(treated, one, iti, kept, self._references(trait)[""])]
+                    ),
+                ).iloc[0]
+            rows.append(
+                {
+                    "trait": trait, "how": how, "site": self.sites[trait][0] if how == "one layer" else "all heads",
+                    "dose": at, "unsteered": float(table.loc[table["arm"] == UNSTEERED, "rate"].iloc[0]),
+                    "success": treated["rate"], "gain": treated["diff"], "gain_lo": treated["diff_lo"],
+                    "gain_hi": treated["diff_hi"], "p_max": treated["p_max"], "random": random, "shuffled": shuffled,
+                    "not_music": treated["not_music"], "fad": treated["fad"], **cost,
+                }
+            )  # fmt: skip
+        return pd.DataFrame(rows)
 
     def _leakage(self) -> pd.DataFrame:
         """Every answer's direction at one site: the one chosen for most traits, the latest of several."""

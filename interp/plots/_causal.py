@@ -185,7 +185,7 @@ def arms(
     table: pd.DataFrame,
     *,
     trait: str | None = None,
-    label: str = "Share judged to have the trait",
+    label: str = "Share with the trait (judge)",
     title: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:

@@ -1,0 +1,111 @@
+"""Self-monitored steering of all heads beside one layer and ITI: the arms, and the cost at equal success."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from interp import validation
+from interp.probes.directions import Directions, random_like
+from interp.steering import Smitin, soft_weights
+from interp.validation import Arm
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from interp.probes.study import ProbeStudy
+
+__all__ = ["MONITORED", "choose_alpha", "cost_beside_iti", "monitored_arms", "monitored_controls"]
+
+MONITORED = "SMITIN"
+_DRAWS = 8
+_ENOUGH = 0.05
+"""Success that much below the other's still counts as equal."""
+
+
+def _heard(heads: ProbeStudy) -> tuple[Directions, tuple[float, ...]]:
+    """Logistic probes of all heads, which the monitor hears, and SMITIN's weights from their accuracies."""
+    listen = Directions(sorted(heads.directions.select(method="logistic"), key=lambda d: d.site))
+    return listen, tuple(soft_weights(listen))
+
+
+def monitored_arms(heads: ProbeStudy, method: str, alphas: tuple[float, ...]) -> list[Arm]:
+    """SMITIN's rule (arXiv 2404.02252: soft weights, every fifth step, monitor) along the directions of a method."""
+    listen, weights = _heard(heads)
+    push = Directions(heads.directions.one(site=d.site, method=method) for d in listen)
+    return [_arm(MONITORED, [push], listen, weights, alphas, control=False)]
+
+
+def monitored_controls(
+    ds: xr.Dataset, heads: ProbeStudy, method: str, alphas: tuple[float, ...], seed: int
+) -> list[Arm]:
+    """The same with random directions of equal length, and with directions of shuffled labels; eight draws in turn."""
+    listen, weights = _heard(heads)
+    push = [heads.directions.one(site=d.site, method=method) for d in listen]
+    rng = np.random.default_rng([seed, 21])
+    randoms = [Directions(random_like(d, rng) for d in push) for _ in range(_DRAWS)]
+    shuffled = [validation.shuffled_like(ds, d, heads, _DRAWS, seed=seed) for d in push]
+    sets = [Directions(per_head[k] for per_head in shuffled) for k in range(_DRAWS)]
+    return [
+        _arm(f"{MONITORED}, random", randoms, listen, weights, alphas, control=True),
+        _arm(f"{MONITORED}, shuffled labels", sets, listen, weights, alphas, control=True),
+    ]
+
+
+def _arm(
+    name: str,
+    draws: list[Directions],
+    listen: Directions,
+    weights: tuple[float, ...],
+    alphas: tuple[float, ...],
+    *,
+    control: bool,
+) -> Arm:
+    def build(alpha: float, i: int) -> tuple[Smitin, ...]:
+        return (Smitin(draws[i % len(draws)], alpha=alpha, listen=listen, weights=weights),)
+
+    return Arm(name, build, control, "all heads", alphas)
+
+
+def choose_alpha(pilot: pd.DataFrame, not_music: float = 0.10) -> float:
+    """The lowest strength whose share is within five points of the best, among those that leave the music music."""
+    rows = pilot[pilot["arm"] == MONITORED]
+    music = rows[rows["not_music"] <= not_music]
+    rows = music if len(music) else rows
+    return float(rows[rows["rate"] >= rows["rate"].max() - _ENOUGH]["dose"].min())
+
+
+def cost_beside_iti(
+    treated: pd.Series,
+    embedding: NDArray[np.float32],
+    iti: pd.DataFrame,
+    iti_embeddings: Mapping[str, NDArray[np.float32]],
+    reference: NDArray[np.float32],
+) -> dict[str, Any]:
+    """FAD of an arm less that of ITI's lowest dose that succeeds as often, or of its best where none does.
+
+    Parameters
+    ----------
+    treated : Series
+        The arm's row of the table.
+    embedding : array of shape (seeds, dim)
+        Of its clips.
+    iti : DataFrame
+        ITI's rows, one a dose.
+    iti_embeddings : mapping of str to array of shape (seeds, dim)
+        By ``"ITI heads|<dose>"``.
+    reference : array of shape (clips, dim)
+        Of music with the trait.
+    """
+    iti = iti.sort_values("dose")
+    equal = iti[iti["rate"] >= treated["rate"] - _ENOUGH]
+    against = equal.iloc[0] if len(equal) else iti.loc[iti["rate"].idxmax()]
+    gap, lo, hi = validation.fad_difference(embedding, iti_embeddings[f"ITI heads|{against['dose']:g}"], reference)
+    return {
+        "iti_dose": against["dose"], "iti_success": against["rate"], "iti_equal": bool(len(equal)),
+        "iti_fad": against["fad"], "fad_gap": gap, "fad_gap_lo": lo, "fad_gap_hi": hi,
+    }  # fmt: skip
