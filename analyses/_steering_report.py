@@ -66,8 +66,8 @@ def _sentence(found: Tables, trait: str) -> str:
     which = "the lowest dose that succeeds as often" if smitin["iti_equal"] else "never as often; at its best dose"
     parts.append(
         f"SMITIN over all heads (α {smitin['dose']:g}, chosen on the pilot) succeeds in {smitin['success']:.0%} (gain "
-        f"{smitin['gain']:+.0%} [{smitin['gain_lo']:+.0%}, {smitin['gain_hi']:+.0%}], its random directions at most "
-        f"{smitin['random']:.0%} from unsteered, shuffled labels {smitin['shuffled']:.0%}) with "
+        f"{smitin['gain']:+.0%} [{smitin['gain_lo']:+.0%}, {smitin['gain_hi']:+.0%}], its random directions "
+        f"{smitin['random']:+.0%} and shuffled labels {smitin['shuffled']:+.0%} at the largest α) with "
         f"{smitin['not_music']:.0%} no music and FAD {smitin['fad']:.1f}, ITI's heads ({which}: "
         f"{smitin['iti_success']:.0%}) {smitin['iti_fad']:.1f} "
         f"(difference {smitin['fad_gap']:+.1f} [{smitin['fad_gap_lo']:+.1f}, {smitin['fad_gap_hi']:+.1f}])."

@@ -154,6 +154,12 @@ def main(config: Config | None = None, *, progress: bool = True) -> dict[str, pd
     return found
 
 
+def _control(rows: pd.DataFrame, dose: float) -> float:
+    """What a control gains at a dose, or at the largest it was run at."""
+    here = rows[rows["dose"] == dose]
+    return float((here if len(here) else rows.nlargest(1, "dose"))["diff"].iloc[0])
+
+
 def _judge(config: Config) -> Any:
     """The judge that is asked for.
 
@@ -419,7 +425,7 @@ class _Study:
             (MONITORED, monitored, MONITORED, alpha, (f"{MONITORED}, random", f"{MONITORED}, shuffled labels")),
         ):
             treated = table[(table["arm"] == arm) & (table["dose"] == at)].iloc[0]
-            random, shuffled = (float(table.loc[table["arm"] == one, "diff"].abs().max()) for one in controls)
+            random, shuffled = (_control(table[table["arm"] == one], at) for one in controls)
             with (
                 np.load(self.steps.folder / f"arms_{name}.npz") as kept,
                 np.load(self.steps.folder / f"{'arms' if how == 'one layer' else 'monitored'}_{name}.npz") as own,
