@@ -299,6 +299,6 @@ def effect_against_detection(
     for index, trait in enumerate(traits):
         ax.plot([], [], _MARKERS[index % len(_MARKERS)], color="#777777", label=str(trait))
     ax.axhline(0, color="black", lw=0.5)
-    ax.set(xlabel="Detects (held-out score)", ylabel="Steers (gain in judged share)", title=title or "")
+    ax.set(xlabel="Detects (held-out score)", ylabel="Steers (effect on the judged share)", title=title or "")
     legend(ax, columns=3)
     return remember(ax, table)
