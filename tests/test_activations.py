@@ -310,8 +310,12 @@ def test_ctrl_c_gets_a_sentence_and_loses_nothing(
 
     monkeypatch.setattr(_extraction, "pool_forward", press)
     clips = noise_clips(6)
-    with pytest.raises(Interrupted, match="stopped by Ctrl-C: what is stored is kept") as caught:
-        extract(tiny_lm_model, clips, out=tmp_path / "x", batch_size=2)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore Ctrl-C
+    try:
+        with pytest.raises(Interrupted, match="stopped by Ctrl-C: what is stored is kept") as caught:
+            extract(tiny_lm_model, clips, out=tmp_path / "x", batch_size=2)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert isinstance(caught.value, InterpError) and isinstance(caught.value, KeyboardInterrupt)
     assert open_store(tmp_path / "x", partial=True).sizes["clip"] == 4
     extract(tiny_lm_model, clips, out=tmp_path / "x", batch_size=2)
