@@ -32,8 +32,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from interp._threads import each, workers
 from interp.errors import DataError
-from interp.probes.threads import each, workers
 
 __all__ = ["BINARY_ONLY", "METHODS", "ROLES", "Role", "refit", "role"]
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from interp.probes.threads import each, workers
+from interp._threads import each, workers
 
 __all__ = ["rfm_directions"]
 

@@ -10,12 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from interp._threads import each, workers
 from interp.errors import DataError
 from interp.probes import metrics
 from interp.probes.design import Design
 from interp.probes.fit import PENALISED, SHRINKAGES, ClassWeight, expand_targets, make_targets, site_chunks, solve
 from interp.probes.solution import Targets
-from interp.probes.threads import each, workers
 
 __all__ = ["Evaluation", "Plan", "evaluate_sites"]
 

@@ -11,12 +11,12 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from interp._threads import each, workers
 from interp.errors import DataError
 from interp.probes import linear, sklearn_loop
 from interp.probes.design import Design
 from interp.probes.logistic import solve_logistic
 from interp.probes.solution import Solution, Targets
-from interp.probes.threads import each, workers
 
 __all__ = ["METHODS", "Fits", "fit_many", "make_targets", "site_chunks", "solve"]
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from interp._audiocraft import CompressionModel, QuantizedResult
+from interp._threads import each, workers
 
 __all__ = ["CARDINALITY", "HOP", "N_CODEBOOKS", "SAMPLE_RATE", "MelCodec", "fit_codebooks"]
 
@@ -117,8 +118,9 @@ class MelCodec(CompressionModel):  # type: ignore[misc]  # audiocraft is untyped
     def decode(self, codes: Tensor, scale: Tensor | None = None) -> Tensor:
         """Audio ``[B, 1, 320 * frames]`` of codes ``[B, 4, frames]``."""
         # Griffin-Lim goes over its arrays again and again: a few clips at a time stay in the cache, twice as fast.
-        return torch.cat([self._decode(part) for part in torch.split(codes, _DECODED)])
+        return torch.cat(each(self._decode, torch.split(codes, _DECODED), workers(codes.device.type)))
 
+    @torch.no_grad()  # which a thread of its own does not inherit
     def _decode(self, codes: Tensor) -> Tensor:
         from torchaudio.functional import griffinlim
 

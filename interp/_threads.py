@@ -1,4 +1,4 @@
-"""Blocks of sites side by side: for small problems, a core for each block is faster than all cores for each in turn."""
+"""Small pieces of work side by side: a core for each is faster than all cores for each in turn."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ R = TypeVar("R")
 
 
 def workers(device: str) -> int:
-    """How many blocks may be worked on at once: torch's threads on a CPU, one on anything else."""
+    """How many pieces may be worked on at once: torch's threads on a CPU, one on anything else."""
     return torch.get_num_threads() if device == "cpu" else 1
 
 
