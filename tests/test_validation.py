@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import ClassVar
 
@@ -17,6 +18,8 @@ from interp.errors import ControlError, DataError
 from interp.judges import RenderedJudge
 from interp.model import MusicGen
 from interp.probes import probe
+from interp.probes.reading import read_stacks
+from interp.probes.splits import permute_labels
 from interp.probes.study import ProbeStudy
 from interp.stats import wilson
 from interp.steering import Add
@@ -147,6 +150,28 @@ def test_shuffled_directions_are_as_long_and_know_nothing(
     gaps = np.array([gap(one) for one in shuffled_like(ds, treated, studies[1], 40, seed=1)])
     assert gap(treated) > 1.5
     assert 0.2 < (gaps > 0).mean() < 0.8
+
+
+def test_of_all_shuffles_those_that_agree_least_with_the_labels_are_kept(
+    ds: xr.Dataset, studies: tuple[ProbeStudy, ProbeStudy]
+) -> None:
+    treated, study = studies[1].directions.one(site="L1.resid"), studies[1]
+    train = ~study.plan.test
+    y, groups = np.asarray(study.plan.y)[train], np.asarray(study.plan.groups)[train]
+    drawn = permute_labels(y, groups, 200, rng=np.random.default_rng(3))
+    (stack,) = read_stacks(ds, treated.site, treated.pool or None)
+    names = pd.Index(np.asarray(ds["clip"].values).astype(str))
+    x = stack.x[0, names.get_indexer(study.clips[train])].astype(float)
+
+    def cosine(labels: np.ndarray) -> float:
+        direction = x[labels == 1].mean(0) - x[labels == 0].mean(0)
+        return abs(float(direction @ treated.vector / np.linalg.norm(direction)))
+
+    mean_difference = replace(treated, method="mean_diff")
+    line = study.table.assign(method="mean_diff")
+    kept = shuffled_like(ds, mean_difference, replace(study, table=line), 25, seed=3)
+    at_random = np.mean([cosine(y[order]) for order in drawn])
+    assert np.mean([abs(one.vector @ treated.vector) for one in kept]) < 0.8 * at_random
 
 
 def test_default_arms_push_equally_far(ds: xr.Dataset, studies: tuple[ProbeStudy, ProbeStudy]) -> None:

@@ -178,7 +178,7 @@ class _FastSession:
         """Let the plan act on ``x [padded, width]``; the padding is left alone."""
         if key not in self.keys:
             return x
-        if len(x) == self.n:
+        if len(x) == self.n or self.plan.takes_padding(key):
             return self.plan.apply(key, x[:, None], start, self.half)[:, 0]
         edited = self.plan.apply(key, x[: self.n, None], start, self.half)[:, 0]
         return torch.cat([edited, x[self.n :]])

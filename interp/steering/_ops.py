@@ -142,6 +142,11 @@ def _twice(x: Tensor, half: Half) -> Tensor:
     return torch.cat([x, x]) if half == "both" else x
 
 
+def _padded(x: Tensor, n: int) -> Tensor:
+    """Zeros below, up to ``n`` rows."""
+    return x if len(x) == n else torch.cat([x, x.new_zeros(n - len(x), *x.shape[1:])])
+
+
 class AddOp(Op):
     """Add a sum of shifts, each with its own schedule.
 
@@ -158,21 +163,22 @@ class AddOp(Op):
         used = torch.unique(torch.cat([rows.index for rows, _ in slots]))
         stacked = slots[0][0].table[used].cpu().numpy()
         # positions with the same factors share their summed shift: constant and periodic schedules cost one addition
-        _, self._column = np.unique(stacked, axis=1, return_inverse=True)
-        self._cache: dict[tuple[int, Half], Tensor] = {}
+        self._column = np.unique(stacked, axis=1, return_inverse=True)[1].reshape(-1)
+        self._cache: dict[tuple[int, Half, int], Tensor] = {}
 
     def apply(self, x: Tensor, start: int, half: Half) -> Tensor:
+        """Edit ``x``, which may have more rows at the end (an engine's padding): they are left alone."""
         positions = x.shape[1]
         if not self.any_at[start : start + positions].any():
             return x
         if positions > 1:
-            return x + self._shift(start, start + positions, half, x.dtype)
-        key = (int(self._column.reshape(-1)[start]), half)
+            return x + _padded(self._shift(start, start + positions, half, x.dtype), len(x))
+        key = (int(self._column[start]), half, len(x))
         shift = self._cache.get(key)
         if shift is None:
             if len(self._cache) >= 4:
                 self._cache.pop(next(iter(self._cache)))
-            shift = self._cache[key] = self._shift(start, start + 1, half, x.dtype)
+            shift = self._cache[key] = _padded(self._shift(start, start + 1, half, x.dtype), len(x))
         return x + shift
 
     def _shift(self, start: int, stop: int, half: Half, dtype: torch.dtype) -> Tensor:
@@ -191,16 +197,16 @@ class SmitinOp(Op):
         super().__init__(slots[0][0])
         self.slots = slots
         self.any_at = acts
-        self._stacked: dict[Half, tuple[Tensor, Tensor]] = {}
 
-    def edit(self, x: Tensor, factors: Tensor, start: int, half: Half) -> Tensor:
+    def apply(self, x: Tensor, start: int, half: Half) -> Tensor:
+        """Edit ``x``, which may have more rows at the end; displacements follow from the monitor's trace."""
         stop = start + x.shape[1]
+        if not self.any_at[start:stop].any():
+            return x
         for rows, shift in self.slots:
-            x = x + (rows.factors(start, stop, half)[:, :, None] * _twice(shift, half)[:, None]).to(x.dtype)
+            part = rows.factors(start, stop, half)[:, :, None] * _twice(shift, half)[:, None]
+            x = x + _padded(part.to(x.dtype), len(x))
         return x
-
-    def measure(self, x: Tensor, edited: Tensor, start: int, half: Half) -> None:
-        """Displacements follow from the monitor's trace."""
 
 
 class _GroupOp(Op):

@@ -17,6 +17,7 @@ A row of a batch carries a tuple of interventions; they act in the order given. 
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -137,8 +138,8 @@ class Add(Intervention):
         if self.dose is not None:
             _need_sigma(self.directions, f"a dose of {self.dose:g}")
 
-    @property
-    def sites(self) -> tuple[Site, ...]:
+    @functools.cached_property
+    def sites(self) -> tuple[Site, ...]:  # type: ignore[override]  # worked out once: engines ask for every row
         return _sites(self.directions)
 
     @property
@@ -183,8 +184,8 @@ class Interpolate(Intervention):
         if self.weights is not None and min(self.weights) < 0:
             raise InterventionError("Interpolate needs weights of 0 or more: flip the direction instead.")
 
-    @property
-    def sites(self) -> tuple[Site, ...]:
+    @functools.cached_property
+    def sites(self) -> tuple[Site, ...]:  # type: ignore[override]  # worked out once: engines ask for every row
         return _sites(self.directions)
 
     @property
@@ -245,8 +246,8 @@ class Clamp(Intervention):
             return low, high
         return (low - item.intercept) / item.norm, (high - item.intercept) / item.norm
 
-    @property
-    def sites(self) -> tuple[Site, ...]:
+    @functools.cached_property
+    def sites(self) -> tuple[Site, ...]:  # type: ignore[override]  # worked out once: engines ask for every row
         return _sites(self.directions)
 
     def _what(self) -> str:

@@ -336,6 +336,10 @@ class Plan:
             return True
         return any(op.any_at[start:stop].any() for ops in self._ops.values() for op in ops)
 
+    def takes_padding(self, key: Key) -> bool:
+        """Whether :meth:`apply` there leaves rows beyond the plan's alone, so that nobody need cut them off."""
+        return self._tap is None and all(isinstance(op, AddOp | SmitinOp) for op in self._ops.get(key, ()))
+
     def begin(self, position: int | None) -> None:
         """Announce the call that samples at one position; monitors decide about it (None: a prompt is fed)."""
         if self.monitor is not None:

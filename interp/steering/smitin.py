@@ -24,6 +24,7 @@ classifier's weights hear best, other directions may move more, at heads or in t
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -106,8 +107,8 @@ class Smitin(Intervention):
                 raise InterventionError(f"{item} has no held-out accuracy (score), which Smitin ranks heads by.")
         object.__setattr__(self, "weights", _weights(self.weights, len(self.directions)))
 
-    @property
-    def sites(self) -> tuple[Site, ...]:
+    @functools.cached_property
+    def sites(self) -> tuple[Site, ...]:  # type: ignore[override]  # worked out once: engines ask for every row
         return tuple(sorted({item.site for item in self.directions}))
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import ortho_group
@@ -13,6 +14,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from interp.errors import DataError
 from interp.geometry import METHODS, refit, role
 from interp.geometry.nulls import covariance_of, unit
+from interp.geometry.refit import _top_eigenvector
 
 Classes = tuple[np.ndarray, np.ndarray]
 
@@ -99,6 +101,24 @@ def test_mean_difference_and_pairs(classes: Classes) -> None:
     component = np.linalg.svd(differences, full_matrices=False)[2][0] * x[0].std(axis=0)
     assert abs(cosines(component, one(x, y, "pca_pairs")[0])) > 1 - 1e-9
     assert (cosines(one(x, y, "pca_pairs"), one(x, y, "mean_diff")) > 0).all()
+
+
+@pytest.mark.parametrize("gap", [0.5, 1e-2, 1e-5, 1e-9])
+def test_the_top_eigenvector_is_that_of_eigh_however_close_the_second(rng: np.random.Generator, gap: float) -> None:
+    basis = torch.as_tensor(np.stack([ortho_group.rvs(20, random_state=seed) for seed in range(4)]))
+    values = torch.as_tensor(np.concatenate([rng.uniform(0, 0.4, 18), [1 - gap, 1.0]]))
+    scales = torch.tensor([1e-8, 1.0, 1e3, 1e8], dtype=torch.float64)[:, None, None]
+    matrices = scales * (basis * values) @ basis.mT
+    found = _top_eigenvector(matrices)
+    image = (matrices @ found[..., None])[..., 0]
+    torch.testing.assert_close((image * found).sum(-1), scales[:, 0, 0], rtol=1e-9, atol=0)
+    if gap > 1e-9:  # where two eigenvalues are equal to nine digits, any vector between theirs will do
+        assert ((found[:, None] @ basis)[:, 0, -1].abs() > 1 - 1e-6).all()
+    torch.testing.assert_close(found.norm(dim=-1), torch.ones(4, dtype=torch.float64))
+
+
+def test_the_top_eigenvector_of_nothing_is_finite() -> None:
+    assert torch.isfinite(_top_eigenvector(torch.zeros(2, 5, 5, dtype=torch.float64))).all()
 
 
 def test_graded_traits(rng: np.random.Generator) -> None:
