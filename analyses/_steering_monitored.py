@@ -71,41 +71,40 @@ def _arm(
     return Arm(name, build, control, "all heads", alphas)
 
 
-def choose_alpha(pilot: pd.DataFrame, not_music: float = 0.10) -> float:
-    """The lowest strength whose share is within five points of the best, among those that leave the music music."""
-    rows = pilot[pilot["arm"] == MONITORED]
-    music = rows[rows["not_music"] <= not_music]
-    rows = music if len(music) else rows
-    return float(rows[rows["rate"] >= rows["rate"].max() - _ENOUGH]["dose"].min())
+def choose_alpha(pilot: pd.DataFrame) -> float:
+    """The strength that :func:`interp.validation.choose` takes."""
+    rows = pilot[pilot["arm"] == MONITORED].assign(site="all heads", control=False)
+    return validation.choose(rows, slack=_ENOUGH)[1]
 
 
 def cost_beside_iti(
-    treated: pd.Series,
-    embedding: NDArray[np.float32],
-    iti: pd.DataFrame,
-    iti_embeddings: Mapping[str, NDArray[np.float32]],
+    arm: str,
+    table: pd.DataFrame,
+    embeddings: Mapping[str, NDArray[np.float32]],
     reference: NDArray[np.float32],
 ) -> dict[str, Any]:
     """FAD of an arm less that of ITI's lowest dose that succeeds as often, or of its best where none does.
 
     Parameters
     ----------
-    treated : Series
-        The arm's row of the table.
-    embedding : array of shape (seeds, dim)
-        Of its clips.
-    iti : DataFrame
-        ITI's rows, one a dose.
-    iti_embeddings : mapping of str to array of shape (seeds, dim)
-        By ``"ITI heads|<dose>"``.
+    arm : str
+        Which arm, at the one dose that it was run at.
+    table : DataFrame
+        Its row and ITI's, one a dose, all from the same seeds.
+    embeddings : mapping of str to array of shape (seeds, dim)
+        Of their clips, by ``"<arm>|<dose>"``.
     reference : array of shape (clips, dim)
         Of music with the trait.
     """
-    iti = iti.sort_values("dose")
+    treated = table[table["arm"] == arm].iloc[0]
+    iti = table[table["arm"] == "ITI heads"].sort_values("dose")
     equal = iti[iti["rate"] >= treated["rate"] - _ENOUGH]
     against = equal.iloc[0] if len(equal) else iti.loc[iti["rate"].idxmax()]
-    gap, lo, hi = validation.fad_difference(embedding, iti_embeddings[f"ITI heads|{against['dose']:g}"], reference)
+    ours, theirs = embeddings[f"{arm}|{treated['dose']:g}"], embeddings[f"ITI heads|{against['dose']:g}"]
+    gap, lo, hi = validation.fad_difference(ours, theirs, reference)
     return {
-        "iti_dose": against["dose"], "iti_success": against["rate"], "iti_equal": bool(len(equal)),
-        "iti_fad": against["fad"], "fad_gap": gap, "fad_gap_lo": lo, "fad_gap_hi": hi,
+        "cost_seeds": len(ours), "cost_success": treated["rate"], "cost_fad": treated["fad"],
+        "cost_kad": treated["kad"], "iti_dose": against["dose"], "iti_success": against["rate"],
+        "iti_equal": bool(len(equal)), "iti_fad": against["fad"], "iti_kad": against["kad"],
+        "fad_gap": gap, "fad_gap_lo": lo, "fad_gap_hi": hi,
     }  # fmt: skip

@@ -56,21 +56,16 @@ def _sentence(found: Tables, trait: str) -> str:
     ]
     if "text" in arms.index:
         parts.append(f"Asking for it in words gives {arms.loc['text', 'rate']:.0%}.")
-    which = "the lowest dose that succeeds as often" if bar["iti_equal"] else "never as often; at its best dose"
-    parts.append(
-        f"ITI's heads ({which}, {bar['iti_dose']:g} sigma: {bar['iti_success']:.0%}) have FAD {bar['iti_fad']:.1f}, "
-        f"the probe's direction {bar['fad']:.1f} (difference {bar['fad_gap']:+.1f} [{bar['fad_gap_lo']:+.1f}, "
-        f"{bar['fad_gap_hi']:+.1f}])."
-    )
     smitin = _of(found["bars"], trait).iloc[1]
-    which = "the lowest dose that succeeds as often" if smitin["iti_equal"] else "never as often; at its best dose"
     parts.append(
         f"SMITIN over all heads (α {smitin['dose']:g}, chosen on the pilot) succeeds in {smitin['success']:.0%} (gain "
         f"{smitin['gain']:+.0%} [{smitin['gain_lo']:+.0%}, {smitin['gain_hi']:+.0%}], its random directions "
-        f"{smitin['random']:+.0%} and shuffled labels {smitin['shuffled']:+.0%} at the largest α) with "
-        f"{smitin['not_music']:.0%} no music and FAD {smitin['fad']:.1f}, ITI's heads ({which}: "
-        f"{smitin['iti_success']:.0%}) {smitin['iti_fad']:.1f} "
-        f"(difference {smitin['fad_gap']:+.1f} [{smitin['fad_gap_lo']:+.1f}, {smitin['fad_gap_hi']:+.1f}])."
+        f"{smitin['random']:+.0%} and shuffled labels {smitin['shuffled']:+.0%}) with {smitin['not_music']:.0%} no "
+        "music."
+    )
+    parts.append(
+        f"The cost, on {int(bar['cost_seeds'])} other continuations: {_beside(bar, 'one layer')}; "
+        f"{_beside(smitin, 'SMITIN')}."
     )
     parts.append(_lost(found, trait, str(said["necessary"])))
     if said["outcome"] != "causal" or max(bar["gain"], smitin["gain"]) < 0.7:
@@ -88,6 +83,15 @@ def _sentence(found: Tables, trait: str) -> str:
         f"{rank['value']:.2f} [{rank['lo']:.2f}, {rank['hi']:.2f}]."
     )
     return " ".join(parts)
+
+
+def _beside(bar: pd.Series, name: str) -> str:
+    which = "the lowest dose that succeeds as often" if bar["iti_equal"] else "never as often; at its best dose"
+    return (
+        f"{name} {bar['cost_success']:.0%} at FAD {bar['cost_fad']:.1f}, ITI's heads ({which}, {bar['iti_dose']:g} "
+        f"sigma) {bar['iti_success']:.0%} at {bar['iti_fad']:.1f}: difference {bar['fad_gap']:+.1f} "
+        f"[{bar['fad_gap_lo']:+.1f}, {bar['fad_gap_hi']:+.1f}]"
+    )
 
 
 def _lost(found: Tables, trait: str, necessary: str) -> str:

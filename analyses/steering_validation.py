@@ -38,7 +38,7 @@ from interp import tables, validation
 from interp.errors import DataError
 from interp.geometry import fit_directions
 from interp.judges import RenderedJudge
-from interp.probes.directions import Direction
+from interp.probes.directions import Direction, Directions
 from interp.probes.study import ProbeStudy, probe
 from interp.validation import RULE, UNSTEERED, Validation, split_trait
 
@@ -72,8 +72,8 @@ class Config:
         Whose direction pushes.
     n_clips : int
         Clips that the probes see.
-    n_seeds, pilot_seeds, ablation_seeds, leakage_seeds : int
-        Paired continuations of each part.
+    n_seeds, pilot_seeds, cost_seeds, ablation_seeds, leakage_seeds : int
+        Paired continuations of each part; the cost beside ITI's has seeds of its own, more, because FAD needs them.
     doses : tuple of float
         Of the treated direction, in standard deviations.
     iti_doses : tuple of float
@@ -107,16 +107,17 @@ class Config:
     method: str = "mean_diff"
     n_clips: int = 400
     n_seeds: int = 64
-    pilot_seeds: int = 8
+    pilot_seeds: int = 24
+    cost_seeds: int = 192
     ablation_seeds: int = 24
     leakage_seeds: int = 16
-    doses: tuple[float, ...] = (1.0, 2.0, 3.0, 4.0)
-    iti_doses: tuple[float, ...] = (2.0, 3.0, 4.0, 6.0)
+    doses: tuple[float, ...] = (1.0, 2.0, 2.5, 3.0, 4.0)
+    iti_doses: tuple[float, ...] = (2.0, 2.5, 3.0, 4.0, 5.0)
     alphas: tuple[float, ...] = (8.0, 12.0, 16.0)
     leakage_dose: float = 3.0
     k: int = 8
     k_iti: int = 16
-    n_reference: int = 128
+    n_reference: int = 256
     n_heard: int = 128
     n_permutations: int = 100
     prompt_seconds: float = 1.5
@@ -270,7 +271,9 @@ class _Study:
         without, without_clips = self.run(f"without_{name}", lambda: self._without(trait, asked=False))
         asked, asked_clips = self.run(f"without_text_{name}", lambda: self._without(trait, asked=True))
         tried, _ = self.run(f"monitored_pilot_{name}", lambda: self._monitored(trait, c.alphas, pilot=True))
-        monitored, _ = self.run(f"monitored_{name}", lambda: self._monitored(trait, c.alphas, pilot=False))
+        alpha = choose_alpha(tried)
+        monitored, _ = self.run(f"monitored_{name}", lambda: self._monitored(trait, c.alphas, pilot=False, alpha=alpha))
+        cost, _ = self.run(f"cost_{name}", lambda: self._cost(trait, alpha))
         answer, losses = validation.necessity(without_clips)
         _, asked_losses = validation.necessity(asked_clips)
         losses = pd.concat([losses.assign(music="continued"), asked_losses.assign(music="asked for")])
@@ -295,7 +298,7 @@ class _Study:
             "heads": pd.concat(heads, ignore_index=True),
             "agreement": pd.concat(agreement, ignore_index=True),
             "monitored": monitored,
-            "bars": self._bars(trait, arms, dose, monitored, choose_alpha(tried)),
+            "bars": self._bars(trait, arms, dose, monitored, alpha, cost),
         }  # fmt: skip
 
     def _scan(self, trait: str) -> Validation:
@@ -304,7 +307,8 @@ class _Study:
         start = c.seed + 10_000
         return validation.scan(
             self.model, trait, list(candidates), self.prompts(trait)[c.n_seeds :], validation.pilot_doses(c.doses),
-            range(start, start + c.pilot_seeds), control=True, seed=c.seed, **self.common,
+            range(start, start + c.pilot_seeds), control=True, seed=c.seed, measure=True,
+            references=self._references(trait), **self.common,
         )  # fmt: skip
 
     def _scan_verdicts(self, trait: str, scan: pd.DataFrame, clips: pd.DataFrame) -> list[dict[str, Any]]:
@@ -397,52 +401,78 @@ class _Study:
         heads, agreement = validation.rank_agreement(changes, self._heard[1], trait, rows, seed=self.config.seed)
         return heads.assign(method=way), agreement.assign(method=way)
 
-    def _monitored(self, trait: str, alphas: tuple[float, ...], *, pilot: bool) -> Validation:
-        """SMITIN along the method's directions, its monitor hearing the logistic probes: pilot, or study."""
+    def _both_probes(self, trait: str) -> ProbeStudy:
+        """Heads' logistic probes, which a monitor hears, and those of the method, which it pushes along."""
         c = self.config
-        heads = probe(
+        return probe(
             self.ds, trait, sites="heads", methods=tuple(dict.fromkeys(("logistic", c.method))), n_permutations=0,
             n_bootstrap=0, seed=c.seed, progress=self.progress,
         )  # fmt: skip
+
+    def _monitored(
+        self, trait: str, alphas: tuple[float, ...], *, pilot: bool, alpha: float | None = None
+    ) -> Validation:
+        """SMITIN along the method's directions, its monitor hearing the logistic probes: pilot, or study."""
+        c = self.config
+        heads = self._both_probes(trait)
         arms = monitored_arms(heads, c.method, alphas)
         if pilot:
             codes, start = self.prompts(trait)[c.n_seeds :], c.seed + 10_000
             return validation.run_arms(
-                self.model, trait, arms, codes, alphas, seeds=range(start, start + c.pilot_seeds), **self.common
-            )
-        arms += monitored_controls(self.ds, heads, c.method, (max(alphas),), c.seed)
+                self.model, trait, arms, codes, alphas, seeds=range(start, start + c.pilot_seeds), measure=True,
+                references=self._references(trait), **self.common,
+            )  # fmt: skip
+        of_controls = tuple(sorted({max(alphas), max(alphas) if alpha is None else alpha}))
+        arms += monitored_controls(self.ds, heads, c.method, of_controls, c.seed)
         return validation.run_arms(
             self.model, trait, arms, self.prompts(trait)[: c.n_seeds], alphas,
             seeds=range(c.seed, c.seed + c.n_seeds), measure=True, references=self._references(trait), **self.common,
         )  # fmt: skip
 
-    def _bars(self, trait: str, arms: pd.DataFrame, dose: float, monitored: pd.DataFrame, alpha: float) -> pd.DataFrame:
+    def _cost(self, trait: str, alpha: float) -> Validation:
+        """One layer, self-monitored heads and ITI's heads on seeds that nothing else saw."""
+        c = self.config
+        site, dose = self.sites[trait]
+        heads, _ = self.studies(trait)
+        best = [heads.directions.one(site=one, method=c.method) for one in heads.ranking(c.method)["site"]]
+        arms = [
+            validation.push("probe", self._direction(trait, site), control=False, doses=(dose,)),
+            *monitored_arms(self._both_probes(trait), c.method, (alpha,)),
+            validation.push("ITI heads", Directions(best[: c.k_iti]), control=False, doses=c.iti_doses),
+        ]
+        codes = validation.prompts_without(
+            self.model, trait, c.cost_seeds, c.prompt_seconds, seed=c.seed + 800_001, clips=self._given
+        )
+        start = c.seed + 40_000
+        return validation.run_arms(
+            self.model, trait, arms, codes, c.doses, seeds=range(start, start + c.cost_seeds), measure=True,
+            references=self._references(trait), **self.common,
+        )  # fmt: skip
+
+    def _bars(
+        self, trait: str, arms: pd.DataFrame, dose: float, monitored: pd.DataFrame, alpha: float, cost: pd.DataFrame
+    ) -> pd.DataFrame:
         """Gain, controls, and the cost beside that of ITI's heads: of one layer, and of self-monitored heads."""
-        name, iti = slug(trait), arms[arms["arm"] == "ITI heads"]
-        rows = []
+        name, rows = slug(trait), []
         for how, table, arm, at, controls in (
             ("one layer", arms, "probe", dose, ("random", "shuffled labels")),
             (MONITORED, monitored, MONITORED, alpha, (f"{MONITORED}, random", f"{MONITORED}, shuffled labels")),
         ):
             treated = table[(table["arm"] == arm) & (table["dose"] == at)].iloc[0]
             random, shuffled = (_control(table[table["arm"] == one], at) for one in controls)
-            with (
-                np.load(self.steps.folder / f"arms_{name}.npz") as kept,
-                np.load(self.steps.folder / f"{'arms' if how == 'one layer' else 'monitored'}_{name}.npz") as own,
-            ):
-                cost = self.steps.table(
-                    f"fad_{name}_{slug(how)}",
-                    lambda treated=treated, one=own[f"{arm}|{at:g}"], kept=kept: pd.DataFrame(  # type: ignore[misc]
-                        [cost_beside_iti(treated, one, iti, kept, self._references(trait)[""])]
-                    ),
-                ).iloc[0]
+
+            def beside(arm: str = arm) -> pd.DataFrame:
+                with np.load(self.steps.folder / f"cost_{name}.npz") as kept:
+                    return pd.DataFrame([cost_beside_iti(arm, cost, kept, self._references(trait)[""])])
+
             rows.append(
                 {
                     "trait": trait, "how": how, "site": self.sites[trait][0] if how == "one layer" else "all heads",
                     "dose": at, "unsteered": float(table.loc[table["arm"] == UNSTEERED, "rate"].iloc[0]),
                     "success": treated["rate"], "gain": treated["diff"], "gain_lo": treated["diff_lo"],
                     "gain_hi": treated["diff_hi"], "p_max": treated["p_max"], "random": random, "shuffled": shuffled,
-                    "not_music": treated["not_music"], "fad": treated["fad"], **cost,
+                    "not_music": treated["not_music"], "fad": treated["fad"],
+                    **self.steps.table(f"fad_{name}_{slug(how)}", beside).iloc[0],
                 }
             )  # fmt: skip
         return pd.DataFrame(rows)

@@ -49,7 +49,7 @@ def validate(
     prompt_seconds: float = 1.5,
     seconds: float = 4.0,
     judge: RenderedJudge | None = None,
-    pilot_seeds: int = 8,
+    pilot_seeds: int = 16,
     others: Sequence[str] = (),
     text: str | None = None,
     iti_doses: Sequence[float] = (),
@@ -148,7 +148,14 @@ def validate(
         result = run_arms(model, trait, chosen, codes[:n_seeds], doses, seeds=range(seed, seed + n_seeds), **common)
         return replace(result, info=info | {"site": str(site), "sigma": treated.sigma, "k": k, **result.info})
     candidates = resid.directions.select(method=method, site=site)
-    tried = scan(model, trait, candidates, codes[n_seeds:], pilot_doses(doses), pilot, **common).table
+    references = {}
+    if n_reference:
+        rest = seconds - prompt_seconds
+        for name, of in (("", trait), ("any", None)):
+            music = reference_sounds(model, of, n_reference, rest, seed=seed, clips=clips)
+            references[name] = judge.embed(music, model.sample_rate)
+    quality: dict[str, Any] = {"measure": True, "references": references}
+    tried = scan(model, trait, candidates, codes[n_seeds:], pilot_doses(doses), pilot, **quality, **common).table
     site, dose = choose(tried)
     info["pilot"] = tried.to_dict("records")
     treated = resid.directions.one(site=site, method=method)
@@ -157,16 +164,8 @@ def validate(
         iti_doses=iti_doses, n_seeds=n_seeds, seed=seed,
         others={name: _other(ds, name, method, str(site), seed) for name in others},
     )  # fmt: skip
-    references = {}
-    if n_reference:
-        rest = seconds - prompt_seconds
-        for name, of in (("", trait), ("any", None)):
-            music = reference_sounds(model, of, n_reference, rest, seed=seed, clips=clips)
-            references[name] = judge.embed(music, model.sample_rate)
     seeds = range(seed, seed + n_seeds)
-    result = run_arms(
-        model, trait, chosen, codes[:n_seeds], doses, seeds=seeds, measure=True, references=references, **common
-    )
+    result = run_arms(model, trait, chosen, codes[:n_seeds], doses, seeds=seeds, **quality, **common)
     ways = erasures(ds, treated, resid, seed=seed)
     having = prompts_with(model, trait, n_seeds, prompt_seconds, seed=seed, clips=clips)
     without = run_arms(model, trait, ablation_arms(ways), having, (0.0,), seeds=seeds, **common)
@@ -225,24 +224,38 @@ def scan(
 
 
 def pilot_doses(doses: Sequence[float]) -> tuple[float, ...]:
-    """The three largest doses above zero: where a pilot looks."""
-    found = sorted({float(dose) for dose in doses if dose > 0})[-3:]
+    """The four largest doses above zero: where a pilot looks."""
+    found = sorted({float(dose) for dose in doses if dose > 0})[-4:]
     if not found:
         raise DataError("a pilot needs a dose above zero.")
     return tuple(found)
 
 
 def choose(pilot: pd.DataFrame, *, slack: float = 0.05, not_music: float = 0.10) -> tuple[str, float]:
-    """Site and dose from a pilot: the lowest dose whose share is within ``slack`` of the best.
+    """Site and dose from a pilot: of those whose share is within ``slack`` of the best, the one of least cost.
 
-    Cells in which more than ``not_music`` of the clips are no music do not count unless all are like that; among equal
-    doses the larger share wins, then the earlier layer.
+    Parameters
+    ----------
+    pilot : DataFrame
+        Columns ``site, dose, control, rate, not_music``, and ``fad`` where it was measured.
+    slack : float
+        What still counts as the best share.
+    not_music : float
+        Cells in which more of the clips than this are no music do not count, unless all are like that.
+
+    Returns
+    -------
+    site : str
+    dose : float
+        The cost is FAD; where it was not measured, the lowest dose wins, then the larger share, then the earlier layer.
     """
     rows = pilot[~pilot["control"]]
     music = rows[rows["not_music"] <= not_music]
     rows = music if len(music) else rows
     near = rows[rows["rate"] >= rows["rate"].max() - slack]
-    best = near.sort_values(["dose", "rate"], ascending=[True, False], kind="stable").iloc[0]
+    cost = ["fad"] if "fad" in near and near["fad"].notna().all() else []
+    rising = [True] * len(cost) + [True, False]
+    best = near.sort_values([*cost, "dose", "rate"], ascending=rising, kind="stable").iloc[0]
     return str(best["site"]), float(best["dose"])
 
 

@@ -14,8 +14,9 @@ from interp import validation
 from interp.errors import DataError
 
 SMALL = Config(
-    traits=("drums",), n_clips=96, n_seeds=2, pilot_seeds=2, ablation_seeds=2, leakage_seeds=2, doses=(2.0, 3.0),
-    iti_doses=(3.0,), k=4, n_reference=6, n_heard=32, n_permutations=0, prompt_seconds=1.0, seconds=2.0,
+    traits=("drums",), n_clips=96, n_seeds=2, pilot_seeds=2, cost_seeds=2, ablation_seeds=2, leakage_seeds=2,
+    doses=(2.0, 3.0), iti_doses=(3.0,), k=4, n_reference=6, n_heard=32, n_permutations=0, prompt_seconds=1.0,
+    seconds=2.0,
 )  # fmt: skip
 
 
@@ -36,7 +37,7 @@ def test_the_whole_study_and_going_on(out: Path, monkeypatch: pytest.MonkeyPatch
     assert len(sites) == 6 and set(sites) <= {"causal", "only readable", "inconclusive", "not readable"}
     bar = found["bars"].iloc[0]
     rate = arms[(arms["arm"] == "probe") & (arms["dose"] == bar["dose"])]["rate"].iloc[0]
-    assert bar["success"] == rate and bar["fad_gap"] == pytest.approx(bar["fad"] - bar["iti_fad"], abs=1e-3)
+    assert bar["success"] == rate and bar["fad_gap"] == pytest.approx(bar["cost_fad"] - bar["iti_fad"], abs=1e-3)
     page = (out / "index.html").read_text()
     assert found["verdicts"]["outcome"].iloc[0] in page and "leakage.png" in page
     assert not list(out.rglob("*.wav"))
