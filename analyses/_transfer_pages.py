@@ -126,7 +126,8 @@ def transfer_page(
     for kind, words in (("resid", "residual stream"), ("attn", "attention output")):
         part = grid[grid["kind"] == kind]
         part = part.assign(panel=[f"{p.split(',')[0]}, {m}" for p, m in zip(part["push"], part["method"], strict=True)])
-        axs = plots.strength_by_layer(part, xlabel="Strength (s; σ for add)")
+        units = {name: "Strength s" if name.startswith("inter") else "Dose (σ)" for name in part["panel"].unique()}
+        axs = plots.strength_by_layer(part, xlabel=units)
         plots.save(list(axs), out / f"layers_{kind}", **save)
         maps.append(
             (out / f"layers_{kind}.png", f"Share heard as the target, pushed at the {words}; hatched: no music.")

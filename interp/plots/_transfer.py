@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ def strength_by_layer(
     *,
     bad: float = 0.25,
     label: str = "Target heard",
-    xlabel: str = "Strength",
+    xlabel: str | Mapping[str, str] = "Strength",
 ) -> np.ndarray:
     """Draw one heat map a panel: layers down, strengths across, the share in words; crossed out where it is no music.
 
@@ -36,8 +37,10 @@ def strength_by_layer(
         The column to show, between 0 and 1.
     bad : float
         Share of ``not_music`` above which a cell is hatched.
-    label, xlabel : str
-        Of the colour bar and the horizontal axes.
+    label : str
+        Of the colour bar.
+    xlabel : str or mapping of panel to str
+        Of the horizontal axes.
 
     Returns
     -------
@@ -59,7 +62,7 @@ def strength_by_layer(
     figure, grid = subplots(lines, columns, width=DOUBLE * max(columns, 2) / 3, height=height, squeeze=False)
     panels = list(grid.ravel())
     image = None
-    for ax, name in zip(panels, names, strict=False):
+    for at, (ax, name) in enumerate(zip(panels, names, strict=False)):
         part = table[table[panel] == name]
         shown = part.pivot_table(index="layer", columns="amount", values=score)
         values = shown.to_numpy(float)
@@ -79,7 +82,8 @@ def strength_by_layer(
         every = 1 if layers <= 12 else 4
         ax.set_xticks(range(shown.shape[1]), [f"{v:g}" for v in shown.columns])
         ax.set_yticks(range(0, layers, every), [str(v) for v in shown.index[::every]])
-        ax.set(title=str(name), xlabel=xlabel if ax in panels[-columns:] else "")
+        words = xlabel if isinstance(xlabel, str) else xlabel[str(name)]
+        ax.set(title=str(name), xlabel=words if at + columns >= len(names) else "")
         ax.set_ylabel("Layer" if ax in grid[:, 0] else "")
         ax.tick_params(length=0)
         ax.spines[:].set_visible(False)

@@ -141,6 +141,8 @@ def test_figures_show_what_they_are_given(tmp_path: Path) -> None:
     grid = plots.strength_by_layer(pd.DataFrame(cells))
     assert len(grid) == 4 and len(plots.drawn(grid[0])) == 6
     plots.save(list(grid), tmp_path / "layers")
+    named = plots.strength_by_layer(pd.DataFrame(cells), xlabel={name: f"of {name}" for name in "abcd"})
+    assert [ax.get_xlabel() for ax in named] == ["", "of b", "of c", "of d"]
     with pytest.raises(DataError, match="several rows"):
         plots.strength_by_layer(pd.DataFrame(cells + cells[:1]))
     part = fusion_table(fused(0.8)).dropna(subset=["ratio"])
