@@ -38,6 +38,7 @@ figcaption, .caption, footer { color: var(--soft); font-size: .88rem; max-width:
 .caption { margin: 1rem 0 .3rem; }
 .row { display: flex; flex-wrap: wrap; gap: 1.2rem 2rem; align-items: flex-start; }
 .row figure { flex: 1 1 22rem; min-width: 0; max-width: 27rem; }
+.row figure.wide { flex-basis: 100%; max-width: 100%; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .86rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .28rem .75rem .28rem 0; text-align: left; vertical-align: middle; white-space: nowrap; }
@@ -209,6 +210,17 @@ def _block(kind: str, content: Any, address: Any) -> str:
     return head + _table(list(table.columns), cells, [False] * table.shape[1])
 
 
+def _is_wide(path: Path) -> bool:
+    """Whether a picture has panels side by side: in half a page they could not be read."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as picture:
+            return picture.width > 2 * picture.height
+    except OSError:  # a drawing in vectors; a file that is missing is told of where it is read
+        return False
+
+
 def _figure(path: Path, caption: str, address: Any) -> str:
     twin = path.with_suffix(".csv")
     link = (
@@ -217,8 +229,9 @@ def _figure(path: Path, caption: str, address: Any) -> str:
         else ""
     )
     alternative = html.escape(caption.replace("`", ""))
+    wide = ' class="wide"' if _is_wide(path) else ""
     return (
-        f'<figure><img src="{address(path)}" alt="{alternative}">'
+        f'<figure{wide}><img src="{address(path)}" alt="{alternative}">'
         f"<figcaption>{_inline(caption)}{link}</figcaption></figure>"
     )
 

@@ -13,6 +13,7 @@ import pandas as pd
 import plot_samples as samples
 import pytest
 import soundfile
+from PIL import Image
 
 from interp import plots
 from interp.errors import ClipError, DataError
@@ -68,6 +69,17 @@ def test_every_address_is_relative_and_exists(tmp_path: Path) -> None:
         assert not re.match(r"[a-z]+:|/", address)
         assert (tmp_path / unquote(address)).is_file()
     assert "<L0.H1> & co" in parsed.words and "0.912" in parsed.words and "seed: 0" in parsed.words
+
+
+def test_pictures_with_panels_side_by_side_get_the_whole_width(tmp_path: Path) -> None:
+    for name, size in (("square", (300, 200)), ("panels", (700, 200))):
+        Image.new("RGB", size).save(tmp_path / f"{name}.png")
+    (tmp_path / "vectors.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
+    pictures = [(tmp_path / name, "") for name in ("square.png", "panels.png", "vectors.svg")]
+    page = Report("x").figures(*pictures).write(tmp_path / "index.html").read_text()
+    assert re.findall(r'<figure( class="wide")?><img src="(\w+)', page) == [
+        ("", "square"), (' class="wide"', "panels"), ("", "vectors"),
+    ]  # fmt: skip
 
 
 def test_the_page_may_lie_elsewhere(tmp_path: Path) -> None:
