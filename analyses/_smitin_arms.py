@@ -21,6 +21,7 @@ from interp.probes.directions import Directions, random_like
 from interp.probes.study import ProbeStudy, probe
 from interp.report import write_audio
 from interp.steering import Add, EveryN, Intervention, Row, Smitin, generate, soft_weights, top_k
+from interp.validation import has_trait
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -149,9 +150,7 @@ def shuffled_probes(ds: xr.Dataset, trait: str, pool: str, seed: int, like: Prob
 
 def monitor_accuracy(ds: xr.Dataset, trait: str, probes: Probes, pool: str, n_monitor: int) -> tuple[float, float]:
     """Accuracy on other clips of the heads that are heard (their mean) and of the monitor (their median)."""
-    name, _, value = trait.partition("=")
-    labels = interp.labels(ds)[name]
-    truth = (labels.astype(str) == value if value else labels.astype(float) == 1).to_numpy()
+    truth = has_trait(interp.labels(ds), trait)
     heard = Smitin(probes.heads["logistic"], n_monitor=n_monitor).monitor
     logits = np.stack([d.logit(interp.features(ds, d.site, pool=pool).astype(np.float64)) for d in heard])
     return float(((logits > 0) == truth).mean()), float(((np.median(logits, axis=0) > 0) == truth).mean())
@@ -306,7 +305,7 @@ def _judged(
         hit, score = (given == value if value else given == 1).to_numpy(bool), scores[column].to_numpy(float)
         noise = scores["not_music"].to_numpy(float) >= 0.5
     else:
-        score = scores.iloc[:, 0].to_numpy(float)
+        score = scores[value or name].to_numpy(float)  # the probes of all traits answer at once
         hit, noise = score >= 0.5, np.full(len(scores), np.nan)
     if remove:  # the trait is gone and music is left
         hit = ~hit & ~(noise.astype(float) > 0)

@@ -14,6 +14,7 @@ import torch
 from interp.clips import Clips
 from interp.data import GENRES, INSTRUMENTS, render_arrays, render_clips
 from interp.errors import DataError
+from interp.validation import has_trait, lacks_trait
 
 if TYPE_CHECKING:
     from interp.model import MusicGen
@@ -47,23 +48,28 @@ class Session:
 
 
 def judge_for(model: str, judge: str, monitor: Callable[[], Any]) -> Any:
-    """The judge that a name stands for: ``rendered``, ``probe`` (not independent), or a CLAP checkpoint.
+    """The judge that a name stands for: ``rendered``, ``probe`` (not independent), ``clap`` or ``clap:CHECKPOINT``.
 
     Raises
     ------
     DataError
-        If there is no name, and the model is not the shipped one.
+        If there is no such judge, or no name and the model is not the shipped one.
     """
     from interp.judges import ClapJudge, RenderedJudge
 
     if not judge and model != "tiny":
         raise DataError(
-            f"the music of {model} needs a judge: give --judge laion/larger_clap_music (or a folder with a CLAP "
-            "model), or --judge probe for the model's own probes, which is not independent evidence."
+            f"the music of {model} needs a judge: give --judge clap (or clap:FOLDER with the weights), or "
+            "--judge probe for the model's own probes, which is not independent evidence."
         )
     if judge in ("", "rendered"):
         return RenderedJudge()
-    return monitor() if judge == "probe" else ClapJudge(judge)
+    if judge == "probe":
+        return monitor()
+    name, _, where = judge.partition(":")
+    if name != "clap":
+        raise DataError(f"there is no judge {judge!r}: use rendered, probe, clap, or clap:FOLDER.")
+    return ClapJudge(where) if where else ClapJudge()
 
 
 def pairs(trait: str, n: int, seed: int, seconds: float, progress: bool = False) -> Clips:
@@ -96,16 +102,6 @@ def pairs(trait: str, n: int, seed: int, seconds: float, progress: bool = False)
     return Clips.from_arrays([sounds[i] for i in order], 16_000, labels)
 
 
-def _has(clips: Clips, trait: str) -> np.ndarray:
-    """Which clips of a folder have the trait."""
-    name, _, value = trait.partition("=")
-    if name not in clips.labels:
-        raise DataError(f"the folder has no label {name!r}: it has {', '.join(map(str, clips.labels.columns))}.")
-    column = clips.labels[name]
-    found: np.ndarray = (column.astype(str) == value if value else column.astype(float) == 1).to_numpy()
-    return found
-
-
 def held_back(clips: Clips, seed: int, share: float = 0.3) -> np.ndarray:
     """Which clips of a folder are kept from the probes, for prompts and reference: whole groups."""
     groups = clips.labels["group"].astype(str).to_numpy() if "group" in clips.labels else np.asarray(clips.ids)
@@ -116,9 +112,8 @@ def held_back(clips: Clips, seed: int, share: float = 0.3) -> np.ndarray:
 
 def balanced(clips: Clips, trait: str, n: int, seed: int) -> Clips:
     """Of a folder's other clips, at most n with the trait and as many without, in turn."""
-    has, free = _has(clips, trait), ~held_back(clips, seed)
-    rng = np.random.default_rng([seed, 10])
-    sides = [rng.permutation(np.flatnonzero(free & (has == side))) for side in (True, False)]
+    free, rng = ~held_back(clips, seed), np.random.default_rng([seed, 10])
+    sides = [rng.permutation(np.flatnonzero(free & side(clips.labels, trait))) for side in (has_trait, lacks_trait)]
     count = min(n, *(len(side) for side in sides))
     if count < 8:
         raise DataError(f"{count} clips of the folder are left with (or without) {trait}: 8 or more are needed.")
@@ -130,7 +125,8 @@ def _sounds(session: Session, trait: str, present: bool, n: int, seconds: float,
     name, _, value = trait.partition("=")
     if session.data is not None:
         clips = Clips.from_folder(session.data)
-        chosen = np.flatnonzero(held_back(clips, session.seed) & (_has(clips, trait) == present))
+        side = (has_trait if present else lacks_trait)(clips.labels, trait)
+        chosen = np.flatnonzero(held_back(clips, session.seed) & side)
         if len(chosen) < n:
             state = "have" if present else "lack"
             raise DataError(f"{len(chosen)} sounds kept for prompts {state} {trait}, {n} are needed: give more clips.")
@@ -144,9 +140,20 @@ def _sounds(session: Session, trait: str, present: bool, n: int, seconds: float,
 def codes_of(session: Session, trait: str, present: bool, n: int, seconds: float, seed: int) -> torch.Tensor:
     """Codes ``[n, codebooks, frames]`` of the first seconds of sounds with (without) the trait."""
     clips = _sounds(session, trait, present, n, seconds, seed)
-    rate = clips[0].sample_rate
-    audio = torch.stack([torch.as_tensor(np.asarray(c.audio))[:, : round(seconds * rate)] for c in clips])
-    return torch.cat([session.model.encode(part, rate) for part in torch.split(audio, _CHUNK)])
+    sounds: dict[tuple[int, int], list[torch.Tensor]] = {}
+    for clip in clips:  # a folder may hold sounds of several rates, mono and stereo
+        samples = round(seconds * clip.sample_rate)
+        if clip.audio.shape[-1] < samples:
+            raise DataError(f"the clip {clip.id} lasts {clip.seconds:.1f} s, but {seconds:g} s of it are needed.")
+        one = torch.as_tensor(np.asarray(clip.audio))[:, :samples]
+        sounds.setdefault((clip.sample_rate, len(one)), []).append(one)
+    return torch.cat(
+        [
+            session.model.encode(part, rate)
+            for (rate, _), some in sounds.items()
+            for part in torch.split(torch.stack(some), _CHUNK)
+        ]
+    )
 
 
 def reference(session: Session, trait: str, present: bool, n: int, seconds: float) -> np.ndarray:

@@ -178,7 +178,7 @@ class Transfer:
 
     # Sounds ---------------------------------------------------------------------------------------------------------
 
-    def sounds(self, values: Sequence[str], n: int, offset: int) -> list[Given]:
+    def sounds(self, values: Sequence[str], n: int, offset: int, after: int = 0) -> list[Given]:
         """Sounds of the classes in turn that no probe was trained on.
 
         Parameters
@@ -188,7 +188,9 @@ class Transfer:
         n : int
             How many.
         offset : int
-            Where to begin: sounds of different offsets (at least n apart) do not overlap.
+            Of the seed of rendered sounds: those of different offsets are different.
+        after : int
+            How many sounds of a folder, of the same classes, are taken by other steps and are left out here.
 
         Raises
         ------
@@ -210,10 +212,13 @@ class Transfer:
             else:
                 clips = self.clips
                 where = np.flatnonzero((clips.labels[c.trait].astype(str) == value).to_numpy() & self.held_out)
-                chosen = where[offset : offset + per_class]
+                # one clip of each song first, so that pairs are as independent as the folder lets them be
+                again = clips.labels.iloc[where].groupby("group").cumcount().to_numpy()
+                first = -(-after // len(values))
+                chosen = where[np.argsort(again, kind="stable")][first : first + per_class]
                 if len(chosen) < per_class:
                     raise DataError(
-                        f"{len(where)} held-out clips have {c.trait} {value}, but {offset + per_class} are needed: "
+                        f"{len(where)} held-out clips have {c.trait} {value}, but {first + per_class} are needed: "
                         "bring more clips or take fewer seeds."
                     )
             found.append([self._given(clips, int(i)) for i in chosen])

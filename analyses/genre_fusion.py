@@ -206,7 +206,7 @@ class _Study:
                 push = Directions([self.base.towards(value, "mean_diff", site)])
                 says = {"site": site, "layer": layer, "towards": value}
                 cells.append(Cell(says, _always((Add(push, dose=c.dose),))))
-        given = self.base.sounds(self._others(part), c.pilot_seeds, 500)
+        given = self.base.sounds(self._others(part), c.pilot_seeds, 500, after=c.n_seeds)
         clips = self.base.listen(cells, given, self._seeds(part, c.pilot_seeds, 500))
         clips["hit"] = clips["answer"] == clips["towards"]
         table = clips.groupby(["site", "layer"], sort=False).agg(

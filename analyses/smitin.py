@@ -11,7 +11,7 @@ and shuffled-label controls; removal; the monitor's traces; and how few pairs of
 Probes hear pairs of clips that differ in the trait alone: one score rendered with and without it, as the paper takes a
 stem out of a mix. On a checkpoint from the hub give the same music or a folder of labelled clips, and a judge:
 
-    python -m analyses.smitin --model facebook/musicgen-large --judge laion/larger_clap_music \\
+    python -m analyses.smitin --model facebook/musicgen-large --judge clap \\
         --out figures/smitin-large --seconds 10 --prompt-seconds 3 --pair-seconds 3 --guidance 3 --alphas 5,10 \\
         --sweep 20 --iti 5,10,15 --k 48 --ladder 5,10 --n-seeds 64 [--data folder]
 
@@ -45,7 +45,7 @@ from analyses._smitin_arms import (
 )
 from analyses._smitin_music import Session, balanced, judge_for, pairs, reference
 from analyses._smitin_report import answer, write_report
-from analyses._smitin_tables import embeddings, equal_success, paper_table, summary
+from analyses._smitin_tables import AVERAGE, embeddings, equal_success, paper_table, summary
 from analyses._study import Steps, from_command_line, slug
 from interp import tables
 from interp.clips import Clips
@@ -71,7 +71,7 @@ class Config:
     data : Path or None
         Folder of labelled audio with metadata.csv; pairs are rendered without it.
     judge : str
-        rendered (the shipped judge), probe (the model's own, not independent), or a CLAP checkpoint.
+        rendered (the shipped judge), clap, clap:FOLDER, or probe (the model's own, not independent).
     traits : tuple of str
         Traits to add.
     n_pairs : int
@@ -397,11 +397,14 @@ class _Study:
     def _pairs_table(self, clips: pd.DataFrame) -> pd.DataFrame:
         parts = []
         for _, part in clips[clips["arm"] != "none"].groupby("n_pairs", sort=True):
-            base = clips[(clips["arm"] == "none")]
+            # of a folder, the largest number may differ between traits
+            base = clips[(clips["arm"] == "none") & clips["trait"].isin(part["trait"])]
             found = summary(pd.concat([base, part], ignore_index=True), {})
             found = found[found["arm"] != "none"]
+            if part["trait"].nunique() < clips["trait"].nunique():
+                found = found[found["trait"] != AVERAGE]
             books = part.groupby("trait")[["n_pairs", "accuracy_heads", "accuracy_monitor"]].mean()
-            books.loc["average"] = books.mean()
+            books.loc[AVERAGE] = books.mean()
             parts.append(found.merge(books.reset_index(), on="trait"))
         table = pd.concat(parts, ignore_index=True)
         keep = ["trait", "n_pairs", "accuracy_heads", "accuracy_monitor", "arm", "strength", "n", "rate", "lo", "hi",
@@ -420,8 +423,8 @@ class _Study:
     def about(self) -> dict[str, Any]:
         """What made it, for the foot of the page; what the judge is worth."""
         judge = self.session.judge
-        worth = {k: round(float(v), 3) for k, v in judge.accuracy.items()}
-        words = f"{judge.name}{'' if judge.independent else ' (NOT independent)'}; accuracy {worth or 'not measured'}"
+        worth = ", ".join(f"{k} {float(v):.1%}" for k, v in judge.accuracy.items()) or "not measured"
+        words = f"{judge.name}{'' if judge.independent else ' (NOT independent)'}; accuracy: {worth}"
         name = f"{self.model.name} {self.model.fingerprint[:12]}"
         return {"study": "analyses.smitin", "model": name, "judge": words, "seed": self.config.seed}
 
@@ -436,4 +439,7 @@ def _middle(strengths: tuple[float, ...]) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    from interp.cli import sentences
+
+    with sentences():
+        main()

@@ -26,6 +26,7 @@ import torch
 
 import interp
 from analyses import _steering_report as pages
+from analyses._smitin_music import held_back
 from analyses._steering_monitored import (
     MONITORED,
     choose_alpha,
@@ -43,6 +44,7 @@ from interp.probes.study import ProbeStudy, probe
 from interp.validation import RULE, UNSTEERED, Validation, split_trait
 
 if TYPE_CHECKING:
+    from interp.clips import Clips
     from interp.model import MusicGen
 
 __all__ = ["Config", "main"]
@@ -61,7 +63,8 @@ class Config:
     model : str
         Name, folder or hub name of the checkpoint.
     data : Path or None
-        Folder of labelled audio with metadata.csv; music is rendered without it.
+        Folder of labelled audio with metadata.csv; music is rendered without it. 30 % of its groups are kept from the
+        probes, as sounds to continue and music to compare with.
     judge : str
         rendered, clap, or clap:FOLDER; the rendered judge when empty, which only the shipped model may leave.
     traits : tuple of str
@@ -192,6 +195,12 @@ class _Study:
         if config.texts and len(config.texts) != len(config.traits):
             raise DataError(f"{len(config.traits)} traits need {len(config.traits)} texts, not {len(config.texts)}.")
         self.clips = labelled_clips(config.data, config.n_clips, config.seed, progress)
+        for trait in config.traits:
+            validation.has_trait(self.clips.labels, trait)
+        self._given: Clips | None = None
+        if config.data is not None:  # whole songs are kept from the probes, to be continued and to compare with
+            kept = held_back(self.clips, config.seed)
+            self._given, self.clips = self.clips.subset(kept), self.clips.subset(~kept)
         tag = f"{config.data or 'rendered'}-{config.seed}-{len(self.clips)}".replace("/", "_")
         self.ds = activations(model, self.clips, config.out, tag=tag, progress=progress)
         key = {k: v for k, v in dataclasses.asdict(config).items() if k != "out"}
@@ -228,11 +237,6 @@ class _Study:
         return validation.prompts_without(
             self.model, trait, c.n_seeds + c.pilot_seeds, c.prompt_seconds, seed=c.seed, clips=self._given
         )
-
-    @property
-    def _given(self) -> Any:
-        """Labelled audio of the user's, where there is any; otherwise sounds are rendered."""
-        return None if self.config.data is None else self.clips
 
     def treated(self, trait: str) -> Direction:
         return self.studies(trait)[1].directions.one(site=self.sites[trait][0], method=self.config.method)
@@ -374,12 +378,11 @@ class _Study:
     def _heard(self) -> tuple[torch.Tensor, pd.DataFrame]:
         """Codes of other music than the probes saw, and its labels."""
         c = self.config
-        if c.data is None:
+        clips = self._given
+        if clips is None:
             from interp.data import render_clips
 
             clips = render_clips(c.n_heard, seed=c.seed + 700_001, seconds=2.0)
-        else:
-            clips = self.clips
         codes = []
         for clip in list(clips)[: c.n_heard]:
             audio = torch.as_tensor(np.asarray(clip.audio))[None, :, : round(2.0 * clip.sample_rate)]
@@ -440,9 +443,10 @@ class _Study:
             *monitored_arms(self._both_probes(trait), c.method, (alpha,)),
             validation.push("ITI heads", Directions(best[: c.k_iti]), control=False, doses=c.iti_doses),
         ]
+        seen = 0 if self._given is None else c.n_seeds + c.pilot_seeds  # a folder's sounds do not change with the seed
         codes = validation.prompts_without(
-            self.model, trait, c.cost_seeds, c.prompt_seconds, seed=c.seed + 800_001, clips=self._given
-        )
+            self.model, trait, seen + c.cost_seeds, c.prompt_seconds, seed=c.seed + 800_001, clips=self._given
+        )[seen:]
         start = c.seed + 40_000
         return validation.run_arms(
             self.model, trait, arms, codes, c.doses, seeds=range(start, start + c.cost_seeds), measure=True,
@@ -483,10 +487,13 @@ class _Study:
         chosen = [site for site, _ in self.sites.values()]
         site = max(dict.fromkeys(chosen), key=lambda one: (chosen.count(one), one))
         directions = {}
+        labels = interp.labels(self.ds)
         for question, answers in self.judge.questions.items():
-            if question not in interp.labels(self.ds).columns:
+            if question not in labels.columns:
                 continue
             for one in answers:
+                if len(answers) > 1 and one not in set(labels[question].astype(str)):
+                    continue  # a class that the judge knows and the folder lacks
                 trait = question if len(answers) == 1 else f"{question}={one}"
                 directions[one] = fit_directions(self.ds, trait, sites=site, methods=(c.method,), seed=c.seed)[0]
         n, start = c.leakage_seeds, c.seed + 20_000

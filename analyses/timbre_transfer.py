@@ -250,14 +250,14 @@ class _Study:
             pair=":".join(pair), p_target=clips[f"p.{pair[1]}"], p_source=clips[f"p.{pair[0]}"], **heard
         )
 
-    def _sounds(self, pair: tuple[str, ...], n: int, offset: int) -> tuple[list[Given], list[int]]:
-        given = self.base.sounds([pair[0]], n, offset)
+    def _sounds(self, pair: tuple[str, ...], n: int, offset: int, after: int = 0) -> tuple[list[Given], list[int]]:
+        given = self.base.sounds([pair[0]], n, offset, after)
         first = self.config.seed + 1000 * self.pairs.index(pair) + offset
         return given, list(range(first, first + n))
 
     def _grid(self, pair: tuple[str, ...]) -> pd.DataFrame:
         c = self.config
-        given, seeds = self._sounds(pair, c.grid_seeds, 500)
+        given, seeds = self._sounds(pair, c.grid_seeds, 500, after=c.n_seeds)
         cells = [Cell({"push": "", "method": UNSTEERED, "amount": 0.0, "kind": "", "site": "", "layer": -1})]
         chosen = {INTERPOLATE: ("ridge", "logistic"), DOSE: ("mean_diff",)}
         for kind, times in (("resid", 1.0), ("attn", c.attention_times)):

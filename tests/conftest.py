@@ -45,3 +45,11 @@ def hub() -> Path:
 def hub_model(hub: Path) -> MusicGen:
     """That model, loaded by its hub name with the hub offline."""
     return interp.load("facebook/musicgen-small", device="cpu")
+
+
+@pytest.fixture(scope="session")
+def clap_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a small random CLAP."""
+    from fakeclap import write_clap
+
+    return write_clap(tmp_path_factory.mktemp("clap"))

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from interp.errors import ControlError, DataError
+from interp.judges.base import answer
 from interp.judges.quality import degenerate
 from interp.stats import dose_response
 from interp.steering import Generation, Row, generate
@@ -98,7 +99,7 @@ def heard(judge: RenderedJudge, scores: pd.DataFrame, trait: str) -> tuple[pd.Se
         raise DataError(f"the judge {judge.name!r} cannot hear {trait!r}: it knows {', '.join(known)}.")
     if scores.empty:
         return pd.Series(dtype=bool), pd.Series(dtype=float)
-    given = judge.answer(scores, name)
+    given = answer(scores, answers)
     return (given == value if value else given == 1), scores[column]
 
 

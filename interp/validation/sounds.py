@@ -47,19 +47,25 @@ def has_trait(labels: pd.DataFrame, trait: str) -> np.ndarray[Any, np.dtype[np.b
     Raises
     ------
     DataError
-        If there is no such label.
+        If there is no such label, or a yes/no trait has other values than 0 and 1.
     """
     name, value, _ = split_trait(trait)
     if name not in labels:
         raise DataError(f"the sounds to continue have no label {name!r}: they have {', '.join(labels.columns)}.")
     given = labels[name]
-    return np.asarray(given.astype(str) == value if value else given.astype(float) != 0)
+    if value:
+        return np.asarray(given.astype(str) == value)
+    known = given.dropna()
+    if not known.isin([0, 1]).all():
+        some = ", ".join(map(repr, list(dict.fromkeys(known))[:3]))
+        raise DataError(f"{name!r} is not yes or no but {some}: write 0 and 1, or name a class, as in {name}=CLASS.")
+    return np.asarray(given == 1)
 
 
 def lacks_trait(labels: pd.DataFrame, trait: str) -> np.ndarray[Any, np.dtype[np.bool_]]:
     """Which rows lack it; of a pair (``genre=jazz|rock``), which rows are of the other class."""
     name, _, against = split_trait(trait)
-    absent: np.ndarray[Any, np.dtype[np.bool_]] = ~has_trait(labels, trait)
+    absent: np.ndarray[Any, np.dtype[np.bool_]] = ~has_trait(labels, trait) & labels[name].notna().to_numpy()
     return absent & np.asarray(labels[name].astype(str) == against) if against else absent
 
 
@@ -109,12 +115,21 @@ def _prompts(
             "give more, or take fewer seeds."
         )
     codes = []
-    for i in chosen[:n]:
+    for i in _one_a_group(clips, chosen)[:n]:
         clip = clips[int(i)]
         samples = round(seconds * clip.sample_rate)
+        if clip.audio.shape[-1] < samples:
+            raise DataError(f"the clip {clip.id} lasts {clip.seconds:.1f} s, but {seconds:g} s of it are continued.")
         audio = torch.as_tensor(np.asarray(clip.audio))[None, :, :samples]
         codes.append(model.encode(audio, clip.sample_rate)[0])
     return codes
+
+
+def _one_a_group(clips: Clips, chosen: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The same clips, the first of each group before the second of any."""
+    again = clips.labels.iloc[chosen].groupby("group").cumcount()
+    ordered: np.ndarray[Any, Any] = chosen[np.argsort(again.to_numpy(), kind="stable")]
+    return ordered
 
 
 def reference_sounds(
@@ -148,7 +163,7 @@ def reference_sounds(
         chosen = np.arange(n)
     else:
         chosen = np.flatnonzero(has_trait(clips.labels, trait)) if trait else np.arange(len(clips))
-        chosen = chosen[:n]
+        chosen = _one_a_group(clips, chosen)[:n]
     parts = []
     for i in chosen:
         clip = clips[int(i)]

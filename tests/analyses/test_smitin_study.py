@@ -216,7 +216,7 @@ def test_audio_prompts_have_or_lack_the_trait(tiny: MusicGen) -> None:
 
 
 def test_a_judge_is_asked_for_where_one_is_needed() -> None:
-    with pytest.raises(DataError, match="needs a judge: give --judge laion"):
+    with pytest.raises(DataError, match="needs a judge: give --judge clap"):
         judge_for("facebook/musicgen-large", "", lambda: None)
     assert isinstance(judge_for("tiny", "", lambda: None), RenderedJudge)
     assert judge_for("facebook/musicgen-large", "probe", lambda: "own") == "own"
@@ -227,7 +227,7 @@ def test_a_judge_is_asked_for_where_one_is_needed() -> None:
 
 
 def test_the_command_line_of_the_large_model() -> None:
-    flags = ["--model", "facebook/musicgen-large", "--judge", "laion/larger_clap_music", "--alphas", "5,10", "--k=48"]
+    flags = ["--model", "facebook/musicgen-large", "--judge", "clap", "--alphas", "5,10", "--k=48"]
     config = from_command_line(Config, "doc", flags)
     assert (config.model, config.alphas, config.k, config.tau) == ("facebook/musicgen-large", (5.0, 10.0), 48, None)
 

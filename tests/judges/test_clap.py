@@ -11,34 +11,8 @@ from interp.judges import ClapJudge, Judge, accuracy_table, fad
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    from tokenizers import ByteLevelBPETokenizer
-    from transformers import ClapConfig, ClapFeatureExtractor, ClapModel, ClapProcessor, RobertaTokenizer
-
-    folder = tmp_path_factory.mktemp("clap")
-    words = ByteLevelBPETokenizer()
-    words.train_from_iterator(
-        ["music with drums and bass, no piano, noise"], 300, special_tokens=["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
-    )
-    words.save_model(str(folder))
-    tokenizer = RobertaTokenizer(vocab=str(folder / "vocab.json"), merges=str(folder / "merges.txt"))
-    extractor = ClapFeatureExtractor(max_length_s=2, truncation="rand_trunc", padding="repeatpad")
-    text = {"vocab_size": 300, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    text |= {"intermediate_size": 16, "max_position_embeddings": 64}
-    audio = {"spec_size": 128, "hidden_size": 64, "patch_embeds_hidden_size": 16, "depths": [1, 1, 1]}
-    audio |= {"num_attention_heads": [2, 2, 2], "num_hidden_layers": 3, "window_size": 4}
-    state = torch.random.get_rng_state()
-    torch.manual_seed(0)
-    model = ClapModel(ClapConfig(projection_dim=16, text_config=text, audio_config=audio))
-    torch.random.set_rng_state(state)
-    model.save_pretrained(folder)
-    ClapProcessor(extractor, tokenizer).save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def judge(checkpoint):
-    return ClapJudge(checkpoint)
+def judge(clap_checkpoint):
+    return ClapJudge(clap_checkpoint)
 
 
 @pytest.fixture(scope="module")
@@ -56,14 +30,14 @@ def test_probabilities_are_of_trait_and_music(judge, sounds):
     assert ((scores >= 0) & (scores <= 1)).all().all()
 
 
-def test_scores_are_what_the_model_itself_says(checkpoint, judge, sounds):
+def test_scores_are_what_the_model_itself_says(clap_checkpoint, judge, sounds):
     """One question, against transformers' own forward pass."""
     from transformers import ClapModel, ClapProcessor
 
     from interp.judges.base import mono
     from interp.judges.clap import MUSIC_WORDS, QUESTIONS
 
-    model, processor = ClapModel.from_pretrained(checkpoint).eval(), ClapProcessor.from_pretrained(checkpoint)
+    model, processor = ClapModel.from_pretrained(clap_checkpoint).eval(), ClapProcessor.from_pretrained(clap_checkpoint)
     clips = [clip.numpy() for clip in mono(sounds, 16_000, 48_000)]
     wanted = {}
     for name, words in {"genre": list(QUESTIONS["genre"].values()), "music": list(MUSIC_WORDS)}.items():
@@ -76,17 +50,17 @@ def test_scores_are_what_the_model_itself_says(checkpoint, judge, sounds):
     np.testing.assert_allclose(got, expected, atol=1e-5)
 
 
-def test_batches_do_not_matter_and_embeddings_serve_distances(checkpoint, judge, sounds):
-    small = ClapJudge(checkpoint, batch_size=2)
+def test_batches_do_not_matter_and_embeddings_serve_distances(clap_checkpoint, judge, sounds):
+    small = ClapJudge(clap_checkpoint, batch_size=2)
     np.testing.assert_allclose(small.embed(sounds, 16_000), judge.embed(sounds, 16_000), atol=1e-5)
     np.testing.assert_allclose(np.linalg.norm(judge.embed(sounds, 16_000), axis=1), 1, atol=1e-5)
     assert fad(judge.embed(sounds, 16_000), judge.embed(sounds, 16_000)).value == pytest.approx(0, abs=1e-6)
 
 
-def test_accuracy_is_unknown_until_measured(checkpoint, sounds):
+def test_accuracy_is_unknown_until_measured(clap_checkpoint, sounds):
     import pandas as pd
 
-    judge = ClapJudge(checkpoint)
+    judge = ClapJudge(clap_checkpoint)
     assert not judge.accuracy and list(accuracy_table([judge])["measure"]) == ["not measured"]
     labels = pd.DataFrame({"drums": [0, 1, 0, 1, 0], "genre": ["jazz"] * 5})
     frame = judge.measure(sounds, 16_000, labels, "noise")
@@ -94,11 +68,11 @@ def test_accuracy_is_unknown_until_measured(checkpoint, sounds):
     assert list(accuracy_table([judge])["n"]) == [5, 5]
 
 
-def test_questions_of_ones_own(checkpoint, sounds):
-    judge = ClapJudge(checkpoint, {"mood": {"calm": "calm music", "tense": "tense music"}})
+def test_questions_of_ones_own(clap_checkpoint, sounds):
+    judge = ClapJudge(clap_checkpoint, {"mood": {"calm": "calm music", "tense": "tense music"}})
     assert list(judge.score(sounds, 16_000).columns) == ["calm", "tense", "not_music"]
     with pytest.raises(DataError, match="two answers"):
-        ClapJudge(checkpoint, {"mood": {"calm": "calm music"}})
+        ClapJudge(clap_checkpoint, {"mood": {"calm": "calm music"}})
 
 
 def test_a_missing_checkpoint_gets_a_sentence(tmp_path):
