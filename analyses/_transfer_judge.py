@@ -76,7 +76,8 @@ class Ear:
         if "not_music" not in scores:  # the model's own probes: signal processing says what is no music
             bad = degenerate(audio, sample_rate)["degenerate"].to_numpy(bool)
             total = scores[self.answers].sum(axis=1).clip(lower=1e-9)
-            scores = scores[self.answers].div(total, axis=0).where(~bad[:, None], 0.0).assign(not_music=bad.astype(float))
+            shares = scores[self.answers].div(total, axis=0)
+            scores = shares.mul(~bad, axis=0).assign(not_music=bad.astype(float))
         table = scores[self.answers].add_prefix("p.").astype(float)
         table["answer"] = answer(scores, self.answers)
         table["not_music"] = scores["not_music"] >= 0.5

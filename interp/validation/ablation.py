@@ -174,14 +174,18 @@ def refit_after(
         ``way, site, layer, test_score, lo, hi, chance, score, n_train, n_test``.
     """
     groups = labels["group"].astype(str).to_numpy() if "group" in labels else np.arange(len(labels)).astype(str)
-    column = labels[trait.partition("=")[0]]
+    wanted = read_trait(labels[trait.partition("=")[0]], trait)
+    # a small folder holds few songs of a class; about 0.6 of them are left to be dealt into folds
+    of = np.zeros(wanted.keep.sum()) if wanted.graded else wanted.y
+    songs = pd.Series(groups[wanted.keep]).groupby(of).nunique().min()
+    folds = int(np.clip(songs // 2, 2, 5))
     parts = []
     everything: dict[str, Sequence[Intervention]] = {"none": (), **ways}
     for name, items in everything.items():
         x = read_under(model, codes, items, sites)
         study = probe_arrays(
-            [Stack(sites[0].kind, tuple(sites), x)], read_trait(column, trait), groups, methods=(method,),
-            n_permutations=0, n_bootstrap=500, test_size=0.4, seed=seed,
+            [Stack(sites[0].kind, tuple(sites), x)], wanted, groups, methods=(method,), n_permutations=0,
+            n_bootstrap=500, test_size=0.4, folds=folds, seed=seed,
         )  # fmt: skip
         parts.append(study.table.assign(way=name))
     table: Any = pd.concat(parts, ignore_index=True)
