@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import torch
 
+from interp.judges.base import answer
 from interp.probes.directions import Direction
 from interp.stats import paired_bootstrap
-from interp.judges.base import answer
 from interp.validation.arms import UNSTEERED, push
 from interp.validation.run import JUDGED, run_arms
 
@@ -95,7 +95,7 @@ def _answers(clips: pd.DataFrame, judge: RenderedJudge) -> dict[str, np.ndarray[
     columns = [name for name in clips.columns if name.startswith(JUDGED)]
     scores = clips[columns].rename(columns=lambda name: name.removeprefix(JUDGED)).reset_index(drop=True)
     found: dict[str, np.ndarray[Any, Any]] = {}
-    for question, answers in judge.questions.items():
+    for answers in judge.questions.values():
         given = answer(scores, answers).to_numpy()
         for one in answers:
             found[one] = np.asarray(given == (1.0 if len(answers) == 1 else one), dtype=float)
