@@ -110,7 +110,10 @@ def _lost(found: Tables, trait: str, necessary: str) -> str:
 def write(found: Tables, config: Config, model: MusicGen, sites: Mapping[str, tuple[str, float]]) -> Path:
     """Draw every figure and write the page."""
     out = config.out
-    made_by = {"study": "steering_validation", "model": f"{model.name} {model.fingerprint[:12]}", "seed": config.seed}
+    made_by = {
+        "study": "steering_validation", "model": f"{model.name} {model.fingerprint[:12]}", "seed": config.seed,
+        "data": str(config.data or "rendered"), "judge": config.judge or "rendered",
+    }  # fmt: skip
     save: dict[str, Any] = {"formats": ("png", "pdf"), "made_by": made_by}
     report = Report(
         f"Does pushing cause the trait? {model.name}",
