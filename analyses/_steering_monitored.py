@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from interp import validation
 from interp.probes.directions import Directions, random_like
 from interp.steering import Smitin, soft_weights
-from interp.validation import Arm
+from interp.validation import UNSTEERED, Arm
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -78,33 +78,37 @@ def choose_alpha(pilot: pd.DataFrame) -> float:
 
 
 def cost_beside_iti(
-    arm: str,
-    table: pd.DataFrame,
-    embeddings: Mapping[str, NDArray[np.float32]],
-    reference: NDArray[np.float32],
-) -> dict[str, Any]:
-    """FAD of an arm less that of ITI's lowest dose that succeeds as often, or of its best where none does.
+    table: pd.DataFrame, embeddings: Mapping[str, NDArray[np.float32]], reference: NDArray[np.float32]
+) -> pd.DataFrame:
+    """FAD of every arm and dose less that of ITI's lowest dose that succeeds as often, or of its best where none does.
 
     Parameters
     ----------
-    arm : str
-        Which arm, at the one dose that it was run at.
     table : DataFrame
-        Its row and ITI's, one a dose, all from the same seeds.
+        Rows of the arms and of ``ITI heads``, all from the same seeds.
     embeddings : mapping of str to array of shape (seeds, dim)
         Of their clips, by ``"<arm>|<dose>"``.
     reference : array of shape (clips, dim)
         Of music with the trait.
+
+    Returns
+    -------
+    DataFrame
+        The table with columns about ITI, empty for ITI's own rows and for unsteered music; ``iti_equal`` is false where
+        ITI never succeeds as often.
     """
-    treated = table[table["arm"] == arm].iloc[0]
     iti = table[table["arm"] == "ITI heads"].sort_values("dose")
-    equal = iti[iti["rate"] >= treated["rate"] - _ENOUGH]
-    against = equal.iloc[0] if len(equal) else iti.loc[iti["rate"].idxmax()]
-    ours, theirs = embeddings[f"{arm}|{treated['dose']:g}"], embeddings[f"ITI heads|{against['dose']:g}"]
-    gap, lo, hi = validation.fad_difference(ours, theirs, reference)
-    return {
-        "cost_seeds": len(ours), "cost_success": treated["rate"], "cost_fad": treated["fad"],
-        "cost_kad": treated["kad"], "iti_dose": against["dose"], "iti_success": against["rate"],
-        "iti_equal": bool(len(equal)), "iti_fad": against["fad"], "iti_kad": against["kad"],
-        "fad_gap": gap, "fad_gap_lo": lo, "fad_gap_hi": hi,
-    }  # fmt: skip
+    rows = []
+    for row in table[~table["arm"].isin([UNSTEERED, "ITI heads"])].to_dict("records"):
+        equal = iti[iti["rate"] >= row["rate"] - _ENOUGH]
+        against = equal.iloc[0] if len(equal) else iti.loc[iti["rate"].idxmax()]
+        ours, theirs = embeddings[f"{row['arm']}|{row['dose']:g}"], embeddings[f"ITI heads|{against['dose']:g}"]
+        gap, lo, hi = validation.fad_difference(ours, theirs, reference)
+        rows.append(
+            {
+                "arm": row["arm"], "dose": row["dose"], "iti_dose": against["dose"], "iti_success": against["rate"],
+                "iti_equal": bool(len(equal)), "iti_fad": against["fad"], "iti_kad": against["kad"], "fad_gap": gap,
+                "fad_gap_lo": lo, "fad_gap_hi": hi,
+            }
+        )  # fmt: skip
+    return table.merge(pd.DataFrame(rows), on=["arm", "dose"], how="left")

@@ -126,6 +126,10 @@ def write(found: Tables, config: Config, model: MusicGen, sites: Mapping[str, tu
     thresholds = ", ".join(f"{name} {value}" for name, value in dataclasses.asdict(RULE).items())
     report.text(f"The rule was written before any number was seen: {thresholds}.")
     report.table(found["bars"], "Gain, controls, and FAD beside that of ITI's heads.", csv=out / "bars.csv")
+    beside = found["cost"].dropna(subset=["fad_gap"])
+    shown = ["trait", "arm", "dose", "n", "rate", "not_music", "fad", "kad", "iti_dose", "iti_success", "iti_equal",
+             "iti_fad", "iti_kad", "fad_gap", "fad_gap_lo", "fad_gap_hi"]  # fmt: skip
+    report.table(beside[shown], "Every strength beside ITI's heads at equal success.", csv=out / "cost.csv")
     for trait in config.traits:
         _trait(report, found, trait, out, save)
     report.heading("Leakage")
@@ -149,6 +153,8 @@ def _trait(report: Report, found: Tables, trait: str, out: Path, save: dict[str,
     plots.save(plots.dose_response(curves, title=title), out / f"dose_{name}", **save)
     plots.save(plots.arms(decisive(arms, bar), title=title), out / f"arms_{name}", **save)
     plots.save(plots.tradeoff(curves, title=title), out / f"tradeoff_{name}", **save)
+    beside = _of(found["cost"], trait).replace({"arm": {"probe": f"one layer ({bar['site']})"}})
+    plots.save(plots.tradeoff(beside, title=f"{trait}: doses and α"), out / f"cost_{name}", **save)
     cost = curves.drop(columns=["lo", "hi"])
     for column, label in (
         ("not_music", "Share judged to be no music"),
@@ -174,7 +180,11 @@ def _trait(report: Report, found: Tables, trait: str, out: Path, save: dict[str,
         (out / f"dose_{name}.png", "Success: share judged to have the trait; Wilson's 95 % intervals."),
         (out / f"arms_{name}.png", "Every arm once; controls are open, the band is unsteered."),
         (out / f"tradeoff_{name}.png", "Success against cost; numbers are doses."),
-        (out / f"fad_{name}.png", "Quality: distance from rendered music that has the trait."),
+        (
+            out / f"cost_{name}.png",
+            f"One layer, self-monitored heads and ITI's heads on {int(bar['cost_seeds'])} seeds of their own.",
+        ),
+        (out / f"fad_{name}.png", "Quality: distance from music that has the trait."),
         (out / f"not_music_{name}.png", "Quality: share that is no music any more."),
         (out / f"kept_{name}.png", "Specificity: the judge's other answers that stay; beside the random direction's."),
         (out / f"refits_{name}.png", "What a probe finds again after each erasure."),

@@ -111,7 +111,7 @@ class Config:
     n_clips: int = 400
     n_seeds: int = 64
     pilot_seeds: int = 24
-    cost_seeds: int = 192
+    cost_seeds: int = 128
     ablation_seeds: int = 24
     leakage_seeds: int = 16
     doses: tuple[float, ...] = (1.0, 2.0, 2.5, 3.0, 4.0)
@@ -142,8 +142,8 @@ def main(config: Config | None = None, *, progress: bool = True) -> dict[str, pd
     Returns
     -------
     dict of str to DataFrame
-        ``verdicts, arms, monitored, clips, scan, necessity, refits, leakage, heads, agreement, bars``, as written to
-        ``config.out``.
+        ``verdicts, arms, monitored, cost, clips, scan, necessity, refits, leakage, heads, agreement, bars``, as written
+        to ``config.out``.
     """
     config = from_command_line(Config, __doc__) if config is None else config
     judge = _judge(config)
@@ -277,7 +277,7 @@ class _Study:
         tried, _ = self.run(f"monitored_pilot_{name}", lambda: self._monitored(trait, c.alphas, pilot=True))
         alpha = choose_alpha(tried)
         monitored, _ = self.run(f"monitored_{name}", lambda: self._monitored(trait, c.alphas, pilot=False, alpha=alpha))
-        cost, _ = self.run(f"cost_{name}", lambda: self._cost(trait, alpha))
+        cost = self._beside_iti(trait)
         answer, losses = validation.necessity(without_clips)
         _, asked_losses = validation.necessity(asked_clips)
         losses = pd.concat([losses.assign(music="continued"), asked_losses.assign(music="asked for")])
@@ -302,6 +302,7 @@ class _Study:
             "heads": pd.concat(heads, ignore_index=True),
             "agreement": pd.concat(agreement, ignore_index=True),
             "monitored": monitored,
+            "cost": cost,
             "bars": self._bars(trait, arms, dose, monitored, alpha, cost),
         }  # fmt: skip
 
@@ -432,15 +433,16 @@ class _Study:
             seeds=range(c.seed, c.seed + c.n_seeds), measure=True, references=self._references(trait), **self.common,
         )  # fmt: skip
 
-    def _cost(self, trait: str, alpha: float) -> Validation:
-        """One layer, self-monitored heads and ITI's heads on seeds that nothing else saw."""
+    def _cost(self, trait: str) -> Validation:
+        """One layer, self-monitored heads and ITI's heads at every strength, on seeds that nothing else saw."""
         c = self.config
-        site, dose = self.sites[trait]
+        site, _ = self.sites[trait]
         heads, _ = self.studies(trait)
         best = [heads.directions.one(site=one, method=c.method) for one in heads.ranking(c.method)["site"]]
+        layer = self._direction(trait, site)
         arms = [
-            validation.push("probe", self._direction(trait, site), control=False, doses=(dose,)),
-            *monitored_arms(self._both_probes(trait), c.method, (alpha,)),
+            validation.push("probe", layer, control=False, doses=validation.pilot_doses(c.doses)),
+            *monitored_arms(self._both_probes(trait), c.method, c.alphas),
             validation.push("ITI heads", Directions(best[: c.k_iti]), control=False, doses=c.iti_doses),
         ]
         seen = 0 if self._given is None else c.n_seeds + c.pilot_seeds  # a folder's sounds do not change with the seed
@@ -453,22 +455,28 @@ class _Study:
             references=self._references(trait), **self.common,
         )  # fmt: skip
 
+    def _beside_iti(self, trait: str) -> pd.DataFrame:
+        name = slug(trait)
+        table, _ = self.run(f"cost_{name}", lambda: self._cost(trait))
+
+        def beside() -> pd.DataFrame:
+            with np.load(self.steps.folder / f"cost_{name}.npz") as kept:
+                return cost_beside_iti(table, kept, self._references(trait)[""])
+
+        return self.steps.table(f"beside_iti_{name}", beside)
+
     def _bars(
         self, trait: str, arms: pd.DataFrame, dose: float, monitored: pd.DataFrame, alpha: float, cost: pd.DataFrame
     ) -> pd.DataFrame:
         """Gain, controls, and the cost beside that of ITI's heads: of one layer, and of self-monitored heads."""
-        name, rows = slug(trait), []
+        rows = []
         for how, table, arm, at, controls in (
             ("one layer", arms, "probe", dose, ("random", "shuffled labels")),
             (MONITORED, monitored, MONITORED, alpha, (f"{MONITORED}, random", f"{MONITORED}, shuffled labels")),
         ):
             treated = table[(table["arm"] == arm) & (table["dose"] == at)].iloc[0]
             random, shuffled = (_control(table[table["arm"] == one], at) for one in controls)
-
-            def beside(arm: str = arm) -> pd.DataFrame:
-                with np.load(self.steps.folder / f"cost_{name}.npz") as kept:
-                    return pd.DataFrame([cost_beside_iti(arm, cost, kept, self._references(trait)[""])])
-
+            beside = cost[(cost["arm"] == arm) & (cost["dose"] == at)].iloc[0]
             rows.append(
                 {
                     "trait": trait, "how": how, "site": self.sites[trait][0] if how == "one layer" else "all heads",
@@ -476,7 +484,8 @@ class _Study:
                     "success": treated["rate"], "gain": treated["diff"], "gain_lo": treated["diff_lo"],
                     "gain_hi": treated["diff_hi"], "p_max": treated["p_max"], "random": random, "shuffled": shuffled,
                     "not_music": treated["not_music"], "fad": treated["fad"],
-                    **self.steps.table(f"fad_{name}_{slug(how)}", beside).iloc[0],
+                    "cost_seeds": beside["n"], "cost_success": beside["rate"], "cost_fad": beside["fad"],
+                    "cost_kad": beside["kad"], **beside.filter(regex="^(iti|fad_gap)"),
                 }
             )  # fmt: skip
         return pd.DataFrame(rows)

@@ -38,6 +38,11 @@ def test_the_whole_study_and_going_on(out: Path, monkeypatch: pytest.MonkeyPatch
     bar = found["bars"].iloc[0]
     rate = arms[(arms["arm"] == "probe") & (arms["dose"] == bar["dose"])]["rate"].iloc[0]
     assert bar["success"] == rate and bar["fad_gap"] == pytest.approx(bar["cost_fad"] - bar["iti_fad"], abs=1e-3)
+    cost = found["cost"].set_index(["arm", "dose"])
+    assert {"unsteered", "probe", "SMITIN", "ITI heads"} == set(found["cost"]["arm"])
+    assert cost.loc[("SMITIN", 12.0), "fad_gap"] == pytest.approx(
+        cost.loc[("SMITIN", 12.0), "fad"] - cost.loc[("ITI heads", 3.0), "fad"], abs=1e-3
+    )
     page = (out / "index.html").read_text()
     assert found["verdicts"]["outcome"].iloc[0] in page and "leakage.png" in page
     assert not list(out.rglob("*.wav"))
