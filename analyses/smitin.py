@@ -51,6 +51,7 @@ from interp import tables
 from interp.clips import Clips
 from interp.errors import DataError
 from interp.judges import ProbeJudge
+from interp.validation import heard
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -188,7 +189,9 @@ def main(config: Config | None = None, *, progress: bool = True) -> dict[str, pd
     config = from_command_line(Config, __doc__) if config is None else config
     if min(config.n_seeds, config.n_text_seeds, config.n_part_seeds, config.pilot_seeds) < 2:
         raise DataError("steering compares twins: give two seeds or more to every part.")
-    judge_for(config.model, config.judge, lambda: None)  # said before anything takes time
+    judge = judge_for(config.model, config.judge, lambda: None)  # said before anything takes time
+    for trait in config.traits if judge is not None else ():
+        heard(judge, pd.DataFrame(), trait)
     study = _Study(config, progress)
     found = study.tables()
     for key, table in found.items():

@@ -275,3 +275,16 @@ def test_extraction_stopped_by_ctrl_c_goes_on(folder: Path, tmp_path: Path) -> N
     clips = Clips.from_folder(folder / "clips")
     fresh = interp.extract(interp.load("tiny", device="cpu"), clips, "L0.H0", batch_size=1)
     np.testing.assert_array_equal(again["heads"].values, fresh["heads"].values)
+
+
+@pytest.mark.slow
+def test_validate_tells_whether_a_direction_causes_the_trait(folder: Path, store: Path) -> None:
+    words = ("--arms", "basic", "--method", "mean_diff", "--seeds", "8", "--doses", "3", "--site", "L5.resid")
+    result = works("validate", store, "drums", *words, "--heads", "4", "--out", folder / "validate")
+    assert "of 8 paired seeds" in result.output
+    table = pd.read_csv(folder / "validate" / "causal.csv")
+    assert {"unsteered", "probe", "random"} <= set(table["arm"]) and (table["n"] == 8).all()
+    assert len(pd.read_csv(folder / "validate" / "clips.csv")) == 8 * len(table)
+    assert (folder / "validate" / "dose_response.png").is_file()
+    assert "cannot hear 'genre=polka'" in fails("validate", store, "genre=polka", "--out", folder / "validate")
+    assert "full or basic" in fails("validate", store, "drums", "--arms", "some", "--out", folder / "validate")

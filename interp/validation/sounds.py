@@ -51,7 +51,7 @@ def has_trait(labels: pd.DataFrame, trait: str) -> np.ndarray[Any, np.dtype[np.b
     """
     name, value, _ = split_trait(trait)
     if name not in labels:
-        raise DataError(f"the sounds to continue have no label {name!r}: they have {', '.join(labels.columns)}.")
+        raise DataError(f"the clips have no label {name!r}: they have {', '.join(labels.columns)}.")
     given = labels[name]
     if value:
         return np.asarray(given.astype(str) == value)
