@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from analyses._steering_monitored import MONITORED
 from analyses._study import slug
 from interp import plots
 from interp.report import Report
@@ -65,7 +66,7 @@ def _sentence(found: Tables, trait: str) -> str:
     )
     parts.append(
         f"The cost, on {int(bar['cost_seeds'])} other continuations: {_beside(bar, 'one layer')}; "
-        f"{_beside(smitin, 'SMITIN')}."
+        f"{_beside(smitin, 'SMITIN')}.{_cheaper(_of(found['cost'], trait))}"
     )
     parts.append(_lost(found, trait, str(said["necessary"])))
     if said["outcome"] != "causal" or max(bar["gain"], smitin["gain"]) < 0.7:
@@ -83,6 +84,19 @@ def _sentence(found: Tables, trait: str) -> str:
         f"{rank['value']:.2f} [{rank['lo']:.2f}, {rank['hi']:.2f}]."
     )
     return " ".join(parts)
+
+
+def _cheaper(cost: pd.DataFrame) -> str:
+    """The strengths whose FAD is below ITI's at equal success beyond doubt."""
+    rows = cost[cost["fad_gap_hi"] < 0]
+    if not len(rows):
+        return " At no strength is the FAD below ITI's at equal success beyond doubt."
+    named = {"probe": "one layer at {:g} sigma", MONITORED: f"{MONITORED} at α {{:g}}"}
+    words = "; ".join(
+        f"{named[row.arm].format(row.dose)} ({row.rate:.0%}; {row.fad_gap:+.1f} [{row.fad_gap_lo:+.1f}, "
+        f"{row.fad_gap_hi:+.1f}])" for row in rows.itertuples()
+    )  # fmt: skip
+    return f" Below ITI's FAD at equal success beyond doubt: {words}."
 
 
 def _beside(bar: pd.Series, name: str) -> str:
@@ -166,7 +180,7 @@ def _trait(report: Report, found: Tables, trait: str, out: Path, save: dict[str,
             rows = rows[rows["arm"] != UNSTEERED]
         ax = plots.dose_response(rows, column, label=label, title=title)
         if column == "fad":
-            ax.set_yscale("log")
+            plots.logarithmic(ax)
         plots.save(ax, out / f"{column}_{name}", **save)
     plots.save(plots.refits(_of(found["refits"], trait), title=trait), out / f"refits_{name}", **save)
     ranks = found["agreement"]

@@ -32,7 +32,7 @@ from interp.plots._causal import arms, dose_response, leakage, rank_scatter, ref
 from interp.plots._geometry import cosines, embedding
 from interp.plots._heads import baselines, confusion, heatmap, learning_curve, ranking, time_course
 from interp.plots._monitor import monitor
-from interp.plots._style import COLOURS, DOUBLE, PALETTE, SINGLE, STYLE, drawn, save, select, subplots
+from interp.plots._style import COLOURS, DOUBLE, PALETTE, SINGLE, STYLE, drawn, logarithmic, save, select, subplots
 from interp.plots._transfer import fusion, strength_by_layer, switch
 
 __all__ = [
@@ -52,6 +52,7 @@ __all__ = [
     "heatmap",
     "leakage",
     "learning_curve",
+    "logarithmic",
     "monitor",
     "rank_scatter",
     "ranking",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from interp.plots._style import (
     colour,
     errorbars,
     legend,
+    logarithmic,
     need,
     only,
     remember,
@@ -185,7 +187,7 @@ def arms(
     table: pd.DataFrame,
     *,
     trait: str | None = None,
-    label: str = "Share with the trait (judge)",
+    label: str = "Judged share",
     title: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
@@ -217,7 +219,10 @@ def arms(
             row["rate"], i, xerr=None if bars is None else bars[:, [i]], color=tone, marker="o", ms=4.5,
             mfc="white" if row["control"] else tone, elinewidth=0.9, capsize=1.8, zorder=3,
         )  # fmt: skip
-    names = [f"{row.arm} ({row.dose:g} σ)" if getattr(row, "dose", 0) else row.arm for row in rows.itertuples()]
+    # "other trait: genre=jazz|classical" leaves no room for the axis; the table has it in full
+    short = [re.sub(r"^(other trait: )(?:[^=|]+=)?([^|]+).*", r"\1\2", str(name)) for name in rows["arm"]]
+    doses = rows["dose"] if "dose" in rows else [0] * len(rows)
+    names = [f"{name} ({dose:g} σ)" if dose else name for name, dose in zip(short, doses, strict=True)]
     ax.set_yticks(range(len(rows)), names)
     ax.set(xlim=(-0.03, 1.03), ylim=(len(rows) - 0.4, -0.6), xlabel=label, title=title or "")
     ax.grid(axis="y", color="0.92", lw=0.6)
@@ -312,7 +317,7 @@ def tradeoff(
                             fontsize=5.5, color=tone)  # fmt: skip
     ax.set(xlim=(-0.03, 1.03), xlabel="Share judged to have the trait", ylabel=label, title=title or "")
     if table[quality].min() > 0 and table[quality].max() > 5 * table[quality].min():
-        ax.set_yscale("log")  # one arm that breaks the music must not flatten the others
+        logarithmic(ax)  # one arm that breaks the music must not flatten the others
     legend(ax)
     return remember(ax, table)
 

@@ -16,11 +16,13 @@ import pandas as pd
 from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from interp import tables
 from interp.errors import DataError
 
-__all__ = ["COLOURS", "DOUBLE", "PALETTE", "SINGLE", "STYLE", "colour", "drawn", "save", "select", "subplots"]
+__all__ = ["COLOURS", "DOUBLE", "PALETTE", "SINGLE", "STYLE", "colour", "drawn", "logarithmic", "save", "select",
+           "subplots"]
 
 SINGLE, DOUBLE = 3.4, 7.0
 """Widths of a figure, in inches: one column, and both columns of a page."""
@@ -175,6 +177,14 @@ def legend(ax: Axes, columns: int = 2) -> None:
         ax.figure.legend(loc="outside lower center", ncols=columns, fontsize=6.5)
     else:
         ax.legend(fontsize=6)
+
+
+def logarithmic(ax: Axes) -> None:
+    """Make the vertical axis logarithmic, with ticks that are read as numbers (20, 50, 100) and not as powers."""
+    ax.set_yscale("log")
+    ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.yaxis.set_minor_formatter(NullFormatter())
 
 
 def select(table: pd.DataFrame, *, trait: str | None = None, method: str | None = None) -> pd.DataFrame:
