@@ -48,7 +48,7 @@ figures: $(STAMP)
 	@$(BIN)/python -m analyses.figures $(ARGS)
 
 notebooks: $(STAMP)
-	@$(BIN)/jupyter-execute --inplace notebooks/*.ipynb
+	@PYTHONWARNINGS='ignore:IProgress not found' $(BIN)/jupyter-execute --inplace notebooks/*.ipynb
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
