@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from analyses._study import held_back
 from interp.clips import Clips
 from interp.data import GENRES, INSTRUMENTS, render_arrays, render_clips
 from interp.errors import DataError
@@ -19,7 +20,7 @@ from interp.validation import has_trait, lacks_trait
 if TYPE_CHECKING:
     from interp.model import MusicGen
 
-__all__ = ["Session", "ask", "balanced", "base_prompt", "codes_of", "held_back", "judge_for", "pairs", "reference"]
+__all__ = ["Session", "ask", "balanced", "base_prompt", "codes_of", "judge_for", "pairs", "reference"]
 
 _OTHERS: dict[str, tuple[Any, ...]] = {"genre": GENRES, "instrument": tuple(INSTRUMENTS)}
 _CHUNK = 64
@@ -100,14 +101,6 @@ def pairs(trait: str, n: int, seed: int, seconds: float, progress: bool = False)
     labels = pd.concat(tables).iloc[order]
     labels.index = pd.Index([f"pair-{seed}-{i // 2:05d}-{('with', 'without')[i % 2]}" for i in range(2 * n)])
     return Clips.from_arrays([sounds[i] for i in order], 16_000, labels)
-
-
-def held_back(clips: Clips, seed: int, share: float = 0.3) -> np.ndarray:
-    """Which clips of a folder are kept from the probes, for prompts and reference: whole groups."""
-    groups = clips.labels["group"].astype(str).to_numpy() if "group" in clips.labels else np.asarray(clips.ids)
-    names = np.unique(groups)
-    kept = np.random.default_rng([seed, 6]).permutation(names)[: max(1, round(share * len(names)))]
-    return np.isin(groups, kept)
 
 
 def balanced(clips: Clips, trait: str, n: int, seed: int) -> Clips:

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
 import pandas as pd
 
 import interp
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from interp.model import MusicGen
 
-__all__ = ["Steps", "activations", "formats_of", "from_command_line", "labelled_clips", "slug"]
+__all__ = ["Steps", "activations", "formats_of", "from_command_line", "held_back", "labelled_clips", "slug"]
 
 log = logging.getLogger(__name__)
 C = TypeVar("C")
@@ -120,6 +121,14 @@ class Steps:
         if "head" in found.columns:
             found = found.astype({"head": "Int64"})
         return found
+
+
+def held_back(clips: Clips, seed: int, share: float = 0.3) -> np.ndarray:
+    """Which clips of a folder are kept from the probes, for prompts and reference: whole groups."""
+    groups = clips.labels["group"].astype(str).to_numpy() if "group" in clips.labels else np.asarray(clips.ids)
+    names = np.unique(groups)
+    kept = np.random.default_rng([seed, 6]).permutation(names)[: max(1, round(share * len(names)))]
+    return np.isin(groups, kept)
 
 
 def labelled_clips(data: Path | None, n_clips: int, seed: int, progress: bool = True) -> Clips:

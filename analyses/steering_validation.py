@@ -26,7 +26,6 @@ import torch
 
 import interp
 from analyses import _steering_report as pages
-from analyses._smitin_music import held_back
 from analyses._steering_monitored import (
     MONITORED,
     choose_alpha,
@@ -34,7 +33,7 @@ from analyses._steering_monitored import (
     monitored_arms,
     monitored_controls,
 )
-from analyses._study import Steps, activations, from_command_line, labelled_clips, slug
+from analyses._study import Steps, activations, from_command_line, held_back, labelled_clips, slug
 from interp import tables, validation
 from interp.errors import DataError
 from interp.geometry import fit_directions

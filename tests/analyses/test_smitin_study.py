@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from analyses._smitin_arms import CONTINUATION, TEXT, Arm, Probes, interventions
-from analyses._smitin_music import Session, ask, balanced, base_prompt, codes_of, held_back, judge_for, pairs
+from analyses._smitin_music import Session, ask, balanced, base_prompt, codes_of, judge_for, pairs
 from analyses._smitin_tables import AVERAGE, PAPER, Reference, equal_success, paper_table, summary
-from analyses._study import from_command_line
+from analyses._study import from_command_line, held_back
 from analyses.smitin import Config, main
 from interp.clips import Clips
 from interp.errors import DataError
