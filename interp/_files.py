@@ -1,0 +1,55 @@
+"""Writing files so that a kill, a full disk or a second process never leaves half of one under its final name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from interp.errors import StoreError
+
+__all__ = ["atomic"]
+
+
+@contextmanager
+def atomic(path: str | Path) -> Iterator[Path]:
+    """Write a file completely or not at all.
+
+    Parameters
+    ----------
+    path : str or Path
+        Where the file shall stand; folders above it are made.
+
+    Yields
+    ------
+    Path
+        A name beside it, with the same suffix, to write to. It replaces ``path`` when the block ends, and is removed
+        when the block fails.
+
+    Raises
+    ------
+    StoreError
+        If the file cannot be written (a full disk, a folder that may not be written to).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> with atomic(folder / "notes.txt") as partial:
+    ...     _ = partial.write_text("whole")
+    >>> [file.name for file in folder.iterdir()]
+    ['notes.txt']
+    """
+    path = Path(path)
+    partial = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise StoreError(f"cannot write {path}: {error.strerror or error}.") from error
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
