@@ -27,7 +27,7 @@ from interp.sites import Place, Site
 from interp.steering import Ablate, Eraser, Intervention, fit_leace
 from interp.steering._ops import Timeline
 from interp.steering._parameters import check_interventions
-from interp.steering.plan import Plan
+from interp.steering.edits import Plan
 from interp.validation.arms import Arm
 
 if TYPE_CHECKING:
