@@ -177,8 +177,14 @@ def _by_place(sites: Sequence[Site]) -> dict[Key, list[Site]]:
     return dict(places)
 
 
-def edited(edits: Edits) -> Edited:
+def edited(edits: Edits, numbers: Sequence[int]) -> Edited:
     """Edited positions and displacements of every intervention of a batch that was run.
+
+    Parameters
+    ----------
+    edits : Edits
+    numbers : sequence of int
+        What the caller calls the rows, for errors.
 
     Raises
     ------
@@ -208,7 +214,8 @@ def edited(edits: Edits) -> Edited:
             if not np.isfinite(moved).all():
                 step = int(edits.timeline.step[positions[np.flatnonzero(~np.isfinite(moved))[0]]])
                 raise InterventionError(
-                    f"row {entry.row}: an edit at step {step} is not finite; push less far: {entry.item.describe()}."
+                    f"row {numbers[entry.row]}: an edit at step {step} is not finite: push less far; "
+                    f"{entry.item.describe()}."
                 )
             lines.append((entry.row, entry.index, half, positions, moved.astype(np.float64)))
     return lines

@@ -102,7 +102,7 @@ def as_rows(rows: Row | str | Iterable[Row | str]) -> list[Row]:
     made = [Row(item) if isinstance(item, str) else item for item in items]
     wrong = [item for item in made if not isinstance(item, Row)]
     if wrong:
-        raise InterventionError(f"a row of music is a Row or a text, not {wrong[0]!r}: write Row(prompt=..., seed=...).")
+        raise InterventionError(f"a row of music is a Row or a text, not {wrong[0]!r}: write Row(prompt=...).")
     return made
 
 

@@ -213,7 +213,7 @@ def _window(
                 watch.check()
             if position <= frames:
                 tick(edits.n)
-    return model.frames_of(sequence, frames)
+    return model.codes_of(sequence, frames)
 
 
 # What is not finite ----------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import numpy as np
 from interp.errors import InterventionError
 from interp.probes.directions import Direction, Directions
 
-__all__ = ["as_directions", "as_weights", "answer_of", "names_of", "need_sigma", "refuse_mixture", "soft_weights", "weighted"]
+__all__ = ["answer_of", "as_directions", "as_weights", "names_of", "need_sigma", "soft_weights", "weighted"]
 
 
 def as_directions(given: Any, who: str, *, unique: bool = False, mixture: bool = False) -> Directions:
@@ -27,13 +27,13 @@ def as_directions(given: Any, who: str, *, unique: bool = False, mixture: bool =
     if not items or not all(isinstance(item, Direction) for item in items):
         raise InterventionError(f"{who} needs at least one Direction.")
     if not mixture:
-        refuse_mixture(items, who)
+        _refuse_mixture(items, who)
     if unique and len({item.site for item in items}) != len(items):
         raise InterventionError(f"{who} takes at most one direction for each site: combine them first.")
     return given if isinstance(given, Directions) else Directions(items)
 
 
-def refuse_mixture(items: Sequence[Direction], who: str) -> None:
+def _refuse_mixture(items: Sequence[Direction], who: str) -> None:
     """Raise where one push would go along several answers at once, which nearly cancel, without anybody asking."""
     classes: dict[str, dict[str, None]] = {}
     methods: dict[Any, dict[str, None]] = {}

@@ -105,7 +105,8 @@ class Ablate(Intervention):
             return self._projections()
         if self.how == "zero":
             return {site: {"value": np.zeros((1, 1))} for site in self.at}
-        return {s.site: {"value": s.values.mean(0, keepdims=True) if self.how == "mean" else s.values} for s in self.bank}
+        mean = self.how == "mean"
+        return {s.site: {"value": s.values.mean(0, keepdims=True) if mean else s.values} for s in self.bank}
 
     def _projections(self) -> Parameters:
         vectors: dict[Site, list[NDArray[Any]]] = defaultdict(list)
