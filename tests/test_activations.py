@@ -68,7 +68,7 @@ def test_each_clip_is_what_it_is_alone(tiny_lm_model: MusicGen) -> None:
             row = ds[site.kind].values[i][:, list(ds[f"{site.kind}_site"].values).index(str(site))]
             expected = [frames.mean(0), frames[-1]]
             expected += [frames[t] if t < len(frames) else np.full(frames.shape[1], np.nan) for t in (0, 10, 20, 30)]
-            expected.append(frames[5:15].mean(0))
+            expected.append(frames[4:14].mean(0))  # steps 5 to 14 hear frames 4 to 13
             np.testing.assert_allclose(row, np.stack(expected), rtol=1e-4, atol=2e-6, err_msg=str(site))
 
 
