@@ -19,8 +19,8 @@ from torch import Tensor
 from interp.errors import DataError
 from interp.model import MusicGen
 from interp.sites import Site, select_sites
-from interp.steering._engines import installed
 from interp.steering._ops import Key
+from interp.steering.engine.reference import installed
 from interp.steering.forced import _aligned, _groups
 
 __all__ = ["Metric", "causal_ranking", "code_log_likelihood"]

@@ -15,13 +15,13 @@ from torch import Tensor
 
 from interp.errors import ClipError, InterventionError
 from interp.model import MusicGen
-from interp.steering._engines import installed
 from interp.steering._ops import Half, Key, Timeline
 from interp.steering._parameters import check_interventions
+from interp.steering.edits import Plan
+from interp.steering.engine.reference import installed
 from interp.steering.generation import Generation
 from interp.steering.interventions import Intervention
-from interp.steering.plan import Plan
-from interp.steering.smitin import Smitin
+from interp.steering.interventions.smitin import Smitin
 
 __all__ = ["forced_logits", "kl_to_unsteered", "log_likelihood"]
 

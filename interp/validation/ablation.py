@@ -26,10 +26,10 @@ from interp.probes.study import ProbeStudy, probe_arrays
 from interp.probes.traits import read_trait
 from interp.sites import Site
 from interp.steering import Ablate, Eraser, Intervention, fit_leace
-from interp.steering._engines import installed
 from interp.steering._ops import Key, Timeline
 from interp.steering._parameters import check_interventions
-from interp.steering.plan import Plan
+from interp.steering.edits import Plan
+from interp.steering.engine.reference import installed
 from interp.validation.arms import Arm
 
 if TYPE_CHECKING:

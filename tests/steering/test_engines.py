@@ -150,7 +150,7 @@ def test_checkpoints_the_fast_engine_does_not_know_run_on_hooks(make_directions:
 
 
 def test_the_compiled_kernel_is_attention() -> None:
-    from interp.steering import _attend
+    from interp.steering.engine import attend as _attend
 
     rng = np.random.default_rng(0)
     rows, heads, dim, prefix, own = 5, 3, 7, 11, 4

@@ -1,7 +1,7 @@
 """Engines that run audiocraft's own modules: the reference through nnsight, and plain hooks.
 
-An engine feeds tokens to the LM and lets a :class:`~interp.steering.plan.Plan` read and edit activations on the way.
-:mod:`interp.steering._fast` is the third one.
+An engine feeds tokens to the LM and lets a :class:`~interp.steering.edits.Plan` read and edit activations on the way.
+:mod:`interp.steering.engine.fast` is the third one.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from interp.model import MusicGen
 from interp.steering._ops import Half, Key
-from interp.steering.plan import Plan
+from interp.steering.edits import Plan
 
 __all__ = ["Batch", "Engine", "HookEngine", "NNsightEngine", "Session", "installed"]
 
