@@ -239,7 +239,8 @@ def select_sites(
             raise SiteError(f"{owner} has no sites {item!r}, only {_span(sites)}.")
         chosen.update(matches)
     if not chosen:
-        raise SiteError(f"no site is selected by {spec!r}: name a kind ({', '.join(KINDS)}), 'all', or sites like L3.H2.")
+        kinds = ", ".join(KINDS)
+        raise SiteError(f"no site is selected by {spec!r}: name a kind ({kinds}), 'all', or sites like L3.H2.")
     return sorted(chosen)
 
 

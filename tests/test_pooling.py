@@ -29,7 +29,8 @@ def test_every_way_to_pool_over_clips_of_unequal_length(tiny_lm_model: MusicGen)
             assert bool(pooler.present[row, column]) == (frame < count)
             if frame < count:
                 torch.testing.assert_close(pooled[row, column], heard[frame], rtol=0, atol=0)
-        torch.testing.assert_close(pooled[row, 5], x[row, 5 : min(10, count)].mean(0))  # steps from 0.1 s on and before 0.2 s
+        # steps from 0.1 s on and before 0.2 s
+        torch.testing.assert_close(pooled[row, 5], x[row, 5 : min(10, count)].mean(0))
 
 
 def test_one_vector_needs_no_other(tiny_lm_model: MusicGen) -> None:

@@ -15,7 +15,7 @@ SHAPES = st.builds(
 )
 NUMBER = st.integers(-3, 7).map(str) | st.sampled_from(["*", "0-2", "1-0", "0--1", "-2--1", "00", "99999999999", "٣"])
 WORDS = st.one_of(
-    st.sampled_from([*KINDS, "all", "embed", "", " ", "top:8", "Resid", "L", "L0", "L0.", "L0.H", "L1.X", "L0.resid.H1"]),
+    st.sampled_from([*KINDS, "all", "embed", "", " ", "top:8", "Resid", "L", "L0", "L0.", "L0.H", "L1.X", "L0.mlp.H1"]),
     st.builds("L{}.{}".format, NUMBER, st.sampled_from(["resid", "attn", "mlp", "cross", "heads", "cross_heads", "q"])),
     st.builds("L{}.H{}".format, NUMBER, NUMBER),
     st.builds("L{}.X.H{}".format, NUMBER, NUMBER),
