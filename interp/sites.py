@@ -253,7 +253,7 @@ def _expand(text: str, sites: Collection[Site]) -> list[Site]:
     match = _MANY.fullmatch(text)
     if match is None:
         return [Site.parse(text)]
-    kind: Kind = match["kind"] or ("cross_heads" if match["cross"] else "heads")
+    kind: Kind = match["kind"] or ("cross_heads" if match["cross"] else "heads")  # type: ignore[assignment]  # _MANY
     same = [site for site in sites if site.kind == kind]
     layers = _numbers(match["layer"], sorted({site.layer for site in sites if site.layer >= 0}), text)
     heads = _numbers(match["head"] or "*", sorted({site.head for site in same if site.head is not None}), text)

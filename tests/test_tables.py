@@ -48,7 +48,7 @@ def test_a_table_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, monke
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(Path, "write_text", full)
-    with pytest.raises(StoreError, match="cannot write .*t.csv: No space left"):
+    with pytest.raises(StoreError, match=r"cannot write .*t\.csv: No space left"):
         tables.write(TABLE.head(1), tmp_path / "t", formats="csv")
     assert path.read_bytes() == before and [file.name for file in tmp_path.iterdir()] == ["t.csv"]
 
