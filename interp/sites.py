@@ -30,12 +30,15 @@ from typing import Literal, get_args
 
 from interp.errors import SiteError
 
-__all__ = ["KINDS", "Kind", "ModelShape", "Site", "select_sites"]
+__all__ = ["HEAD_KINDS", "KINDS", "Kind", "ModelShape", "Place", "Site", "select_sites"]
 
 Kind = Literal["embed", "heads", "attn", "cross_heads", "cross", "mlp", "resid"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+Place = tuple[Kind, int]
+"""A kind of site in a layer, for example ``("heads", 3)``: a tensor read in one piece (``embed`` is in layer -1)."""
+
 _RANK = {kind: rank for rank, kind in enumerate(KINDS)}
-_HEAD_KINDS = ("heads", "cross_heads")
+HEAD_KINDS: tuple[Kind, ...] = ("heads", "cross_heads")
 _N = r"[0-9]{1,6}"  # a number with bounds, so that no text can ask for more sites than there could be
 _PATTERN = re.compile(rf"L(?P<layer>{_N})\.(?:(?P<cross>X\.)?H(?P<head>{_N})|(?P<kind>attn|cross|mlp|resid))")
 _MANY = re.compile(
@@ -71,7 +74,7 @@ class ModelShape:
 
     def dim(self, kind: Kind) -> int:
         """Dimension of the activation at a site of this kind."""
-        return self.head_dim if kind in _HEAD_KINDS else self.width
+        return self.head_dim if kind in HEAD_KINDS else self.width
 
     def sites(self) -> list[Site]:
         """Every site of a model of this shape, in forward order.
@@ -83,7 +86,7 @@ class ModelShape:
         """
         kinds = [kind for kind in KINDS if kind != "embed" and (self.cross_attention or not kind.startswith("cross"))]
         heads: dict[Kind, Sequence[int | None]] = {
-            kind: range(self.n_heads) if kind in _HEAD_KINDS else (None,) for kind in kinds
+            kind: range(self.n_heads) if kind in HEAD_KINDS else (None,) for kind in kinds
         }
         layers = range(self.n_layers)
         return [Site("embed"), *(Site(kind, layer, head) for layer in layers for kind in kinds for head in heads[kind])]
@@ -118,7 +121,7 @@ class Site:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise SiteError(f"unknown kind of site {self.kind!r}: use one of {', '.join(KINDS)}.")
-        if (self.head is not None) != (self.kind in _HEAD_KINDS):
+        if (self.head is not None) != (self.kind in HEAD_KINDS):
             raise SiteError(f"a site of kind {self.kind!r} {'needs' if self.head is None else 'has no'} a head.")
         if (self.layer < 0) != (self.kind == "embed"):
             raise SiteError(f"a site of kind {self.kind!r} cannot be in layer {self.layer}.")
@@ -162,6 +165,11 @@ class Site:
         if self.kind in ("cross", "cross_heads") and not shape.cross_attention:
             raise SiteError(f"no site {self}: the model has no cross-attention.")
         return self
+
+    @property
+    def place(self) -> Place:
+        """Kind and layer: the tensor that holds this site."""
+        return self.kind, self.layer
 
     @property
     def _key(self) -> tuple[int, int, int]:
@@ -257,7 +265,7 @@ def _expand(text: str, sites: Collection[Site]) -> list[Site]:
     same = [site for site in sites if site.kind == kind]
     layers = _numbers(match["layer"], sorted({site.layer for site in sites if site.layer >= 0}), text)
     heads = _numbers(match["head"] or "*", sorted({site.head for site in same if site.head is not None}), text)
-    if kind in _HEAD_KINDS:
+    if kind in HEAD_KINDS:
         return [Site(kind, layer, head) for layer in layers for head in heads]
     return [Site(kind, layer) for layer in layers]
 

@@ -292,7 +292,7 @@ def test_unknown_site() -> None:
     ds, _ = planted_dataset(n_groups=10)
     with pytest.raises(SiteError, match=r"no site L99.H3, only 12 heads .L0.H0 to L2.H3."):
         probe(ds, "drums", sites="L99.H3")
-    with pytest.raises(SiteError, match="no 'resid'"):
+    with pytest.raises(SiteError, match="no sites 'resid'"):
         probe(ds, "drums", sites="resid")
 
 
