@@ -26,12 +26,15 @@ from typing import Literal, get_args
 
 from interp.errors import SiteError
 
-__all__ = ["KINDS", "Kind", "ModelShape", "Site", "select_sites"]
+__all__ = ["HEAD_KINDS", "KINDS", "Kind", "ModelShape", "Place", "Site", "select_sites"]
 
 Kind = Literal["embed", "heads", "attn", "cross_heads", "cross", "mlp", "resid"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+Place = tuple[Kind, int]
+"""A kind of site in a layer, for example ``("heads", 3)``: a tensor read in one piece (``embed`` is in layer -1)."""
+
 _RANK = {kind: rank for rank, kind in enumerate(KINDS)}
-_HEAD_KINDS = ("heads", "cross_heads")
+HEAD_KINDS: tuple[Kind, ...] = ("heads", "cross_heads")
 _PATTERN = re.compile(r"L(?P<layer>\d+)\.(?:(?P<cross>X\.)?H(?P<head>\d+)|(?P<kind>attn|cross|mlp|resid))")
 
 
@@ -61,7 +64,7 @@ class ModelShape:
 
     def dim(self, kind: Kind) -> int:
         """Dimension of the activation at a site of this kind."""
-        return self.head_dim if kind in _HEAD_KINDS else self.width
+        return self.head_dim if kind in HEAD_KINDS else self.width
 
 
 @functools.total_ordering
@@ -93,7 +96,7 @@ class Site:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise SiteError(f"unknown kind of site {self.kind!r}: use one of {', '.join(KINDS)}.")
-        if (self.head is not None) != (self.kind in _HEAD_KINDS):
+        if (self.head is not None) != (self.kind in HEAD_KINDS):
             raise SiteError(f"a site of kind {self.kind!r} {'needs' if self.head is None else 'has no'} a head.")
         if (self.layer < 0) != (self.kind == "embed"):
             raise SiteError(f"a site of kind {self.kind!r} cannot be in layer {self.layer}.")
@@ -137,6 +140,11 @@ class Site:
         if self.kind in ("cross", "cross_heads") and not shape.cross_attention:
             raise SiteError(f"no site {self}: the model has no cross-attention.")
         return self
+
+    @property
+    def place(self) -> Place:
+        """Kind and layer: the tensor that holds this site."""
+        return self.kind, self.layer
 
     @property
     def _key(self) -> tuple[int, int, int]:
@@ -205,5 +213,5 @@ def select_sites(spec: str | Site | Iterable[str | Site], shape: ModelShape) -> 
 def _of_kind(kind: Kind, shape: ModelShape) -> list[Site]:
     if kind == "embed":
         return [Site("embed")]
-    heads = range(shape.n_heads) if kind in _HEAD_KINDS else (None,)
+    heads = range(shape.n_heads) if kind in HEAD_KINDS else (None,)
     return [Site(kind, layer, head).check(shape) for layer in range(shape.n_layers) for head in heads]

@@ -21,8 +21,8 @@ import torch
 
 import interp
 from interp import _batch, _extraction
-from interp._audiocraft import random_musicgen
 from interp.activations import extract, features, labels, open_store, stack
+from interp.backends.build import random_musicgen
 from interp.clips import Clips
 from interp.errors import ClipError, DataError, InterpError, Interrupted, ModelError, SiteError, StoreError
 from interp.model import MusicGen
@@ -327,7 +327,7 @@ import os, sys, time
 sys.path.insert(0, {tests!r})
 from test_activations import noise_clips
 from interp import _extraction
-from interp._audiocraft import random_musicgen
+from interp.backends.build import random_musicgen
 from interp.activations import extract
 from interp.model import MusicGen
 

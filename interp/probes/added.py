@@ -66,7 +66,7 @@ def extract_untrained(
     Parameters
     ----------
     model : MusicGen
-        The trained model; see :func:`interp._untrained.untrained_copy` for what is drawn anew.
+        The trained model; see :meth:`interp.model.MusicGen.untrained` for what is drawn anew.
     clips : Clips
         The clips behind ``ds``; others are left out.
     ds : Dataset
@@ -85,7 +85,6 @@ def extract_untrained(
     DataError
         If clips are missing, or ``ds`` was made with a text per clip, which it does not keep (pass ``text``).
     """
-    from interp._untrained import untrained_copy
     from interp.activations import extract
 
     made_by = json.loads(ds.attrs.get("made_by", "{}"))
@@ -105,7 +104,7 @@ def extract_untrained(
     if text is not None and text == made_by["text"] and len(text) == 16 and all(c in "0123456789abcdef" for c in text):
         raise DataError("the activations were made with a text for each clip: pass the same texts as text=.")
     return extract(
-        untrained_copy(model, seed), clips.subset(ids), sites=sites, pool=made_by["pool"], text=text, out=out,
+        model.untrained(seed), clips.subset(ids), sites=sites, pool=made_by["pool"], text=text, out=out,
         dtype=made_by["dtype"], info={"untrained_copy_of": model.fingerprint, "seed": seed}, **options,
     )  # fmt: skip
 

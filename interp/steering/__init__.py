@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from interp.steering._jobs import Row
 from interp.steering.causal import causal_ranking, code_log_likelihood
-from interp.steering.decode import generate
 from interp.steering.erasure import Eraser, fit_leace
 from interp.steering.files import dumps, load_interventions, loads, save_interventions
 from interp.steering.forced import forced_logits, kl_to_unsteered, log_likelihood
+from interp.steering.generate import generate
 from interp.steering.generation import Generation
 from interp.steering.interventions import (
     Ablate,
@@ -21,6 +21,7 @@ from interp.steering.interventions import (
     soft_weights,
     top_k,
 )
+from interp.steering.interventions.smitin import Smitin
 from interp.steering.schedules import (
     Constant,
     Curve,
@@ -32,7 +33,6 @@ from interp.steering.schedules import (
     RandomGate,
     Schedule,
 )
-from interp.steering.smitin import Smitin
 
 __all__ = [
     "Ablate",

@@ -15,7 +15,7 @@ from interp.errors import ClipError, ModelError
 from interp.model import MusicGen
 from interp.pooling import Pooling
 from interp.sites import Site
-from interp.steering._engines import Engine
+from interp.steering.engine.reference import Engine
 from interp.steering.interventions import Intervention
 
 __all__ = ["Job", "Row", "audio_key", "batches_of", "halves_of", "threads_for"]

@@ -12,7 +12,7 @@ from interp.model import MusicGen
 from interp.pooling import Pooling
 from interp.sites import Kind, Site
 from interp.steering._ops import Half, Key
-from interp.steering.plan import Plan
+from interp.steering.edits import Plan
 
 __all__ = ["PooledCapture"]
 

@@ -24,8 +24,8 @@ from interp.probes.directions import Direction, Directions
 from interp.sites import Site
 from interp.steering.erasure import Eraser
 from interp.steering.interventions import Ablate, Add, Clamp, Interpolate, Intervention, SiteValues, Swap
+from interp.steering.interventions.smitin import Smitin
 from interp.steering.schedules import SCHEDULES, Schedule
-from interp.steering.smitin import Smitin
 
 __all__ = ["dumps", "load_interventions", "loads", "save_interventions"]
 

@@ -45,7 +45,8 @@ class Generation:
     monitor : DataFrame
         For self-monitored rows, one line a step: what was read (``C``), what the decision at this step was based on
         (``decided_on``, NaN where the schedule does not act), ``tau``, the ``factor`` applied and whether it
-        ``acted``; ``clean`` is false where readings hold the same step's edits (see :mod:`interp.steering.smitin`).
+        ``acted``; ``clean`` is false where readings hold the same step's edits (see
+        :mod:`interp.steering.interventions.smitin`).
     captured : dict of Site to list of Tensor
         For each captured site and row, ``[halves, frames, dim]``; read it with :meth:`activation`.
     pooled : dict of kind to list of Tensor

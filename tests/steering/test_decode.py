@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 
 import numpy as np
@@ -9,13 +10,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from interp import _audiocraft
-from interp._audiocraft import ConditioningAttributes, random_musicgen
+from interp.backends import audiocraft as seam
+from interp.backends.audiocraft import ConditioningAttributes
+from interp.backends.build import random_musicgen
 from interp.errors import ClipError, InterpError, InterventionError, ModelError
 from interp.model import MusicGen
-from interp.steering import Add, Row, decode, generate
-from interp.steering._sampling import Noise, Sampler
+from interp.steering import Add, Row, generate
+from interp.steering.engine.sampling import Noise, Sampler
 
+running = importlib.import_module("interp.steering.generate")
 ENGINES = ("fast", "hooks", "nnsight")
 TEXTS = ("a", "b", None)
 
@@ -80,7 +83,7 @@ def test_longer_texts_do_not_lengthen_their_neighbours() -> None:
     model = MusicGen(random_musicgen(2, 2, 16, seed=4))
     lm = model.lm
 
-    class Letters(_audiocraft.LUTConditioner):
+    class Letters(seam.LUTConditioner):
         """Embeds a text letter by letter, padded to the longest."""
 
         def tokenize(self, x: list[str | None]) -> tuple[Tensor, Tensor]:
@@ -174,14 +177,14 @@ def test_out_of_memory_splits_the_batch_and_keeps_the_music(
 ) -> None:
     rows = [Row("a", seed) for seed in range(5)]
     expected = generate(tiny_lm_model, rows, 0.3, progress=False).codes
-    run = decode._run
+    run = running._run
 
     def starved(job: object, some: list[Row], tick: object) -> object:
         if len(some) > 2:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes.")
         return run(job, some, tick)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(decode, "_run", starved)
+    monkeypatch.setattr(running, "_run", starved)
     assert torch.equal(generate(tiny_lm_model, rows, 0.3, progress=False).codes, expected)
     assert "out of memory" in caplog.text
 
@@ -192,7 +195,7 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(
     def broken(*_: object) -> object:
         raise RuntimeError("something else")
 
-    monkeypatch.setattr(decode, "_run", broken)
+    monkeypatch.setattr(running, "_run", broken)
     with pytest.raises(RuntimeError, match="something else"):
         generate(tiny_lm_model, [Row("a"), Row("b")], 0.3, progress=False)
 

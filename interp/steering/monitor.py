@@ -17,7 +17,7 @@ __all__ = ["Monitor"]
 
 
 class Monitor:
-    """Self-monitors of several :class:`~interp.steering.smitin.Smitin` interventions; one *unit* each.
+    """Self-monitors of several :class:`~interp.steering.interventions.smitin.Smitin` interventions; one *unit* each.
 
     Parameters
     ----------

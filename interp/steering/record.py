@@ -14,9 +14,9 @@ from torch import Tensor
 
 from interp.sites import Site
 from interp.steering._ops import Half, Key
+from interp.steering.edits import Entry, Plan
 from interp.steering.interventions import Add
-from interp.steering.plan import Entry, Plan
-from interp.steering.smitin import Smitin
+from interp.steering.interventions.smitin import Smitin
 
 __all__ = [
     "LOG_COLUMNS",

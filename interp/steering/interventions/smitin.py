@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 from interp.errors import InterventionError
 from interp.probes.directions import Direction, Directions
 from interp.sites import Site
-from interp.steering.interventions import Intervention, _directions, _need_sigma, _weights, soft_weights
+from interp.steering.interventions.base import Intervention, _directions, _need_sigma, _weights, soft_weights
 
 __all__ = ["Smitin"]
 

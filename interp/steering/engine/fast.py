@@ -19,8 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from interp.model import MusicGen
-from interp.steering._engines import Batch, Session
 from interp.steering._ops import Half, Key
+from interp.steering.engine.reference import Batch, Session
 
 __all__ = ["FastEngine", "unsupported"]
 
@@ -335,7 +335,7 @@ class _CompiledAttention(_Attention):
 
     def __init__(self, session: _FastSession) -> None:
         super().__init__(session)
-        from interp.steering import _attend
+        from interp.steering.engine import attend as _attend
 
         self.kernel = _attend
         shape, layers = session.shape, session.shape.n_layers

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from interp.errors import InterventionError
 from interp.sites import KINDS, ModelShape
-from interp.steering._monitor import Monitor
 from interp.steering._ops import (
     AddOp,
     ClampOp,
@@ -30,7 +29,8 @@ from interp.steering._ops import (
 )
 from interp.steering._parameters import PARAMETERS, replacements
 from interp.steering.interventions import Ablate, Add, Clamp, Interpolate, Intervention, Swap
-from interp.steering.smitin import Smitin
+from interp.steering.interventions.smitin import Smitin
+from interp.steering.monitor import Monitor
 
 __all__ = ["Entry", "Plan"]
 

@@ -24,15 +24,15 @@ from interp.errors import ClipError, InterventionError, ModelError, SiteError
 from interp.model import MusicGen
 from interp.pooling import Pooling
 from interp.sites import Kind, Site, select_sites
-from interp.steering._engines import Batch, Engine, HookEngine, NNsightEngine
 from interp.steering._jobs import Job, Row, audio_key, batches_of, halves_of, threads_for
 from interp.steering._ops import Timeline
 from interp.steering._parameters import check_interventions
 from interp.steering._pooled import PooledCapture
-from interp.steering._record import Capture, Edits, batch_edits, batch_log, batch_monitor
-from interp.steering._sampling import Noise, Sampler
+from interp.steering.edits import Plan
+from interp.steering.engine.reference import Batch, Engine, HookEngine, NNsightEngine
+from interp.steering.engine.sampling import Noise, Sampler
 from interp.steering.generation import Generation
-from interp.steering.plan import Plan
+from interp.steering.record import Capture, Edits, batch_edits, batch_log, batch_monitor
 
 __all__ = ["Row", "generate"]
 
@@ -261,7 +261,7 @@ def _engine(model: MusicGen, name: EngineName) -> Engine:
         return HookEngine(model)
     if name not in ("auto", "fast"):
         raise ModelError(f"there is no engine {name!r}: use auto, fast, hooks or nnsight.")
-    from interp.steering._fast import FastEngine, unsupported
+    from interp.steering.engine.fast import FastEngine, unsupported
 
     reason = unsupported(model)
     if reason is None:
@@ -400,8 +400,7 @@ def _window(
             sequence[..., position] = torch.where(slot == unknown, tokens, slot)
             if position <= frames:
                 tick(plan.n)
-    pattern = model.lm.pattern_provider.get_pattern(frames)
-    return torch.as_tensor(pattern.revert_pattern_sequence(sequence, special_token=-1)[0][..., :frames])
+    return model.codes_of(sequence, frames)
 
 
 def _collect(
