@@ -7,12 +7,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from interp.plots.sound import _acting
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
 from interp import plots
 from interp.errors import DataError
+from interp.plots.sound import _acting
 
 mpl.use("Agg")
 
@@ -75,7 +75,7 @@ def test_panels_show_the_numbers_and_every_word_fits() -> None:
 def test_what_cannot_be_drawn_is_said() -> None:
     with pytest.raises(DataError, match="tau"):
         plots.monitor(trace().drop(columns="tau"))
-    _, ax = plots.subplots()
+    _, ax = plots.style.subplots()
     with pytest.raises(DataError, match="2 rows of a monitor do not fit 1 axes"):
         plots.monitor(trace(), axs=[ax])
     plt.close("all")
