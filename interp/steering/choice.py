@@ -6,7 +6,7 @@ import math
 
 from interp.errors import DataError, SiteError
 from interp.probes.directions import Direction, Directions
-from interp.sites import KINDS, Site
+from interp.sites import Site, select_sites
 from interp.traits import Trait
 
 __all__ = ["choose"]
@@ -24,8 +24,8 @@ def choose(directions: Directions, trait: str | Trait, method: str | None = None
     method : str, optional
         How they were found; may be left out where there is one.
     sites : str
-        Sites or kinds of sites with commas (``"L3.resid"``, ``"L2.H1, L4.H0"``, ``"resid"``), or ``"top:8"`` for the
-        best held-out scores: of heads where there are any, else of all sites.
+        Sites as :func:`interp.sites.select_sites` reads them (``"L3.resid"``, ``"L2.H1, L4.H0"``, ``"resid"``), or
+        ``"top:8"`` for the best held-out scores: of heads where there are any, else of all sites.
 
     Returns
     -------
@@ -43,7 +43,7 @@ def choose(directions: Directions, trait: str | Trait, method: str | None = None
     --------
     >>> from interp import Direction, Directions
     >>> both = Directions(
-    ...     Direction.from_weight(f"L{i}.resid", [1, i], trait="genre", positive=name, method="ridge", score=0.5 + i / 9)
+    ...     Direction.from_weight(f"L{i}.resid", [1, i], trait="genre", positive=name, method="ridge", score=i / 9)
     ...     for name in ("jazz", "rock") for i in range(3)
     ... )
     >>> [str(item) for item in choose(both, "genre=jazz", sites="top:2")]
@@ -108,14 +108,5 @@ def _best(chosen: Directions, sites: str) -> Directions:
 
 
 def _at(chosen: Directions, sites: str) -> Directions:
-    parts = [part.strip() for part in sites.split(",") if part.strip()]
-    items: list[Direction] = []
-    for part in parts:
-        match = chosen.select(kind=part) if part in KINDS else chosen.select(site=Site.parse(part))
-        if not len(match):
-            known = ", ".join(str(item.site) for item in chosen[:6])
-            raise SiteError(f"there is no direction at {part}: there are {known}{', ...' if len(chosen) > 6 else ''}.")
-        items += [item for item in match if item not in items]
-    if not items:
-        raise SiteError(f"{sites!r} names no site: write L3.resid, L2.H1, heads, or top:8.")
-    return Directions(items)
+    places = select_sites(sites, {item.site for item in chosen}, "the list of directions")
+    return Directions(item for site in places for item in chosen if item.site == site)

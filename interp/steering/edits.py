@@ -24,7 +24,7 @@ from interp.steering.ops import FormulaOp, Half, Key, Op, Rows, ShiftOp, Table, 
 __all__ = ["Edits", "Entry", "Tap", "check_interventions"]
 
 Tap = Callable[[Key, Tensor, int, Half], None]
-"""Called with a place, its edited activation ``[rows, positions, width]``, its first position, and which rows it has."""
+"""Called with a place, its edited activation ``[rows, positions, width]``, the first position, which rows it has."""
 
 
 @dataclass

@@ -65,9 +65,10 @@ def save(path: str | Path, interventions: Iterable[Intervention] | Intervention)
     path = _with_suffix(path)
     items = [interventions] if isinstance(interventions, Intervention) else list(interventions)
     writer = _Writer()
-    content = {"interventions": [writer.plain(item) for item in items]}
-    content["directions"] = [writer.fields(direction) for direction in writer.directions]
-    header = {"format": _FORMAT, "content": json.dumps(content, allow_nan=False)}
+    written = [writer.plain(item) for item in items]
+    directions = [writer.fields(direction) for direction in writer.directions]
+    content = {"format": _FORMAT, "interventions": written, "directions": directions}
+    header = {"content": json.dumps(content, allow_nan=False)}  # one entry: safetensors writes several in any order
     arrays = writer.arrays or {"0": np.zeros(0)}  # safetensors wants at least one
     with atomic(path) as partial:
         partial.write_bytes(to_bytes(arrays, metadata=header))
@@ -101,15 +102,14 @@ def load(path: str | Path, *, model: str = "") -> tuple[Intervention, ...]:
         raise StoreError(f"there are no interventions at {path}: write them there with steering.save first.")
     try:
         with safe_open(path, framework="np") as file:
-            header = file.metadata() or {}
+            content = json.loads((file.metadata() or {}).get("content", "{}"))
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
-        if header.get("format") != _FORMAT:
+        if not isinstance(content, dict) or content.get("format") != _FORMAT:
+            other = content.get("format") if isinstance(content, dict) else None
             raise StoreError(
-                f"{path} holds no interventions that this version reads (format {header.get('format')!r}, expected "
-                f"{_FORMAT!r})."
+                f"{path} holds no interventions that this version reads (format {other!r}, expected {_FORMAT!r})."
             )
-        content = json.loads(header["content"])
-        _refuse(content, {"interventions", "directions"}, f"{path}")
+        _refuse(content, {"format", "interventions", "directions"}, f"{path}")
         reader = _Reader(arrays)
         for fields in content["directions"]:
             direction = reader.made(Direction, fields)
