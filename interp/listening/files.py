@@ -190,7 +190,7 @@ def compare_sounds(
 
     out = Path(out)
     model.check_prompt(prompt)
-    rows = [Row(prompt=prompt, seed=s, audio=codes, interventions=arm) for arm in arms.values() for s in seeds]
+    rows = [Row(prompt=prompt, seed=s, codes=codes, interventions=arm) for arm in arms.values() for s in seeds]
     made = generate(model, rows, seconds=seconds, progress=progress, **settings)
     audio = made.audio.reshape(len(arms), len(seeds), *made.audio.shape[1:])
     lines: list[dict[str, Any]] = []

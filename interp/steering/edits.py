@@ -281,7 +281,8 @@ class Edits:
         for i, block in enumerate(blocks, 1):
             for group, value in block.items():
                 part = np.atleast_1d(value)
-                full[(i, group, *(slice(0, size) for size in part.shape))] = part
+                whole: tuple[Any, ...] = (i, group, *(slice(0, size) for size in part.shape))
+                full[whole] = part
         return torch.tensor(full, dtype=torch.float32, device=self.device)[torch.tensor(index, device=self.device)]
 
     def _table(self, key: Key, entries: Sequence[Entry], name: str) -> Table:
@@ -305,8 +306,8 @@ class Edits:
         for part in values:
             full[(slice(at, at + len(part)), *(slice(0, size) for size in part.shape[1:]))] = part
             at += len(part)
-        entries_ = torch.tensor(full, dtype=torch.float32, device=self.device)
-        return Table(entries_, torch.tensor(index, device=self.device))
+        choices = torch.tensor(full, dtype=torch.float32, device=self.device)
+        return Table(choices, torch.tensor(index, device=self.device))
 
     # Running -------------------------------------------------------------------------------------------------
 

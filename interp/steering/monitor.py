@@ -63,7 +63,7 @@ class Monitor:
             allowed[i + 1] = factors[i] * (step % ear.every == 0) * (step >= 0)
             count[i] = len(ear.directions)
             for j, direction in enumerate(ear.directions):
-                layer, head = direction.site.layer, direction.site.head
+                layer, head = direction.site.layer, direction.site.head or 0
                 if layer not in layers:
                     layers[layer] = (
                         np.zeros((n, shape.n_heads, shape.head_dim)),
