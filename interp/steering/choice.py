@@ -41,13 +41,13 @@ def choose(directions: Directions, trait: str | Trait, method: str | None = None
 
     Examples
     --------
-    >>> from interp import Direction, Directions
+    >>> from interp.probes import Direction, Directions
     >>> both = Directions(
     ...     Direction.from_weight(f"L{i}.resid", [1, i], trait="genre", positive=name, method="ridge", score=i / 9)
     ...     for name in ("jazz", "rock") for i in range(3)
     ... )
-    >>> [str(item) for item in choose(both, "genre=jazz", sites="top:2")]
-    ['ridge genre=jazz at L2.resid', 'ridge genre=jazz at L1.resid']
+    >>> [str(item.site) for item in choose(both, "genre=jazz", sites="top:2")]
+    ['L2.resid', 'L1.resid']
     >>> choose(both, "genre")
     Traceback (most recent call last):
     ...

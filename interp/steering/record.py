@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from interp.errors import InterventionError
 from interp.model import MusicGen
 from interp.pooling import Pooling
 from interp.sites import Kind, Site
@@ -177,20 +176,8 @@ def _by_place(sites: Sequence[Site]) -> dict[Key, list[Site]]:
     return dict(places)
 
 
-def edited(edits: Edits, numbers: Sequence[int]) -> Edited:
-    """Edited positions and displacements of every intervention of a batch that was run.
-
-    Parameters
-    ----------
-    edits : Edits
-    numbers : sequence of int
-        What the caller calls the rows, for errors.
-
-    Raises
-    ------
-    InterventionError
-        If a displacement is not finite.
-    """
+def edited(edits: Edits) -> Edited:
+    """Edited positions and displacements of every intervention of a batch that was run."""
     last = edits.timeline.positions - 1  # the last one is only predicted, never fed
     table = edits.table.cpu().numpy()
     gates = None if edits.monitor is None else edits.monitor.gates.cpu().numpy()
@@ -211,12 +198,6 @@ def edited(edits: Edits, numbers: Sequence[int]) -> Edited:
                 moved = np.abs(factors[positions]) * lengths[id(entry.item)]
             else:
                 moved = _measured(entry, number)[positions]
-            if not np.isfinite(moved).all():
-                step = int(edits.timeline.step[positions[np.flatnonzero(~np.isfinite(moved))[0]]])
-                raise InterventionError(
-                    f"row {numbers[entry.row]}: an edit at step {step} is not finite: push less far; "
-                    f"{entry.item.describe()}."
-                )
             lines.append((entry.row, entry.index, half, positions, moved.astype(np.float64)))
     return lines
 
@@ -226,9 +207,10 @@ def _length(item: Intervention) -> float:
 
 
 def _measured(entry: Entry, half: int) -> NDArray[np.float64]:
-    total = sum(op.measured[half, entry.row] for op in entry.ops if op.measured is not None)
-    assert isinstance(total, Tensor)
-    return total.sqrt().cpu().numpy()
+    parts = [op.measured[half, entry.row] for op in entry.ops if op.measured is not None]
+    if not parts:  # stopped before its first edit
+        return np.zeros(len(entry.ops[0].acts))
+    return sum(parts[1:], parts[0]).sqrt().cpu().numpy()
 
 
 def log_of(edits: Edits, lines: Edited, guidance: float | None) -> pd.DataFrame:

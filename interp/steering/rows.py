@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypedDict, get_args
+from typing import Any, Literal, SupportsIndex, TypedDict, get_args
 
 import torch
 from torch import Tensor
@@ -38,7 +39,7 @@ class Row:
     ClipError
         If the codes are no codes.
     InterventionError
-        If the prompt is no text, or the seed no whole number.
+        If the prompt is no text, or the seed no whole number of 0 or more.
 
     Examples
     --------
@@ -58,11 +59,9 @@ class Row:
         object.__setattr__(self, "interventions", items)
         if not (self.prompt is None or isinstance(self.prompt, str)):
             raise InterventionError(f"the prompt of a row is one text or None, not {self.prompt!r}.")
-        try:
-            seed = int(self.seed)
-        except (TypeError, ValueError):
-            raise InterventionError(f"the seed of a row is a whole number, not {self.seed!r}.") from None
-        object.__setattr__(self, "seed", seed)
+        if not isinstance(self.seed, SupportsIndex) or operator.index(self.seed) < 0:
+            raise InterventionError(f"the seed of a row is a whole number of 0 or more, not {self.seed!r}.")
+        object.__setattr__(self, "seed", operator.index(self.seed))
         if self.codes is not None:
             codes = torch.as_tensor(self.codes)
             if codes.ndim != 2 or codes.is_floating_point():

@@ -6,13 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from interp.errors import InterventionError, ModelError
 from interp.model import MusicGen
 from interp.pooling import Pooling
-from interp.sites import KINDS, Kind, Site
+from interp.sites import HEAD_KINDS, KINDS, Kind, Site
 from interp.steering.edits import Edits
 from interp.steering.engine.reference import Batch, Engine
 from interp.steering.engine.sampling import Noise, Sampler
@@ -101,7 +102,10 @@ def run_batch(run: Run, rows: Sequence[Row], numbers: Sequence[int], tick: Tick)
         codes = _decode(run, rows, edits, watch, tick)
     except _NotFiniteError as error:
         _locate(run, rows[error.row], numbers[error.row])
-    lines = edited(edits, numbers)
+    lines = edited(edits)
+    for row, _, _, _, moved in lines:
+        if not np.isfinite(moved).all():
+            _locate(run, rows[row], numbers[row])
     return Done(
         codes,
         lines,
@@ -269,32 +273,27 @@ def _locate(run: Run, row: Row, number: int) -> None:
 
     kinds = [kind for kind in KINDS if kind != "embed" and (shape.cross_attention or not kind.startswith("cross"))]
     edits.tap(look, [("embed", -1), *((kind, layer) for layer in range(shape.n_layers) for kind in kinds)])
-    where, step, site = "in its logits", None, None
+    where = "in the size of its edits or in its logits"
     try:
         _decode(run, [row], edits, _Watch(1, run.model.device), lambda n: None)
     except _ArisesError as error:
         kind, layer = error.key
-        site = Site(kind, layer, error.head if kind in ("heads", "cross_heads") else None)
+        site = Site(kind, layer, error.head if kind in HEAD_KINDS else None)
         step = error.position - row.prompt_frames
         where = f"first at {site}, step {step} ({error.position / run.model.frame_rate:.2f} s)"
     except _NotFiniteError:
         pass
     dtype = str(run.model.dtype).removeprefix("torch.")
     says = f"row {number} is not finite in {dtype}, {where}"
-    culprit = _culprit(row.interventions, site)
+    culprit = _furthest(edits)
     if culprit is None:
         raise ModelError(f"{says}, without any intervention: load the model in float32 or bfloat16.")
     raise InterventionError(f"{says}: push less far, or load the model in float32; {culprit.describe()}.")
 
 
-def _culprit(items: Sequence[Intervention], site: Site | None) -> Intervention | None:
-    """The intervention that acts closest before a site."""
-    active = [item for item in items if item.active]
-    if site is None:
-        return active[-1] if active else None
-
-    def closeness(item: Intervention) -> tuple[int, int]:
-        before = [s for s in item.sites if (s.layer, KINDS.index(s.kind)) <= (site.layer, KINDS.index(site.kind))]
-        return max(((s.layer, KINDS.index(s.kind)) for s in before), default=(-2, 0))
-
-    return max(active, key=closeness) if active else None
+def _furthest(edits: Edits) -> Intervention | None:
+    """The intervention that has moved an activation furthest so far."""
+    moves = [(np.nan_to_num(moved, nan=np.inf).max(), index) for _, index, _, _, moved in edited(edits) if len(moved)]
+    if not moves:
+        return None
+    return edits.entries[max(moves)[1]].item
