@@ -8,11 +8,8 @@ interrupted.
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -22,9 +19,10 @@ from interp._terminal import err, sentences, show
 from interp.errors import DataError
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 __all__ = ["RANKING", "app", "main"]
+
 
 class _Sentences(TyperGroup):
     """A group of commands whose errors are sentences."""

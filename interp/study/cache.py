@@ -25,7 +25,6 @@ import pandas as pd
 
 from interp._files import atomic
 from interp.errors import DataError, StoreError
-from interp.traits import Trait
 
 if TYPE_CHECKING:
     from interp.study.study import Study
@@ -41,7 +40,7 @@ def slug(item: Any) -> str:
 
     Examples
     --------
-    >>> slug(Trait("genre", "jazz")), slug(("piano", "flute")), slug("L3.resid")
+    >>> slug("genre=jazz"), slug(("piano", "flute")), slug("L3.resid")
     ('genre_jazz', 'piano-flute', 'L3_resid')
     """
     text = "-".join(map(str, item)) if isinstance(item, tuple) else str(item)
@@ -63,7 +62,8 @@ def step(per: str | None = None, *, shown: bool = True) -> Callable[[Callable[..
     -------
     Step
         Called as the method is. ``self.scan(trait)`` is one result, ``self.scan.all()`` the tables of all one below
-        the other. A step returns a DataFrame, :class:`~interp.directions.Directions`, or arrays by name.
+        the other. A step returns a DataFrame, :class:`~interp.directions.Directions`, arrays by name, or several of
+        these (and what JSON can hold) by name.
     """
 
     def wrap(make: Callable[..., R]) -> Step[R]:
@@ -104,19 +104,30 @@ class BoundStep(Generic[R]):
         """What there is a result for each of."""
         return list(getattr(self.study, f"{self.step.per}s"))
 
-    def all(self) -> pd.DataFrame:
-        """The tables of all items one below the other; an item that the table does not name becomes its column."""
-        if self.step.per is None:
-            table = self()
-            assert isinstance(table, pd.DataFrame)
-            return table
+    def all(self, part: str = "") -> pd.DataFrame:
+        """The tables of all items one below the other; an item that the table does not name becomes its first column.
+
+        Parameters
+        ----------
+        part : str
+            Which table, of a step that returns several.
+        """
+
+        def table(*item: Any) -> pd.DataFrame:
+            value: Any = self(*item)
+            chosen: pd.DataFrame = value[part] if part else value
+            return chosen
+
+        per = self.step.per
+        if per is None:
+            return table()
         parts = []
         for item in self.items():
-            table = self(item)
-            assert isinstance(table, pd.DataFrame)
-            name = ":".join(item) if isinstance(item, tuple) else str(item)
-            parts.append(table if self.step.per in table else table.assign(**{self.step.per: name}))
-        return pd.concat(parts, ignore_index=True)
+            rows = table(item)
+            if per not in rows:
+                rows.insert(0, per, ":".join(item) if isinstance(item, tuple) else str(item))
+            parts.append(rows)
+        return pd.concat(parts, ignore_index=True).copy()  # many columns, in one piece
 
 
 class Cache:
@@ -158,39 +169,57 @@ class Cache:
             If a kept file cannot be read, or the disk is full.
         """
         if name not in self._kept:
-            path = next((path for path in self._paths(name) if path.exists()), None)
+            path = self._path(name)
             if path is None:
                 start = time.perf_counter()
                 path = self._write(name, make())
                 log.info("%s: %.1f s", name, time.perf_counter() - start)
             self._kept[name] = _read(path)
-        value = self._kept[name]
-        return value.copy() if isinstance(value, pd.DataFrame) else value
+        return _copy(self._kept[name])
 
-    def _paths(self, name: str) -> Iterator[Path]:
-        for suffix in ("csv", "safetensors", "npz"):
-            yield self.folder / f"{name}.{suffix}"
+    def _path(self, name: str) -> Path | None:
+        paths = (self.folder / f"{name}.{suffix}" for suffix in ("csv", "safetensors", "npz", "json"))
+        return next((path for path in paths if path.exists()), None)
 
     def _write(self, name: str, value: Any) -> Path:
         from interp.probes.directions import Directions
 
-        csv, safetensors, npz = self._paths(name)
+        path = self.folder / name
         if isinstance(value, pd.DataFrame):
-            with atomic(csv) as partial:
+            with atomic(path.with_name(f"{name}.csv")) as partial:
                 value.to_csv(partial, index=False)
-            return csv
+            return path.with_name(f"{name}.csv")
         if isinstance(value, Directions):
-            value.save(safetensors)
-            return safetensors
-        if isinstance(value, Mapping) and all(isinstance(one, np.ndarray) for one in value.values()):
-            arrays: dict[str, Any] = {str(key): one for key, one in value.items()}
-            with atomic(npz) as partial:
+            return value.save(path.with_name(f"{name}.safetensors"))
+        if isinstance(value, Mapping) and all(isinstance(part, np.ndarray) for part in value.values()):
+            arrays: dict[str, Any] = {str(key): part for key, part in value.items()}
+            with atomic(path.with_name(f"{name}.npz")) as partial:
                 np.savez_compressed(partial, **arrays)
-            return npz
-        raise DataError(f"the step {name} returns {type(value).__name__}: return a DataFrame, Directions or arrays.")
+            return path.with_name(f"{name}.npz")
+        if isinstance(value, Mapping):  # its parts first: the file that lists them says that all are there
+            listed: dict[str, Any] = {}
+            for key, part in value.items():
+                plain = isinstance(part, str | int | float | list | tuple | type(None))
+                listed[key] = {"value": part} if plain else {"file": self._write(f"{name}_{key}", part).name}
+            with atomic(path.with_name(f"{name}.json")) as partial:
+                partial.write_text(json.dumps(listed, indent=1) + "\n", encoding="utf-8")
+            return path.with_name(f"{name}.json")
+        raise DataError(
+            f"the step {name} returns {type(value).__name__}: return a DataFrame, Directions, arrays by name, or "
+            "several of these by name."
+        )
+
+
+def _copy(value: Any) -> Any:
+    """A result that its user may change."""
+    if isinstance(value, dict):
+        return {key: _copy(part) for key, part in value.items()}
+    return value.copy() if isinstance(value, pd.DataFrame) else value
 
 
 def _read(path: Path) -> Any:
+    from interp.probes.directions import Directions
+
     try:
         if path.suffix == ".csv":
             table = pd.read_csv(path, keep_default_na=False, na_values=[""])
@@ -198,10 +227,11 @@ def _read(path: Path) -> Any:
         if path.suffix == ".npz":
             with np.load(path, allow_pickle=False) as kept:
                 return {name: kept[name] for name in kept.files}
+        if path.suffix == ".json":
+            listed = json.loads(path.read_text(encoding="utf-8"))
+            return {k: v["value"] if "value" in v else _read(path.with_name(v["file"])) for k, v in listed.items()}
     except (OSError, ValueError, EOFError) as error:
-        raise StoreError(f"the kept result {path} cannot be read ({error}): delete it, it will be made again.") from error
-    from interp.probes.directions import Directions
-
+        raise StoreError(f"the kept {path} cannot be read ({error}): delete it, it will be made again.") from error
     return Directions.load(path)
 
 

@@ -11,6 +11,7 @@ import dataclasses
 import difflib
 import inspect
 import math
+import re
 import shlex
 import types
 import typing
@@ -21,7 +22,7 @@ from typing import Any, ClassVar, Literal, NoReturn, TypeVar
 
 from interp.errors import DataError
 
-__all__ = ["Common", "Generating", "flags", "read_flags"]
+__all__ = ["SHORTEST", "Common", "flags", "quoted", "read_flags"]
 
 C = TypeVar("C", bound="Common")
 
@@ -35,54 +36,15 @@ class Common:
     out : Path
         Folder of tables, figures, sounds and the page.
     model : str
-        ``tiny``, a checkpoint folder, or a hub name.
+        tiny, a checkpoint folder, or a hub name.
     data : Path or None
-        Folder of labelled audio; music is rendered without it.
+        Folder of labelled audio. Without it music is rendered, for the model that ships; rendered says so for any.
     judge : str
-        Who listens, by a name that :func:`interp.judges.load` takes; the model's own judge when empty.
+        Who listens, by a name that interp.judges.load takes; the model's own judge when empty.
     traits : tuple of str
         Labels, or classes of one: drums, genre=jazz, instrument=flute|piano.
     n_clips : int
         Clips to render; a folder is taken whole.
-    seed : int
-        Of everything that is drawn.
-
-    Raises
-    ------
-    DataError
-        If a number is not finite, or a whole one is negative.
-
-    Examples
-    --------
-    >>> Common(seed=-1)
-    Traceback (most recent call last):
-    interp.errors.DataError: --seed is -1: give 0 or more.
-    """
-
-    out: Path = Path("figures")
-    model: str = "tiny"
-    data: Path | None = None
-    judge: str = ""
-    traits: tuple[str, ...] = ("drums", "instrument=flute", "genre=jazz")
-    n_clips: int = 400
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for item in dataclasses.fields(self):
-            value = getattr(self, item.name)
-            for number in value if isinstance(value, tuple) else (value,):
-                if isinstance(number, float) and not math.isfinite(number):
-                    raise DataError(f"{_flag(item.name)} is {number}: give a finite number.")
-                if isinstance(number, int) and not isinstance(number, bool) and number < 0:
-                    raise DataError(f"{_flag(item.name)} is {number}: give 0 or more.")
-
-
-@dataclass(frozen=True)
-class Generating(Common):
-    """What every study takes that lets the model play.
-
-    Attributes
-    ----------
     n_seeds : int
         Paired pieces of every arm.
     seconds : float
@@ -91,42 +53,62 @@ class Generating(Common):
         Length of the sound to continue.
     guidance : float
         Coefficient of classifier-free guidance where there is a text.
+    seed : int
+        Of everything that is drawn.
 
     Raises
     ------
     DataError
-        If a part has a single seed (what is steered is compared with its unsteered twin, over seeds), or what is left
-        to generate is too short to be judged.
+        If a number is not finite, a whole one is negative, a part has a single seed (what is steered is compared with
+        its unsteered twin, over seeds), or what is left to generate is too short to be judged.
+
+    Examples
+    --------
+    >>> Common(seed=-1)
+    Traceback (most recent call last):
+    interp.errors.DataError: --seed is -1: give 0 or more.
     """
 
     may_be_left_out: ClassVar[tuple[str, ...]] = ()
     """Numbers of seeds that may be 0, which leaves their part out."""
 
+    out: Path = Path("figures")
+    model: str = "tiny"
+    data: Path | None = None
+    judge: str = ""
+    traits: tuple[str, ...] = ("drums", "instrument=flute", "genre=jazz")
+    n_clips: int = 400
     n_seeds: int = 32
     seconds: float = 4.0
     prompt_seconds: float = 1.5
     guidance: float = 2.0
+    seed: int = 0
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         for item in dataclasses.fields(self):
-            value = getattr(self, item.name)
-            if item.name.endswith("_seeds") and value < 2 and not (value == 0 and item.name in self.may_be_left_out):
-                raise DataError(
-                    f"{_flag(item.name)} is {value}: steering compares twins, so give two seeds or more."
-                )
-        if not 0 <= self.prompt_seconds <= self.seconds - _SHORTEST + 1e-9:
+            name, value = _flag(item.name), getattr(self, item.name)
+            for number in value if isinstance(value, tuple) else (value,):
+                if isinstance(number, float) and not math.isfinite(number):
+                    raise DataError(f"{name} is {number}: give a finite number.")
+                if isinstance(number, int) and not isinstance(number, bool) and number < 0:
+                    raise DataError(f"{name} is {number}: give 0 or more.")
+            left_out = value == 0 and item.name in self.may_be_left_out
+            if item.name.endswith("_seeds") and value < 2 and not left_out:
+                raise DataError(f"{name} is {value}: steering compares twins, so give two seeds or more.")
+        if not 0 <= self.prompt_seconds <= self.seconds - SHORTEST + 1e-9:
             raise DataError(
-                f"{self.seconds:g} s less {self.prompt_seconds:g} s that are given leave too little to judge: "
-                f"{_SHORTEST:g} s or more are needed."
+                f"{self.seconds:g} s less a prompt of {self.prompt_seconds:g} s leave too little to judge: leave "
+                f"{SHORTEST:g} s or more."
             )
 
 
-_SHORTEST = 0.8
+SHORTEST = 0.8
 """Seconds that a judge can embed."""
 
 
-def read_flags(config: type[C], argv: Sequence[str], *, prog: str = "", doc: str | None = None) -> C:
+def read_flags(
+    config: type[C], argv: Sequence[str], *, prog: str = "", doc: str | None = None, unused: Sequence[str] = ()
+) -> C:
     """Read a configuration from the words of a command line.
 
     Parameters
@@ -138,6 +120,8 @@ def read_flags(config: type[C], argv: Sequence[str], *, prog: str = "", doc: str
         The words after the program's name.
     prog, doc : str
         What ``--help`` says above the flags.
+    unused : sequence of str
+        Fields that are no flags.
 
     Raises
     ------
@@ -148,7 +132,7 @@ def read_flags(config: type[C], argv: Sequence[str], *, prog: str = "", doc: str
     --------
     >>> read_flags(Common, ["--traits", "drums, genre=jazz", "--n-clips", "50", "--data", "music"])
     ... # doctest: +ELLIPSIS
-    Common(out=...('figures'), ..., data=...('music'), ..., traits=('drums', 'genre=jazz'), n_clips=50, seed=0)
+    Common(out=...('figures'), ..., data=...('music'), ..., traits=('drums', 'genre=jazz'), n_clips=50, ...)
     >>> read_flags(Common, ["--n-clips", "many"])
     Traceback (most recent call last):
     interp.errors.DataError: cannot read --n-clips 'many': give a whole number.
@@ -160,7 +144,7 @@ def read_flags(config: type[C], argv: Sequence[str], *, prog: str = "", doc: str
                      formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
     said = _descriptions(config)
     kinds = typing.get_type_hints(config)
-    fields = dataclasses.fields(config)
+    fields = [item for item in dataclasses.fields(config) if item.name not in unused]
     for item in fields:
         kind, name = kinds[item.name], _flag(item.name)
         text = f"{said.get(item.name, '')} (default {_written(item.default) or 'none'})".strip().replace("%", "%%")
@@ -168,7 +152,13 @@ def read_flags(config: type[C], argv: Sequence[str], *, prog: str = "", doc: str
             parser.add_argument(name, action=argparse.BooleanOptionalAction, default=item.default, help=text)
         else:
             parser.add_argument(name, type=str, default=None, metavar=_noun(kind)[1], help=text)
-    known, unknown = parser.parse_known_args(list(argv))
+    words: list[str] = []
+    for word in argv:
+        if words and words[-1].startswith("--") and "=" not in words[-1] and re.match(r"-[\d.]", word):
+            words[-1] += f"={word}"  # numbers below zero, which argparse takes for flags where there are several
+        else:
+            words.append(word)
+    known, unknown = parser.parse_known_args(words)
     if unknown:
         _refuse(unknown[0], [_flag(item.name) for item in fields])
     values = {}
@@ -239,7 +229,7 @@ _READERS: dict[Any, tuple[Callable[[str], Any], str, str]] = {
 
 def _noun(kind: Any) -> tuple[str, str]:
     """What a field is, in words and in capitals."""
-    inner = [one for one in typing.get_args(kind) if one not in (type(None), Ellipsis)]
+    inner = [part for part in typing.get_args(kind) if part not in (type(None), Ellipsis)]
     if typing.get_origin(kind) is Literal:
         return f"one of {', '.join(map(str, inner))}", "|".join(map(str, inner))
     if typing.get_origin(kind) is tuple:
@@ -252,23 +242,24 @@ def _noun(kind: Any) -> tuple[str, str]:
 
 
 def _value(kind: Any, text: str, flag: str) -> Any:
-    """Read one value as its field's type."""
-    inner = [one for one in typing.get_args(kind) if one not in (type(None), Ellipsis)]
+    try:
+        return _parsed(kind, text.strip())
+    except ValueError:
+        raise DataError(f"cannot read {flag} {text!r}: give {_noun(kind)[0]}.") from None
+
+
+def _parsed(kind: Any, text: str) -> Any:
+    """Read text as a field's type; ValueError where it is none."""
+    inner = [part for part in typing.get_args(kind) if part not in (type(None), Ellipsis)]
     origin = typing.get_origin(kind)
     if origin in (typing.Union, types.UnionType):
-        return None if text.strip().lower() in ("", "none") else _value(inner[0], text, flag)
+        return None if text.lower() in ("", "none") else _parsed(inner[0], text)
     if origin is tuple:
-        parts = [] if text.strip().lower() == "none" else [part.strip() for part in text.split(",")]
-        return tuple(_value(inner[0], part, flag) for part in parts if part)
+        parts = [] if text.lower() == "none" else [part.strip() for part in text.split(",")]
+        return tuple(_parsed(inner[0], part) for part in parts if part)
     if origin is Literal:
-        if text.strip() in inner:
-            return text.strip()
-    else:
-        try:
-            return _READERS[kind][0](text.strip())
-        except ValueError:
-            pass
-    raise DataError(f"cannot read {flag} {text!r}: give {_noun(kind)[0]}.")
+        return inner[[str(choice) for choice in inner].index(text)]
+    return _READERS[kind][0](text)
 
 
 def _descriptions(config: type) -> dict[str, str]:

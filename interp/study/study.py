@@ -58,6 +58,7 @@ __all__ = ["Study", "main"]
 
 log = logging.getLogger(__name__)
 C = TypeVar("C", bound=Common)
+RENDERED = "rendered"
 _LONG = 200
 """Rows beyond which nobody reads a table in a text or a paper: it is written as CSV alone."""
 
@@ -79,6 +80,8 @@ class Study(Generic[C]):
     config : dataclass
     traits : tuple of Trait
         Of ``config.traits``.
+    paragraphs : tuple of str
+        The answer, after :meth:`run`.
     made_by : dict
         What made the results: command, model, data, judge, seed, code; stands in every figure and at the foot of the
         page.
@@ -92,6 +95,10 @@ class Study(Generic[C]):
     Config: ClassVar[type[Common]] = Common
     kept_apart: ClassVar[float] = 0.0
     """Share of a folder's groups that is kept from the probes, to be continued and compared with (:attr:`sounds`)."""
+    unused: ClassVar[tuple[str, ...]] = ()
+    """Fields of the configuration that mean nothing here; they are no flags, and refused when they are given."""
+    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """Further names under which the study is run, and what differs then: ``{"style": {"trait": "genre"}}``."""
     only_drawn: ClassVar[tuple[str, ...]] = ()
     """Fields of the configuration that no step depends on."""
 
@@ -107,7 +114,11 @@ class Study(Generic[C]):
     def __init__(self, config: C | None = None, *, progress: bool = True) -> None:
         self.config = typing.cast(C, self.Config()) if config is None else config
         self.progress = progress
-        self.traits = tuple(Trait.parse(one) for one in self.config.traits)
+        self.paragraphs: tuple[str, ...] = ()
+        for field in dataclasses.fields(self.config):
+            if field.name in self.unused and getattr(self.config, field.name) != field.default:
+                raise DataError(f"the study {self.name()} has no use for {field.name}: leave it out.")
+        self.traits = tuple(map(Trait.parse, self.config.traits))
         self.check()
 
     # What a subclass says --------------------------------------------------------------------------------------------
@@ -139,6 +150,11 @@ class Study(Generic[C]):
         """Sounds to listen to: a caption, and a table in which paths of sounds become players."""
         yield from ()
 
+    @property
+    def judged(self) -> Sequence[Trait]:
+        """What the judge is asked for; refused before any work if it cannot hear it."""
+        return self.traits
+
     # What all studies share ------------------------------------------------------------------------------------------
 
     @classmethod
@@ -163,7 +179,8 @@ class Study(Generic[C]):
         module = sys.modules.get(cls.__module__)
         spec = getattr(module, "__spec__", None)
         if cls.__module__ == "__main__" and spec is None:
-            return f"python {getattr(module, '__file__', None) or cls.name()}"
+            file, here = Path(getattr(module, "__file__", None) or cls.name()), Path.cwd()
+            return f"python {file.relative_to(here) if file.is_relative_to(here) else file}"
         return f"python -m {spec.name if spec else cls.__module__}"
 
     @property
@@ -176,26 +193,40 @@ class Study(Generic[C]):
         """The model under study."""
         return interp.load(self.config.model)
 
+    @property
+    def rendered(self) -> bool:
+        """Whether music is rendered, and not read from a folder."""
+        return self.config.data is None or str(self.config.data) == RENDERED
+
     @functools.cached_property
     def judge(self) -> Judge:
         """Who listens."""
         from interp import judges
 
         c = self.config
-        return judges.load(c.judge, model=self.model, data=self._all_clips if c.data is not None else None)
+        data = None if self.rendered else self.clips
+        judge = judges.load(c.judge, model=self.model, data=data, traits=self.judged)
+        if isinstance(judge, list):
+            raise DataError(f"a study has one judge, not {len(judge)}: name the one whose verdict counts.")
+        return judge
 
     @functools.cached_property
     def _all_clips(self) -> Clips:
         c = self.config
-        if c.data is not None:
+        if c.data is not None and not self.rendered:
             return Clips.from_folder(c.data)
+        if c.data is None and self.model.name != "tiny":
+            raise DataError(
+                f"{self.model.name} needs labelled music: give --data FOLDER, or say --data rendered for music like "
+                "that of the model that ships."
+            )
         from interp.data import render_clips
 
         return render_clips(c.n_clips, seed=c.seed, progress=self.progress)
 
     @functools.cached_property
     def _apart(self) -> NDArray[np.bool_]:
-        if self.config.data is None or not self.kept_apart:
+        if self.rendered or not self.kept_apart:
             return np.zeros(len(self._all_clips), dtype=bool)
         return held_back(self._all_clips, self.config.seed, self.kept_apart)
 
@@ -210,7 +241,12 @@ class Study(Generic[C]):
         return self._all_clips.subset(self._apart) if self._apart.any() else None
 
     def activations(
-        self, sites: str | Sequence[str] = "heads, resid", *, clips: Clips | None = None, name: str = "", **settings: Any
+        self,
+        sites: str | Sequence[str] = "heads, resid",
+        *,
+        clips: Clips | None = None,
+        name: str = "",
+        **settings: Any,
     ) -> xr.Dataset:
         """Activations of the clips, from a store beside the cache that a stopped run goes on filling.
 
@@ -225,7 +261,7 @@ class Study(Generic[C]):
         """
         c = self.config
         chosen = self.clips if clips is None else clips
-        content = f"rendered-{c.seed}-{c.n_clips}" if clips is None and c.data is None else content_of(chosen)
+        content = f"rendered-{c.seed}-{c.n_clips}" if clips is None and self.rendered else content_of(chosen)
         said = [self.model.fingerprint[:12], fingerprint_of_code(type(self)), name or slug(str(sites)), content]
         store = c.out / ".cache" / f"{'-'.join(said)}.zarr"
         store.parent.mkdir(parents=True, exist_ok=True)
@@ -236,7 +272,7 @@ class Study(Generic[C]):
         """Where steps are kept."""
         left_out = {"out", "data", *self.only_drawn}
         said = {k: v for k, v in dataclasses.asdict(self.config).items() if k not in left_out}
-        said |= {"study": self.name(), "data": self.config.data and content_of(self._all_clips)}
+        said |= {"study": self.name(), "data": RENDERED if self.rendered else content_of(self._all_clips)}
         said |= {"fingerprint": self.model.fingerprint, "code": fingerprint_of_code(type(self))}
         return Cache(self.config.out / ".cache", said)
 
@@ -244,7 +280,7 @@ class Study(Generic[C]):
     def made_by(self) -> dict[str, Any]:
         c = self.config
         said: dict[str, Any] = {"command": self.command, "model": f"{self.model.name} {self.model.fingerprint[:12]}"}
-        said |= {"data": str(c.data) if c.data is not None else "rendered", "seed": c.seed}
+        said |= {"data": RENDERED if self.rendered else str(c.data), "seed": c.seed}
         if "judge" in self.__dict__:
             said["judge"] = f"{self.judge.name}{'' if self.judge.independent else ' (NOT independent)'}"
         return said | {"code": fingerprint_of_code(type(self))}
@@ -263,8 +299,8 @@ class Study(Generic[C]):
         made = self.tables()
         for name, table in made.items():
             tables.write(table, out / name, formats=("csv", "md", "tex") if len(table) <= _LONG else ("csv",))
-        paragraphs = list(self.answer(made))
-        write_page(self, made, paragraphs)
+        self.paragraphs = tuple(self.answer(made))
+        write_page(self, made, self.paragraphs)
         log.info("%s: %.0f s", self.name(), time.perf_counter() - start)
         return made
 
@@ -284,13 +320,13 @@ def main(study: type[Study[Any]], argv: Sequence[str] | None = None) -> dict[str
     doc = getattr(sys.modules.get(study.__module__), "__doc__", None) or study.__doc__
     words = sys.argv[1:] if argv is None else argv
     with sentences(status=2):
-        config = read_flags(study.Config, words, prog=study.program(), doc=doc)
+        config = read_flags(study.Config, words, prog=study.program(), doc=doc, unused=study.unused)
     with sentences():
         logging.basicConfig(format="%(message)s", stream=sys.stderr)
         logging.getLogger("interp.study").setLevel(logging.INFO)
         running = study(config)
         made = running.run()
-        for paragraph in running.answer(made):
+        for paragraph in running.paragraphs:
             say(paragraph)
         err().print(f"Tables, figures and the page: {config.out / 'index.html'}", style="dim", markup=False)
     return made
