@@ -189,7 +189,7 @@ def rank(
     from interp import plots, tables
 
     rows = tables.read(table)
-    rows = plots.select(rows, trait=trait, method=method)
+    rows = plots.style.only(rows, "this table", trait=trait, method=method)
     files = plots.save(plots.ranking(rows, top=top), out / "ranking", formats=("png", "pdf"))
     best = rows.sort_values("cv_score" if "cv_score" in rows else "test_score", ascending=False, kind="stable")
     if "kind" in rows and (rows["kind"] == "heads").any():

@@ -400,8 +400,7 @@ def _window(
             sequence[..., position] = torch.where(slot == unknown, tokens, slot)
             if position <= frames:
                 tick(plan.n)
-    pattern = model.lm.pattern_provider.get_pattern(frames)
-    return torch.as_tensor(pattern.revert_pattern_sequence(sequence, special_token=-1)[0][..., :frames])
+    return model.codes_of(sequence, frames)
 
 
 def _collect(

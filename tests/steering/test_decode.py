@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from interp import _audiocraft
-from interp._audiocraft import ConditioningAttributes, random_musicgen
+from interp.backends import audiocraft as seam
+from interp.backends.audiocraft import ConditioningAttributes
+from interp.backends.build import random_musicgen
 from interp.errors import ClipError, InterpError, InterventionError, ModelError
 from interp.model import MusicGen
 from interp.steering import Add, Row, generate
@@ -82,7 +83,7 @@ def test_longer_texts_do_not_lengthen_their_neighbours() -> None:
     model = MusicGen(random_musicgen(2, 2, 16, seed=4))
     lm = model.lm
 
-    class Letters(_audiocraft.LUTConditioner):
+    class Letters(seam.LUTConditioner):
         """Embeds a text letter by letter, padded to the longest."""
 
         def tokenize(self, x: list[str | None]) -> tuple[Tensor, Tensor]:

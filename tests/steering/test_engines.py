@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from interp._audiocraft import random_musicgen
+from interp.backends.build import random_musicgen
 from interp.errors import ModelError
 from interp.model import MusicGen
 from interp.probes.directions import Direction, Directions
@@ -81,7 +81,7 @@ def test_one_call_of_the_library_is_a_plain_hook_written_by_hand(
         for layer, shift in zip(model.lm.transformer.layers, shifts, strict=True)
     ]
     try:
-        from interp._audiocraft import ConditioningAttributes
+        from interp.backends.audiocraft import ConditioningAttributes
 
         conditions = [ConditioningAttributes(text={"description": "a"})]
         expected = model.lm.generate(None, conditions, max_gen_len=20, use_sampling=False, cfg_coef=3.0)

@@ -215,7 +215,7 @@ def test_a_monitor_alone_changes_nothing(tiny_lm_model: MusicGen) -> None:
 
 
 def test_beyond_one_window_the_decisions_stay() -> None:
-    from interp._audiocraft import random_musicgen
+    from interp.backends.build import random_musicgen
 
     model = MusicGen(random_musicgen(2, 2, 16, seed=3))
     model.audiocraft.max_duration = 0.6

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from interp.backends.audiocraft import Visitor, hooked
 from interp.model import MusicGen
 from interp.steering._ops import Half, Key
 from interp.steering.edits import Plan
 
-__all__ = ["Batch", "Engine", "HookEngine", "NNsightEngine", "Session", "installed"]
+__all__ = ["Batch", "Engine", "HookEngine", "NNsightEngine", "Session"]
 
 Conditions = dict[str, tuple[Tensor, Tensor]]
 
@@ -158,47 +159,12 @@ class HookEngine:
                 logits: Tensor = self.model.lm(tokens, conditions=[], condition_tensors=conditions)
             return logits[:, :, -1]
 
-        def edit(key: Key, x: Tensor) -> Tensor:
-            return batch.plan.apply(key, x, now["start"], now["half"])
+        def visitor(key: Key) -> Visitor:
+            def visit(x: Tensor) -> Tensor:
+                return batch.plan.apply(key, x.flatten(2), now["start"], now["half"]).view(x.shape)
 
-        with installed(self.model.lm, batch.plan.keys, edit), self.model.streaming():
+            return visit
+
+        visit = {key: visitor(key) for key in batch.plan.keys}
+        with hooked(self.model.lm, visit), self.model.streaming():
             yield _StreamingSession(self.model, batch, call)
-
-
-@contextlib.contextmanager
-def installed(lm: nn.Module, keys: list[Key], edit: Callable[[Key, Tensor], Tensor]) -> Iterator[None]:
-    """Call ``edit(key, x)`` with the live activation of every place, through plain hooks, until the block ends."""
-    handles: list[Any] = []
-
-    def before(module: nn.Module, key: Key) -> None:
-        def hook(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-            return (edit(key, args[0]), *args[1:])
-
-        handles.append(module.register_forward_pre_hook(hook))
-
-    def after(module: nn.Module, key: Key) -> None:
-        def hook(_: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
-            return edit(key, output)
-
-        handles.append(module.register_forward_hook(hook))
-
-    transformer: Any = lm.transformer
-    layers = transformer.layers
-    try:
-        for key in keys:
-            kind, layer = key
-            if kind == "embed":
-                before(layers[0], key)
-            elif kind == "heads":
-                before(layers[layer].self_attn.out_proj, key)
-            elif kind == "cross_heads":
-                before(layers[layer].cross_attention.out_proj, key)
-            elif kind == "resid":
-                after(layers[layer], key)
-            else:
-                scale = {"attn": "layer_scale_1", "cross": "layer_scale_cross", "mlp": "layer_scale_2"}[kind]
-                after(getattr(layers[layer], scale), key)
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()

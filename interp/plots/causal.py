@@ -1,21 +1,20 @@
-"""What steering did: dose-response with controls, and sound as a picture."""
+"""What steering did: dose-response, arms, cost, leakage, refits, heads that matter."""
 
 from __future__ import annotations
 
 import re
-from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from interp.errors import DataError
-from interp.plots._style import (
+from interp.plots.style import (
     COLOURS,
-    DOUBLE,
     MARKERS,
     axes,
+    cells,
     colour,
     errorbars,
     legend,
@@ -24,10 +23,9 @@ from interp.plots._style import (
     only,
     remember,
     styled,
-    subplots,
 )
 
-__all__ = ["arms", "dose_response", "leakage", "rank_scatter", "refits", "spectrograms", "tradeoff"]
+__all__ = ["arms", "dose_response", "leakage", "rank_scatter", "refits", "tradeoff"]
 
 
 @styled
@@ -97,89 +95,6 @@ def dose_response(
     ax.set(xlabel=xlabel, ylabel=label or "Share judged to have the trait", title=title or "")
     legend(ax)
     return remember(ax, table)
-
-
-@styled
-def spectrograms(
-    before: Any,
-    after: Any,
-    sample_rate: int,
-    *,
-    titles: tuple[str, str] = ("unsteered", "steered"),
-    start: float | None = None,
-    n_mels: int = 80,
-    axs: Any = None,
-) -> np.ndarray:
-    """Draw the mel spectrograms of two sounds side by side, on one scale.
-
-    Parameters
-    ----------
-    before, after : array of shape [samples] or [channels, samples]
-        The sounds; channels are averaged.
-    sample_rate : int
-        In Hz.
-    titles : tuple of str
-        Of the two panels.
-    start : float, optional
-        Time in seconds at which the generated part begins: a vertical line.
-    n_mels : int
-        Mel bands.
-    axs : array of Axes, optional
-        Two axes to draw on.
-
-    Returns
-    -------
-    ndarray of Axes, shape [2]
-
-    Raises
-    ------
-    DataError
-        If a sound is empty.
-    """
-    import librosa
-
-    pictures = []
-    for sound in (before, after):
-        wave = np.asarray(sound, dtype=np.float32)
-        wave = wave.mean(axis=0) if wave.ndim == 2 else wave
-        if wave.ndim != 1 or wave.size == 0:
-            raise DataError(f"cannot draw a sound of shape {list(wave.shape)}: give [samples] or [channels, samples].")
-        hop = max(1, sample_rate // 100)
-        power = librosa.feature.melspectrogram(
-            y=wave, sr=sample_rate, n_fft=min(1024, 2 ** int(np.log2(wave.size))), hop_length=hop, n_mels=n_mels
-        )
-        pictures.append(power)
-    if axs is None:
-        _, axs = subplots(1, 2, width=DOUBLE * 0.75, height=1.9, sharey=True)
-    panels = np.asarray(axs, dtype=object).ravel()
-    loudest = max(float(power.max()) for power in pictures) or 1.0
-    image = None
-    for ax, power, title, sound in zip(panels, pictures, titles, (before, after), strict=True):
-        level = 10 * np.log10(np.maximum(power, loudest * 1e-8) / loudest)
-        seconds = np.asarray(sound).shape[-1] / sample_rate
-        image = ax.imshow(
-            level, origin="lower", aspect="auto", extent=(0, seconds, 0, n_mels), vmin=-70, vmax=0, cmap="magma"
-        )
-        if start is not None:
-            ax.axvline(start, color="white", lw=0.9, ls="--")
-            ax.annotate(
-                "generated",
-                (start, n_mels),
-                xytext=(2, -2),
-                textcoords="offset points",
-                va="top",
-                fontsize=6,
-                color="white",
-            )
-        ax.set(xlabel="Time (s)", title=title)
-    mels = librosa.mel_frequencies(n_mels=n_mels, fmax=sample_rate / 2)
-    wanted = [f for f in (250, 500, 1000, 2000, 4000, 8000) if f <= sample_rate / 2]
-    panels[0].set_yticks(np.interp(wanted, mels, np.arange(n_mels)), [f"{f / 1000:g}" for f in wanted])
-    panels[0].set_ylabel("Frequency (kHz)")
-    panels[1].tick_params(axis="y", length=0, labelleft=False)
-    bar = panels[0].figure.colorbar(image, ax=list(panels), fraction=0.03, pad=0.02, label="Level (dB)")
-    bar.outline.set_visible(False)
-    return panels
 
 
 @styled
@@ -254,7 +169,7 @@ def leakage(
     grid = table.pivot_table(index="direction", columns="judged", values=value, sort=False).loc[rows, columns]
     ax = axes(ax, width=max(3.4, 0.9 + 0.34 * len(columns)), height=1.2 + 0.26 * len(rows))
     reach = 100 * max(0.5, float(np.nanmax(np.abs(grid.to_numpy()))))
-    image = ax.imshow(100 * grid, cmap="RdBu_r", vmin=-reach, vmax=reach, aspect="auto")
+    image = cells(ax, 100 * grid.to_numpy(float), rows, columns, cmap="RdBu_r", limits=(-reach, reach))
     sure = table.set_index(["direction", "judged"])
     for i, row in enumerate(rows):
         for j, column in enumerate(columns):
@@ -267,10 +182,8 @@ def leakage(
                     fontsize=6, color=tone)  # fmt: skip
             if row == column:
                 ax.add_patch(Rectangle((j - 0.5, i - 0.5), 1, 1, fill=False, ec="black", lw=1.2, clip_on=False))
-    ax.set_xticks(range(len(columns)), columns, rotation=45, ha="right", rotation_mode="anchor")
-    ax.set_yticks(range(len(rows)), rows)
-    ax.tick_params(length=0)
-    ax.spines[:].set_visible(False)
+    ax.tick_params(axis="x", rotation=45)
+    plt.setp(ax.get_xticklabels(), ha="right", rotation_mode="anchor")
     ax.set(xlabel="Judged", ylabel="Pushed along", title=title or "")
     bar = ax.figure.colorbar(image, ax=ax, fraction=0.03, pad=0.02, label=label)
     bar.outline.set_visible(False)
@@ -360,9 +273,7 @@ def rank_scatter(
 
 
 @styled
-def refits(
-    table: pd.DataFrame, *, trait: str | None = None, title: str | None = None, ax: Axes | None = None
-) -> Axes:
+def refits(table: pd.DataFrame, *, trait: str | None = None, title: str | None = None, ax: Axes | None = None) -> Axes:
     """Draw the held-out score of probes that were fitted anew after each erasure, layer by layer.
 
     Parameters

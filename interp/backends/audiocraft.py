@@ -1,4 +1,5 @@
-"""The seam to audiocraft: the only module of the toolkit that imports it.
+"""The seam to audiocraft: the only module of the toolkit that imports it, and the only one that knows where in its
+modules a site sits (:data:`PLACES`) and at which step a frame is heard.
 
 Importing audiocraft makes xformers log that its CUDA extensions do not fit this torch. MusicGen's attention
 runs on torch's own kernels and never needs them, and a user cannot act on the note: it is dropped here, and
@@ -11,15 +12,17 @@ import contextlib
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from interp.errors import ModelError
+from interp.sites import HEAD_KINDS, Kind, Place
 
 __all__ = [
+    "PLACES",
     "AudiocraftMusicGen",
     "BaseConditioner",
     "CompressionModel",
@@ -36,7 +39,9 @@ __all__ = [
     "SEANetDecoder",
     "SEANetEncoder",
     "TextConditioner",
-    "build_lm",
+    "Visitor",
+    "Where",
+    "align_logits",
     "build_sequence",
     "builders",
     "check_traceable",
@@ -46,14 +51,21 @@ __all__ = [
     "frame_steps",
     "has_called_projection",
     "hash_weights",
+    "hooked",
+    "join_heads",
+    "layer_of",
     "lm_fingerprint",
-    "random_codec",
-    "random_musicgen",
+    "output_projection",
+    "revert_sequence",
     "set_precision",
+    "split_heads",
 ]
 
 ConditionTensors = dict[str, tuple[Tensor, Tensor]]
 """Conditions of a batch as audiocraft passes them: name -> (embedding ``[rows, tokens, width]``, mask)."""
+
+Visitor = Callable[[Tensor], Tensor | None]
+"""Called with the live tensor at a place; may change it in place or return a replacement (None: as it is)."""
 
 
 @contextlib.contextmanager
@@ -90,197 +102,89 @@ with _without_extension_note():
     from audiocraft.utils.autocast import TorchAutocast
 
 
-_RELEASED: dict[str, Any] = {
-    "causal": True,
-    "cross_attention": True,
-    "norm_first": True,
-    "memory_efficient": True,
-    "activation": "gelu",
-    "hidden_scale": 4,
-    "bias_ff": False,
-    "bias_attn": False,
-    "bias_proj": False,
-    "weight_init": "gaussian",
-    "depthwise_init": "current",
-    "zero_bias_init": True,
+class Where(NamedTuple):
+    """Where a kind of site sits: a module below ``transformer.layers[i]`` and the side of it that is meant."""
+
+    module: str
+    side: Literal["input", "output"]
+
+
+PLACES: dict[Kind, Where] = {
+    "embed": Where("", "input"),  # of layer 0
+    "heads": Where("self_attn.out_proj", "input"),
+    "attn": Where("layer_scale_1", "output"),  # the identity where the model has no layer scale
+    "cross_heads": Where("cross_attention.out_proj", "input"),
+    "cross": Where("layer_scale_cross", "output"),
+    "mlp": Where("layer_scale_2", "output"),
+    "resid": Where("", "output"),
 }
-"""What the released MusicGens set in ``transformer_lm``, besides sizes."""
+"""Every kind of site, in the order in which a layer computes them. Attention goes through ``out_proj``, whose input
+are the heads side by side."""
 
 
-def build_lm(
-    conditioner: BaseConditioner,
-    *,
-    n_layers: int,
-    n_heads: int,
-    width: int,
-    n_codebooks: int = 4,
-    cardinality: int = 2048,
-    delays: Sequence[int] | None = None,
-    guidance: float = 3.0,
-    guidance_dropout: float = 0.3,
-    dropout: float = 0.0,
-    two_step_guidance: bool = False,
-    **transformer: Any,
-) -> LMModel:
-    """Build an audiocraft LM with the released MusicGen's settings and weights drawn from torch's global
-    generator.
+def layer_of(lm: Any, place: Place) -> tuple[Any, Where]:
+    """The module of a place and its entry in :data:`PLACES`; `lm` is audiocraft's LM or nnsight's picture of it."""
+    kind, layer = place
+    where = PLACES[kind]
+    module = lm.transformer.layers[max(layer, 0)]
+    for name in filter(None, where.module.split(".")):
+        module = getattr(module, name)
+    return module, where
 
-    Parameters
-    ----------
-    conditioner : audiocraft BaseConditioner
-        Text conditioner, entered as ``description`` and fused by cross-attention; its output dimension is
-        `width`.
-    n_layers, n_heads, width, n_codebooks, cardinality : int
-        Sizes.
-    delays : sequence of int, optional
-        Delay of each codebook in steps; 0, 1, 2, ... by default.
-    guidance, guidance_dropout : float
-        Classifier-free guidance: default coefficient, and the share of texts dropped in training.
-    dropout : float
-        Dropout of the transformer in training.
-    two_step_guidance : bool
-        Whether guidance runs conditional and unconditional rows in two calls.
-    **transformer
-        Overrides of the transformer's settings, for example ``memory_efficient=False``.
 
-    Returns
-    -------
-    LMModel
-        In training mode, as audiocraft builds it.
+@contextlib.contextmanager
+def hooked(lm: LMModel, visit: Mapping[Place, Visitor]) -> Iterator[None]:
+    """Call visitors with the live tensors of their places through plain PyTorch hooks, until the block ends.
+
+    Faster than a trace where the LM runs step by step, and tested equal to it. A visitor sees heads as
+    ``[rows, positions, heads, head_dim]``, other places as ``[rows, positions, width]``.
     """
-    settings = _RELEASED | transformer
-    fuser = ConditionFuser({"cross": ["description"], "prepend": [], "sum": [], "input_interpolate": []})
-    return LMModel(
-        DelayedPatternProvider(n_codebooks, list(delays) if delays is not None else None),
-        ConditioningProvider({"description": conditioner}),
-        fuser,
-        n_q=n_codebooks,
-        card=cardinality,
-        dim=width,
-        num_heads=n_heads,
-        num_layers=n_layers,
-        cfg_coef=guidance,
-        cfg_dropout=guidance_dropout,
-        dropout=dropout,
-        two_step_cfg=two_step_guidance,
-        **settings,
-    )
+    handles: list[Any] = []
+
+    def before(module: nn.Module, visitor: Visitor, kind: Kind) -> None:
+        def hook(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+            replacement = visitor(split_heads(lm, kind, args[0]))
+            return None if replacement is None else (join_heads(kind, replacement), *args[1:])
+
+        handles.append(module.register_forward_pre_hook(hook))
+
+    def after(module: nn.Module, visitor: Visitor) -> None:
+        handles.append(module.register_forward_hook(lambda _, args, output: visitor(output)))
+
+    try:
+        for place, visitor in visit.items():
+            module, where = layer_of(lm, place)
+            if where.side == "input":
+                before(module, visitor, place[0])
+            else:
+                after(module, visitor)
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
-def random_codec(
-    n_codebooks: int = 4,
-    cardinality: int = 32,
-    sample_rate: int = 16000,
-    frame_rate: int = 50,
-    channels: int = 1,
-) -> CompressionModel:
-    """Build a tiny EnCodec with weights drawn from torch's global generator.
-
-    It makes no sensible sound, but its codes depend on the audio, have the right shape and survive every call
-    a real codec takes.
-    """
-    hop = sample_rate // frame_rate
-    ratios = _factorise(hop)
-    settings: dict[str, Any] = {
-        "n_filters": 2,
-        "n_residual_layers": 1,
-        "dimension": 8,
-        "ratios": ratios,
-        "channels": channels,
-        "lstm": 0,
-    }
-    quantizer = ResidualVectorQuantizer(dimension=8, n_q=n_codebooks, bins=cardinality, kmeans_init=False)
-    codec = EncodecModel(
-        SEANetEncoder(**settings),
-        SEANetDecoder(**settings),
-        quantizer,
-        frame_rate=frame_rate,
-        sample_rate=sample_rate,
-        channels=channels,
-    )
-    # The quantiser's uniform initial code vectors are far smaller than what a random encoder puts out, so
-    # that one code would win everywhere: draw them from the encoder's outputs instead, level by level.
-    with torch.no_grad():
-        residual = codec.encoder(torch.randn(4, channels, sample_rate))
-        residual = residual.transpose(1, 2).reshape(-1, 8)
-        levels: Any = quantizer.vq.layers
-        for level in levels:
-            picked = residual[torch.randint(len(residual), (cardinality,))]
-            level._codebook.embed.copy_(picked)
-            nearest = torch.cdist(residual, picked).argmin(1)
-            residual = residual - picked[nearest]
-    return codec.eval()
+def split_heads(lm: Any, kind: Kind, value: Tensor) -> Tensor:
+    """The live tensor of a place as it is shown: heads as a view ``[rows, positions, heads, head_dim]``."""
+    if kind not in HEAD_KINDS:
+        return value
+    return value.view(*value.shape[:-1], lm.transformer.layers[0].self_attn.num_heads, -1)
 
 
-def _factorise(hop: int) -> list[int]:
-    ratios: list[int] = []
-    for factor in (10, 8, 5, 4, 3, 2):
-        while hop % factor == 0 and hop > 1:
-            ratios.append(factor)
-            hop //= factor
-    if hop != 1:
-        ratios.append(hop)
-    return ratios
+def join_heads(kind: Kind, value: Tensor) -> Tensor:
+    """The inverse of :func:`split_heads`."""
+    return value.flatten(-2) if kind in HEAD_KINDS else value
 
 
-def random_musicgen(
-    n_layers: int = 2,
-    n_heads: int = 2,
-    width: int = 16,
-    seed: int = 0,
-    *,
-    n_codebooks: int = 4,
-    cardinality: int = 32,
-    sample_rate: int = 16000,
-    frame_rate: int = 50,
-    max_seconds: float = 30.0,
-    n_texts: int = 64,
-    device: str | torch.device = "cpu",
-    dtype: torch.dtype = torch.float32,
-    **transformer: Any,
-) -> AudiocraftMusicGen:
-    """Build a MusicGen of any size with random weights: audiocraft's own classes, no file and no network.
-
-    Parameters
-    ----------
-    n_layers, n_heads, width : int
-        Sizes of the LM; musicgen-small has 24, 16 and 1024.
-    seed : int
-        Same seed, same weights. torch's global generator is left as it was.
-    n_codebooks, cardinality : int
-        Codebooks and entries of each; musicgen has 4 of 2048.
-    sample_rate, frame_rate : int
-        Of the codec, in Hz and frames per second.
-    max_seconds : float
-        Longest window the model hears.
-    n_texts : int
-        Size of the table of text embeddings; any text is hashed into it.
-    device, dtype
-        Where the weights are put.
-    **transformer
-        Overrides of the transformer's settings, see :func:`build_lm`.
-
-    Returns
-    -------
-    audiocraft MusicGen
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        conditioner = LUTConditioner(n_bins=n_texts, dim=width, output_dim=width, tokenizer="noop")
-        lm = build_lm(
-            conditioner,
-            n_layers=n_layers,
-            n_heads=n_heads,
-            width=width,
-            n_codebooks=n_codebooks,
-            cardinality=cardinality,
-            **transformer,
-        )
-        codec = random_codec(n_codebooks, cardinality, sample_rate, frame_rate)
-    lm = lm.to(device=device, dtype=dtype)
-    lm.condition_provider.device = str(device)
-    name = f"random-{n_layers}x{n_heads}x{width}-{seed}"
-    return AudiocraftMusicGen(name, codec.to(device), lm.eval(), max_duration=max_seconds)
+def output_projection(lm: LMModel, place: Place) -> Tensor:
+    """What takes all heads of a place, side by side, to what the block adds: float64 ``[width, width]``, with the layer
+    scale if there is one."""
+    kind, layer = place
+    projection, _ = layer_of(lm, place)
+    block, _ = layer_of(lm, ("cross" if kind == "cross_heads" else "attn", layer))
+    weight: Tensor = projection.weight.detach().double()
+    scale = getattr(block, "scale", None)
+    return weight if scale is None else scale.detach().double()[:, None] * weight
 
 
 def condition_tensors(lm: LMModel, texts: Sequence[str | None]) -> ConditionTensors:
@@ -323,6 +227,21 @@ def frame_steps(lm: LMModel, n_frames: int, codebook: int = 0) -> Tensor:
             if at.q == codebook and at.t < n_frames:
                 steps[at.t] = step
     return steps
+
+
+def align_logits(lm: LMModel, logits: Tensor, n_frames: int) -> Tensor:
+    """From positions to frames, ``[rows, K, positions, cardinality]`` to ``[rows, K, frames, cardinality]``.
+
+    Entry t holds the logits from which frame t is drawn: one step before its token enters, codebook by codebook.
+    """
+    steps = [frame_steps(lm, n_frames, codebook).to(logits.device) - 1 for codebook in range(logits.shape[1])]
+    return torch.stack([logits[:, codebook, at] for codebook, at in enumerate(steps)], 1)
+
+
+def revert_sequence(lm: LMModel, sequence: Tensor, n_frames: int, unknown: int = -1) -> Tensor:
+    """Codes ``[B, K, n_frames]`` of a sequence that :func:`build_sequence` arranged; `unknown` where it ends early."""
+    pattern = lm.pattern_provider.get_pattern(n_frames)
+    return torch.as_tensor(pattern.revert_pattern_sequence(sequence, special_token=unknown)[0][..., :n_frames])
 
 
 def has_called_projection(custom: bool, memory_efficient: bool) -> bool:

@@ -1,4 +1,4 @@
-"""Pictures of geometry: a table of :mod:`interp.geometry` in, an Axes out, in the look of :mod:`interp.plots`."""
+"""How directions lie to each other: cosines, paths of a penalty, planes."""
 
 from __future__ import annotations
 
@@ -9,11 +9,96 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from interp.errors import DataError
-from interp.plots._style import COLOURS, DOUBLE, PALETTE, SINGLE, axes, colour, legend, need, remember, styled, subplots
+from interp.plots.style import (
+    COLOURS,
+    DOUBLE,
+    MARKERS,
+    PALETTE,
+    SINGLE,
+    axes,
+    cells,
+    colour,
+    legend,
+    need,
+    remember,
+    styled,
+)
 
-__all__ = ["atlas", "by_size", "directions_map", "effect_against_detection", "matrix", "path", "plane"]
+__all__ = ["by_size", "cosines", "effect_against_detection", "matrix", "path", "plane"]
 
-_MARKERS = ["o", "s", "^", "D", "v", "P", "X", "*"]
+LEGEND = {
+    "null": "unrelated directions, 95 %",
+    "site": "one site",
+    "median": "median of the sites",
+    "ceiling": "split-half ceiling (median)",
+}
+
+
+@styled
+def cosines(
+    table: pd.DataFrame,
+    *,
+    score: str = "cosine",
+    pair: tuple[str, str] = ("a", "b"),
+    label: str | None = None,
+    title: str | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw the cosine of every pair of methods, one point a site, against the null and the split-half ceiling.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Columns ``a`` and ``b`` (methods) and ``cosine``, one row a site; where present ``null_lo`` and ``null_hi``
+        (what unrelated directions of this dimension reach) and ``ceiling`` (what the same method reaches on two
+        halves of the clips).
+    score : str
+        The column with the cosine.
+    pair : tuple of str
+        The columns with the two methods.
+    label, title : str, optional
+        Of the vertical axis and of the axes.
+    ax : Axes, optional
+        Where to draw.
+
+    Returns
+    -------
+    Axes
+    """
+    need(table, (*pair, score), "cosines")
+    pairs = [(str(a), str(b)) for a, b in table[list(pair)].drop_duplicates().itertuples(index=False)]
+    ax = axes(ax, height=2.5)
+    rng = np.random.default_rng(0)  # sideways jitter only
+    for x, (_, rows) in enumerate(table.groupby(list(pair), sort=False)):
+        shown = dict.fromkeys(("null", "site", "median", "ceiling"), "") if x else LEGEND
+        if {"null_lo", "null_hi"} <= set(rows.columns):
+            null = float(rows["null_lo"].median()), float(rows["null_hi"].median())
+            ax.fill_between([x - 0.4, x + 0.4], *null, color="#DDDDDD", lw=0, zorder=0, label=shown["null"])
+        ax.plot(
+            x + rng.uniform(-0.26, 0.26, len(rows)), rows[score], "o", ms=2.6, mec="none", alpha=0.55, color=PALETTE[0],
+            label=shown["site"], rasterized=len(rows) > 2000,
+        )  # fmt: skip
+        ax.hlines(float(rows[score].median()), x - 0.32, x + 0.32, color="black", lw=1.4, label=shown["median"])
+        if "ceiling" in rows.columns and rows["ceiling"].notna().any():
+            level = float(rows["ceiling"].median())
+            tone = COLOURS["vermilion"]
+            ax.hlines(level, x - 0.4, x + 0.4, color=tone, lw=1.2, ls=(0, (2, 1)), label=shown["ceiling"])
+    ax.axhline(0, color="black", lw=0.5, zorder=1)
+    lowest = float(np.nanmin(table[[c for c in (score, "null_lo") if c in table.columns]].to_numpy(float)))
+    ax.set_ylim(min(-0.1, lowest - 0.08), 1.05)
+    ax.set_xlim(-0.55, len(pairs) - 0.45)
+    ax.tick_params(axis="x", length=0)
+    reference = {a for a, _ in pairs}
+    if len(pairs) > 1 and len(reference) == 1:  # said once, on the other axis
+        label = label or f"Cosine with the {reference.pop()} direction"
+        names = [str(b) for _, b in pairs]
+    else:
+        names = [f"{a}\n{b}" for a, b in pairs]
+    turned: dict[str, Any] = {"rotation": 25, "ha": "right", "rotation_mode": "anchor"} if len(pairs) > 4 else {}
+    ax.set_xticks(range(len(pairs)), names, linespacing=1.15, **turned)
+    ax.set(ylabel=label or "Cosine of the two directions", title=title or "")
+    legend(ax)
+    return remember(ax, table)
 
 
 @styled
@@ -38,15 +123,14 @@ def matrix(
         raise DataError(f"cannot draw a matrix of cosines of shape {values.shape}: give a square one.")
     side = float(np.clip(0.16 * len(values) + 1.6, SINGLE, DOUBLE))
     ax = axes(ax, width=side, height=side * 0.86)
-    image = ax.imshow(values, cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest")
+    image = cells(ax, values, cosines.index, cosines.columns, cmap="RdBu_r", limits=(-1, 1))
+    ax.set_aspect("equal")
     if null is not None:
         rows, columns = np.nonzero(np.abs(values) < null)
         ax.plot(columns, rows, ".", color="#555555", ms=max(1.0, 18 / len(values)), ls="none")
     size = float(np.clip(150 / len(values), 3.5, 7))
-    ax.set_xticks(range(len(values)), cosines.columns, rotation=90, fontsize=size)
-    ax.set_yticks(range(len(values)), cosines.index, fontsize=size)
-    ax.spines[:].set_visible(False)
-    ax.tick_params(length=0)
+    ax.tick_params(axis="x", rotation=90, labelsize=size)
+    ax.tick_params(axis="y", labelsize=size)
     ax.figure.colorbar(image, ax=ax, label="cosine")
     ax.set(title=title or "", xlabel=f"Dots: less than the null, {null:.2f}" if null is not None else "")
     return remember(ax, cosines.reset_index(names="direction"))
@@ -92,62 +176,6 @@ def path(
 
 
 @styled
-def atlas(
-    table: pd.DataFrame,
-    value: str = "cosine",
-    *,
-    kind: str = "heads",
-    centre: float | None = 0.0,
-    label: str | None = None,
-    title: str | None = None,
-    ax: Axes | None = None,
-) -> Axes:
-    """Draw one number per layer and head, with a column for the residual stream where the table has it.
-
-    Parameters
-    ----------
-    table : DataFrame
-        Columns ``kind``, ``layer``, ``head`` and ``value``, one row a site.
-    value : str
-        The column to show.
-    kind : str
-        ``"heads"`` or ``"cross_heads"``.
-    centre : float or None
-        Middle of a two-sided colour scale; ``None`` for a one-sided one.
-    label, title : str, optional
-        Of the colour bar and of the axes.
-    ax : Axes, optional
-        Where to draw.
-    """
-    need(table, ("kind", "layer", "head", value), "an atlas")
-    heads = table[table["kind"] == kind]
-    if heads.empty or heads.duplicated(["layer", "head"]).any():
-        raise DataError(f"an atlas needs exactly one row for each {kind} site; choose one trait and one pair first.")
-    grid = heads.pivot(index="layer", columns="head", values=value).sort_index()
-    resid = table[table["kind"] == "resid"].drop_duplicates("layer").set_index("layer")[value].reindex(grid.index)
-    ax = axes(ax, height=0.28 * len(grid) + 1.2)
-    cells = grid.to_numpy(dtype=float)
-    ticks = [str(head) for head in grid.columns]
-    if resid.notna().any():
-        cells = np.column_stack([cells, np.full(len(cells), np.nan), resid.to_numpy(dtype=float)])
-        ticks += ["", "resid"]
-    if centre is None:
-        image = ax.imshow(cells, cmap="cividis", aspect="auto", interpolation="nearest")
-    else:
-        reach = float(np.nanmax(np.abs(cells - centre))) or 1.0
-        image = ax.imshow(
-            cells, cmap="RdBu_r", vmin=centre - reach, vmax=centre + reach, aspect="auto", interpolation="nearest"
-        )
-    ax.set_xticks(range(len(ticks)), ticks)
-    ax.set_yticks(range(len(grid)), [str(layer) for layer in grid.index])
-    ax.spines[:].set_visible(False)
-    ax.tick_params(length=0)
-    ax.set(xlabel="Head", ylabel="Layer", title=title or "")
-    ax.figure.colorbar(image, ax=ax, label=label or value.replace("_", " "))
-    return remember(ax, table)
-
-
-@styled
 def plane(table: pd.DataFrame, *, title: str | None = None, ax: Axes | None = None) -> Axes:
     """Draw clips and class means on the plane of two directions, with both directions as arrows.
 
@@ -167,7 +195,7 @@ def plane(table: pd.DataFrame, *, title: str | None = None, ax: Axes | None = No
         ax.plot(rows["along"], rows["across"], "o", ms=2, mec="none", alpha=0.35, color=tone, rasterized=True)
         centre, spread = rows[["along", "across"]].mean(), np.cov(rows["along"], rows["across"])
         ax.plot(*_ellipse(centre.to_numpy(), spread), color=tone, lw=1)
-        ax.plot(*centre, _MARKERS[index % len(_MARKERS)], color=tone, mec="white", ms=7, label=str(name))
+        ax.plot(*centre, MARKERS[index % len(MARKERS)], color=tone, mec="white", ms=7, label=str(name))
     reach = 0.9 * float(np.abs(table[["along", "across"]].to_numpy()).max())
     for name, axis, tone in (
         (table.attrs.get("a", "a"), (1.0, 0.0), "black"),
@@ -193,41 +221,6 @@ def _ellipse(centre: np.ndarray, covariance: np.ndarray) -> np.ndarray:
     turn = np.linspace(0, 2 * np.pi, 80)
     circle = np.stack([np.cos(turn), np.sin(turn)]) * np.sqrt(np.clip(values, 0, None))[:, None]
     return np.asarray(centre[:, None] + vectors @ circle)
-
-
-@styled
-def directions_map(table: pd.DataFrame, by: str = "label", *, shape: str = "method", axs: Any = None) -> np.ndarray:
-    """Draw all directions in two dimensions: UMAP, and beside it PCA, each with its trustworthiness.
-
-    Parameters
-    ----------
-    table : DataFrame
-        From :func:`interp.geometry.map_directions`.
-    by, shape : str
-        Columns that give the colour and the marker.
-    axs : array of Axes, optional
-        Two axes to draw on.
-    """
-    need(table, ("umap_1", "umap_2", "pca_1", "pca_2", by, shape), "a map of directions")
-    if axs is None:
-        _, axs = subplots(1, 2, width=DOUBLE, height=3.0)
-    panels = np.asarray(axs, dtype=object).ravel()
-    colours = {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(sorted(table[by].unique(), key=str))}
-    markers = {name: _MARKERS[i % len(_MARKERS)] for i, name in enumerate(sorted(table[shape].unique(), key=str))}
-    for ax, way in zip(panels, ("umap", "pca"), strict=True):
-        for (tone, mark), rows in table.groupby([by, shape], sort=True):
-            label = f"{tone}, {mark}" if len(markers) > 1 else str(tone)
-            ax.plot(
-                rows[f"{way}_1"], rows[f"{way}_2"], markers[mark], ls="none", ms=4, mec="none", alpha=0.8,
-                color=colours[tone], label=label if way == "umap" else None,
-            )  # fmt: skip
-        trust = table.attrs.get(f"{way}_trust")
-        ax.set_title(way.upper() + (f", trustworthiness {trust:.2f}" if trust is not None else ""))
-        ax.set_xticks([])
-        ax.set_yticks([])
-    panels[0].figure.legend(loc="outside lower center", ncols=3, fontsize=7)
-    remember(panels[0], table)
-    return panels
 
 
 @styled
@@ -291,13 +284,13 @@ def effect_against_detection(
     for index, (method, rows) in enumerate(table.groupby("method", sort=False)):
         tone = colour(str(method), index)
         for trait, part in rows.groupby("trait", sort=False):
-            mark = _MARKERS[traits.index(trait) % len(_MARKERS)]
+            mark = MARKERS[traits.index(trait) % len(MARKERS)]
             label = str(method) if trait == rows["trait"].iloc[0] else None
             ax.plot(part[detection], part[effect], mark, color=tone, ms=5, mec="white", mew=0.4, label=label)
             if {f"{effect}_lo", f"{effect}_hi"} <= set(part.columns):
                 ax.vlines(part[detection], part[f"{effect}_lo"], part[f"{effect}_hi"], color=tone, lw=0.8, alpha=0.7)
     for index, trait in enumerate(traits):
-        ax.plot([], [], _MARKERS[index % len(_MARKERS)], color="#777777", label=str(trait))
+        ax.plot([], [], MARKERS[index % len(MARKERS)], color="#777777", label=str(trait))
     ax.axhline(0, color="black", lw=0.5)
     ax.set(xlabel="Detects (held-out score)", ylabel="Steers (effect on the judged share)", title=title or "")
     legend(ax, columns=3)

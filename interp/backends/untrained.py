@@ -10,46 +10,41 @@ from typing import Any
 import torch
 from torch import nn
 
+from interp.backends.audiocraft import AudiocraftMusicGen
 from interp.errors import ModelError
-from interp.model import MusicGen
 
-__all__ = ["untrained_copy"]
+__all__ = ["untrained"]
 
 _NNSIGHT = ("forward", "__nnsight__")
 """What nnsight puts on a module; a copy must not carry it, or it would report to the first model's trace."""
 
 
-def untrained_copy(model: MusicGen, seed: int = 0) -> MusicGen:
-    """A model of the same architecture whose LM has random weights; the codec is shared.
+def untrained(musicgen: AudiocraftMusicGen, name: str, seed: int = 0) -> AudiocraftMusicGen:
+    """A MusicGen of the same architecture whose LM has random weights; the codec is shared.
 
     The weights are drawn as audiocraft draws them before training (its own initialisation, with the checkpoint's
     settings where it has them); a frozen text encoder (T5), which training never touched, is shared too.
 
     Parameters
     ----------
-    model : MusicGen
+    musicgen : audiocraft MusicGen
+        The trained one.
+    name : str
+        What to call the new one.
     seed : int
         Same seed, same weights. torch's global generator is left as it was.
-
-    Returns
-    -------
-    MusicGen
-        With a fingerprint of its own, so that its stores are never taken for the trained model's.
 
     Raises
     ------
     ModelError
         If a weight of the model is of a kind that cannot be drawn anew: a half-trained copy is no baseline.
     """
-    lm = _copied(model.lm, {})
+    lm = _copied(musicgen.lm, {})
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
-        _draw(lm, str(model.name))
-    lm = lm.to(device=model.device)
-    musicgen = type(model.audiocraft)(
-        f"{model.name}-untrained-{seed}", model.codec, lm, max_duration=model.audiocraft.max_duration
-    )
-    return MusicGen(musicgen)
+        _draw(lm, name)
+    lm = lm.to(device=next(musicgen.lm.parameters()).device)
+    return type(musicgen)(name, musicgen.compression_model, lm, max_duration=musicgen.max_duration)
 
 
 def _copied(module: Any, done: dict[int, Any]) -> Any:
@@ -97,7 +92,7 @@ def _draw(lm: Any, name: str) -> None:
         drawn.update(id(p) for p in own.values())
     left = [path for path, p in lm.named_parameters() if id(p) not in drawn]
     if left:
-        raise ModelError(f"no untrained copy of {name} can be made: it is not known how {left[0]} was initialised.")
+        raise ModelError(f"{name} cannot be made: it is not known how {left[0]} was initialised.")
     cfg: Any = getattr(lm, "cfg", None)
     settings: Any = {} if cfg is None else cfg.get("transformer_lm", {})
     lm._init_weights(

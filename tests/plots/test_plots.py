@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.text import Text
 
 from interp import plots, tables
-from interp.errors import DataError
+from interp.errors import ClipError, DataError
 
 mpl.use("Agg")
 
@@ -36,8 +36,8 @@ def test_every_word_is_inside_the_figure_and_readable(name: str) -> None:
     figure = _figure(samples.ALL[name]())
     figure.canvas.draw()
     width, _ = figure.get_size_inches()
-    assert width <= plots.DOUBLE
-    assert width == pytest.approx(plots.SINGLE) or name in (
+    assert width <= plots.style.DOUBLE
+    assert width == pytest.approx(plots.style.SINGLE) or name in (
         "confusion",
         "embedding",
         "embedding_graded",
@@ -72,7 +72,7 @@ def _shown(text: Text) -> bool:
 def test_the_numbers_lie_beside_the_picture(name: str, tmp_path: Path) -> None:
     drawn = samples.ALL[name]()
     several = [drawn] if isinstance(drawn, Axes) else list(drawn)
-    shown = plots.drawn(several[0])
+    shown = plots.data_of(several[0])
     files = plots.save(several, tmp_path / "sub" / name, made_by={"seed": 0})
     assert sorted(files) == ["csv", "md", "png", "tex"]
     assert files["png"].read_bytes().startswith(b"\x89PNG")
@@ -113,7 +113,7 @@ def test_heatmap_refuses_to_average_in_silence() -> None:
 
 def test_heatmap_of_other_kinds_is_not_mixed_in() -> None:
     table = samples.with_baseline(samples.heads())
-    assert len(plots.drawn(plots.heatmap(table))) == 48
+    assert len(plots.data_of(plots.heatmap(table))) == 48
     with pytest.raises(DataError, match="no rows"):
         plots.heatmap(table, kind="cross_heads")
 
@@ -122,7 +122,7 @@ def test_mixed_traits_or_methods_must_be_chosen() -> None:
     table = pd.concat([samples.heads(), samples.heads(trait="piano")])
     with pytest.raises(DataError, match="mixes 2 values of trait"):
         plots.ranking(table)
-    assert set(plots.drawn(plots.ranking(table, trait="piano"))["trait"]) == {"piano"}
+    assert set(plots.data_of(plots.ranking(table, trait="piano"))["trait"]) == {"piano"}
     with pytest.raises(DataError, match="no row has trait 'bass'"):
         plots.ranking(table, trait="bass")
 
@@ -167,9 +167,9 @@ def test_confusion_rows_sum_to_one_and_counts_are_kept() -> None:
     table = samples.confusions()
     ax = plots.confusion(table)
     np.testing.assert_allclose(ax.images[0].get_array().sum(axis=1), 1)
-    shown = plots.drawn(ax)
+    shown = plots.data_of(ax)
     assert shown["count"].sum() == len(table)
-    again = plots.drawn(plots.confusion(shown, count="count"))
+    again = plots.data_of(plots.confusion(shown, count="count"))
     pd.testing.assert_frame_equal(again, shown)
 
 
@@ -184,7 +184,7 @@ def test_spectrograms_share_one_scale() -> None:
     left, right = samples.ALL["spectrograms"]()
     assert left.images[0].get_clim() == right.images[0].get_clim()
     assert right.images[0].get_array().max() == pytest.approx(0, abs=1e-6)
-    with pytest.raises(DataError, match="cannot draw a sound"):
+    with pytest.raises(ClipError, match="cannot show a sound"):
         plots.spectrograms(np.zeros(0), np.zeros(16000), 16000)
 
 
@@ -218,7 +218,7 @@ def test_the_callers_axes_and_settings_are_used_and_left_alone() -> None:
     assert plots.heatmap(samples.heads(), ax=ax) is ax
     assert dict(mpl.rcParams) == before
     with pytest.raises(DataError, match="not drawn by interp"):
-        plots.drawn(plt.subplots()[1])
+        plots.data_of(plt.subplots()[1])
 
 
 def test_the_palette_can_be_told_apart_by_the_colour_blind() -> None:
@@ -235,7 +235,7 @@ def test_the_palette_can_be_told_apart_by_the_colour_blind() -> None:
             [-0.003882, -0.048116, 1.051998],
         ],
     }
-    rgb = np.array([mpl.colors.to_rgb(c) for c in plots.PALETTE])
+    rgb = np.array([mpl.colors.to_rgb(c) for c in plots.style.PALETTE])
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
     for matrix in blind.values():
         lab = _lab(np.clip(linear @ np.array(matrix).T, 0, 1))

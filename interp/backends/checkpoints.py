@@ -16,7 +16,13 @@ from typing import Any
 
 import torch
 
-from interp._audiocraft import AudiocraftMusicGen, CompressionModel, builders, has_called_projection, lm_fingerprint
+from interp.backends.audiocraft import (
+    AudiocraftMusicGen,
+    CompressionModel,
+    builders,
+    has_called_projection,
+    lm_fingerprint,
+)
 from interp.errors import ModelError
 
 __all__ = ["load_checkpoint"]

@@ -1,4 +1,17 @@
-"""The look that all figures share: one column wide, safe for the colour-blind, and never without its table."""
+"""The look that all figures share: one column wide, safe for the colour-blind, and never without its table.
+
+A figure of your own takes part by three things: the decorator :func:`styled`, axes from :func:`axes` or
+:func:`subplots`, and :func:`remember`, which notes the table that the axes show::
+
+    @style.styled
+    def by_genre(table, ax=None):
+        style.need(table, ("genre", "rate"), "rates by genre")
+        ax = style.axes(ax)
+        ax.bar(table["genre"], table["rate"])
+        return style.remember(ax, table)
+
+:func:`save` then writes the picture and, beside it, its numbers.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +29,33 @@ import pandas as pd
 from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from interp import tables
 from interp.errors import DataError
 
-__all__ = ["COLOURS", "DOUBLE", "PALETTE", "SINGLE", "STYLE", "colour", "drawn", "logarithmic", "save", "select",
-           "subplots"]
+__all__ = [
+    "COLOURS",
+    "DOUBLE",
+    "MARKERS",
+    "PALETTE",
+    "SINGLE",
+    "STYLE",
+    "axes",
+    "cells",
+    "colour",
+    "data_of",
+    "errorbars",
+    "legend",
+    "logarithmic",
+    "need",
+    "only",
+    "remember",
+    "save",
+    "styled",
+    "subplots",
+]
 
 SINGLE, DOUBLE = 3.4, 7.0
 """Widths of a figure, in inches: one column, and both columns of a page."""
@@ -187,24 +220,13 @@ def logarithmic(ax: Axes) -> None:
     ax.yaxis.set_minor_formatter(NullFormatter())
 
 
-def select(table: pd.DataFrame, *, trait: str | None = None, method: str | None = None) -> pd.DataFrame:
-    """Rows of one trait and one method.
-
-    Raises
-    ------
-    DataError
-        If the choice is left open and the table holds several, or nothing is left.
-    """
-    return only(table, "this table", trait=trait, method=method)
-
-
 def remember(ax: Axes, table: pd.DataFrame) -> Axes:
     """Note which numbers an Axes shows, so that :func:`save` can write them beside the picture."""
     _DRAWN[ax] = table.reset_index(drop=True)
     return ax
 
 
-def drawn(ax: Axes) -> pd.DataFrame:
+def data_of(ax: Axes) -> pd.DataFrame:
     """Return the numbers that an Axes shows.
 
     Raises
@@ -224,6 +246,48 @@ def errorbars(table: pd.DataFrame, score: str) -> np.ndarray | None:
     value = table[score].to_numpy(float)
     # A bootstrap interval may leave out the score itself; matplotlib refuses negative lengths.
     return np.nan_to_num(np.clip([value - table["lo"].to_numpy(float), table["hi"].to_numpy(float) - value], 0, None))
+
+
+def cells(
+    ax: Axes,
+    values: np.ndarray,
+    rows: Iterable[object],
+    columns: Iterable[object],
+    *,
+    cmap: str | None = None,
+    limits: tuple[float, float] | None = None,
+    every: int = 1,
+) -> AxesImage:
+    """Draw a matrix as coloured cells, row 0 at the head, without frame or tick marks.
+
+    Parameters
+    ----------
+    ax : Axes
+        Where to draw.
+    values : array of shape [rows, columns]
+        NaN stays white.
+    rows, columns : iterable
+        Names of the rows and columns.
+    cmap : str, optional
+        Colour map; cividis by default.
+    limits : tuple of float, optional
+        Values at the two ends of the colours.
+    every : int
+        Name every so many rows and columns only.
+
+    Returns
+    -------
+    AxesImage
+        For a colour bar.
+    """
+    down, across = [str(name) for name in rows], [str(name) for name in columns]
+    low, high = limits or (None, None)
+    image = ax.imshow(values, cmap=cmap, vmin=low, vmax=high, aspect="auto", origin="upper", interpolation="nearest")
+    ax.set_yticks(range(0, len(down), every), down[::every])
+    ax.set_xticks(range(0, len(across), every), across[::every])
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    return image
 
 
 @styled
@@ -267,10 +331,10 @@ def save(
         key = {"png": "Description", "pdf": "Subject", "svg": "Description"}.get(suffix)
         figure.savefig(path, metadata={key: note} if note and key else None)
         written[suffix] = path
-    shown = [one for one in several if one in _DRAWN]
-    for index, one in enumerate(shown):
+    shown = [panel for panel in several if panel in _DRAWN]
+    for index, panel in enumerate(shown):
         name = stem if len(shown) == 1 else stem.with_name(f"{stem.name}_{index}")
-        written |= tables.write(_DRAWN[one], name)
+        written |= tables.write(_DRAWN[panel], name)
     if close:
         plt.close(figure)
     return written

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.patches import Rectangle
 
 from interp.errors import DataError
-from interp.plots._style import DOUBLE, MARKERS, PALETTE, colour, need, remember, styled, subplots
+from interp.plots.style import DOUBLE, MARKERS, PALETTE, cells, colour, need, remember, styled, subplots
 
 __all__ = ["fusion", "strength_by_layer", "switch"]
 
@@ -66,7 +66,9 @@ def strength_by_layer(
         part = table[table[panel] == name]
         shown = part.pivot_table(index="layer", columns="amount", values=score)
         values = shown.to_numpy(float)
-        image = ax.imshow(values, aspect="auto", vmin=0, vmax=1, cmap="cividis")
+        every = 1 if layers <= 12 else 4
+        image = cells(ax, values, shown.index, [""] * shown.shape[1], limits=(0, 1), every=every)
+        ax.set_xticks(range(shown.shape[1]), [f"{v:g}" for v in shown.columns])
         ruined = (
             part.pivot_table(index="layer", columns="amount", values="not_music").to_numpy(float) > bad
             if "not_music" in part
@@ -79,14 +81,9 @@ def strength_by_layer(
             if np.isfinite(value) and layers <= 12:
                 tone = "white" if value < 0.55 else "black"
                 ax.text(column, row, f"{value:.0%}", ha="center", va="center", fontsize=5.5, color=tone)
-        every = 1 if layers <= 12 else 4
-        ax.set_xticks(range(shown.shape[1]), [f"{v:g}" for v in shown.columns])
-        ax.set_yticks(range(0, layers, every), [str(v) for v in shown.index[::every]])
         words = xlabel if isinstance(xlabel, str) else xlabel[str(name)]
         ax.set(title=str(name), xlabel=words if at + columns >= len(names) else "")
         ax.set_ylabel("Layer" if ax in grid[:, 0] else "")
-        ax.tick_params(length=0)
-        ax.spines[:].set_visible(False)
         remember(ax, part)
     for ax in panels[len(names) :]:
         ax.set_visible(False)

@@ -12,7 +12,7 @@ from matplotlib.text import Text
 
 from interp import plots
 from interp.errors import DataError
-from interp.plots._monitor import _acting
+from interp.plots.sound import _acting
 
 mpl.use("Agg")
 
@@ -51,7 +51,7 @@ def test_panels_show_the_numbers_and_every_word_fits() -> None:
     assert len(panels) == 3
     for row, ax in enumerate(panels):
         mine = table[table["row"] == row].reset_index(drop=True)
-        pd.testing.assert_frame_equal(plots.drawn(ax), mine)
+        pd.testing.assert_frame_equal(plots.data_of(ax), mine)
         steered = next(line for line in ax.lines if line.get_label() == "C, steered")
         assert np.array_equal(steered.get_ydata(), mine["C"])
         threshold = next(line for line in ax.lines if line.get_label() == "threshold τ")
@@ -61,7 +61,7 @@ def test_panels_show_the_numbers_and_every_word_fits() -> None:
     assert panels[0].get_ylabel() == "seed 7"
     figure = panels[0].figure
     figure.canvas.draw()
-    assert figure.get_size_inches()[0] == pytest.approx(plots.SINGLE)
+    assert figure.get_size_inches()[0] == pytest.approx(plots.style.SINGLE)
     words = [t for t in figure.findobj(Text) if any(c.isalpha() for c in t.get_text())]  # ticks beyond are not drawn
     assert len(words) >= 3 + 1 + 1 + 4
     for text in words:
@@ -75,7 +75,7 @@ def test_panels_show_the_numbers_and_every_word_fits() -> None:
 def test_what_cannot_be_drawn_is_said() -> None:
     with pytest.raises(DataError, match="tau"):
         plots.monitor(trace().drop(columns="tau"))
-    _, ax = plots.subplots()
+    _, ax = plots.style.subplots()
     with pytest.raises(DataError, match="2 rows of a monitor do not fit 1 axes"):
         plots.monitor(trace(), axs=[ax])
     plt.close("all")
