@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from interp.judges.accuracy import accuracy_table, measure, worth
 from interp.judges.audio import Audio
-from interp.judges.base import Judge, answers, can_hear, has_embedding, hears, judge_all, require, score
+from interp.judges.base import Judge, answers, can_hear, embed, has_embedding, hears, judge_all, require, score
 from interp.judges.clap import ClapJudge
 from interp.judges.distances import Fad, Kad, fad, frechet_distance, kad
 from interp.judges.dsp import DspJudge
@@ -31,6 +31,7 @@ __all__ = [
     "answers",
     "can_hear",
     "degenerate",
+    "embed",
     "fad",
     "frechet_distance",
     "has_embedding",

@@ -108,7 +108,7 @@ def measure_answers(judge: Judge, scores: pd.DataFrame, labels: pd.DataFrame, au
     asked = [question for question in judge.questions if question in labels.columns]
     if not asked:
         raise DataError(
-            f"there is no column of labels for any of {', '.join(judge.questions)}: name the columns like the questions."
+            f"there is no label for any of {', '.join(judge.questions)}: name the columns like the questions."
         )
     said = answers(judge, scores)
     rows = []

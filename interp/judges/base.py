@@ -13,12 +13,25 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from interp.errors import DataError
 from interp.judges.audio import Audio
 from interp.traits import Trait
 
-__all__ = ["Judge", "answers", "can_hear", "describe", "has_embedding", "hears", "judge_all", "require", "score"]
+__all__ = [
+    "Judge",
+    "answers",
+    "can_hear",
+    "describe",
+    "embed",
+    "has_embedding",
+    "hears",
+    "judge_all",
+    "named",
+    "require",
+    "score",
+]
 
 
 @runtime_checkable
@@ -77,6 +90,29 @@ def has_embedding(judge: Judge) -> bool:
     return callable(getattr(judge, "embed", None))
 
 
+def embed(judge: Judge, audio: Audio, sample_rate: int) -> NDArray[np.float32]:
+    """Let a judge embed clips, and check what it gives.
+
+    Returns
+    -------
+    numpy.ndarray, float32 ``[N, dim]``
+
+    Raises
+    ------
+    DataError
+        If the judge has no embedding, or one is not finite.
+    """
+    if not has_embedding(judge):
+        raise DataError(f"the judge {judge.name!r} has no embedding, so no distance can be measured with it.")
+    vectors: NDArray[np.float32] = np.asarray(judge.embed(audio, sample_rate), dtype=np.float32)  # type: ignore[attr-defined]
+    if vectors.shape[:1] != (len(audio),) or not np.isfinite(vectors).all():
+        raise DataError(
+            f"the judge {judge.name!r} gave embeddings {list(vectors.shape)} of {len(audio)} clips, finite or not: it "
+            "must give one finite vector a clip."
+        )
+    return vectors
+
+
 def describe(judge: Judge) -> str:
     """Name the traits that a judge can be asked for, as they are written: ``drums, instrument=piano, ...``."""
     return ", ".join(q if len(a) == 1 and a[0] == q else f"{q}={one}" for q, a in judge.questions.items() for one in a)
@@ -103,7 +139,7 @@ def require(judges: Judge | Sequence[Judge], *traits: str | Trait) -> None:
     DataError
         If a judge answers no question, or does not know a trait; the sentence says what it knows and what can be done.
     """
-    for judge in [judges] if isinstance(judges, Judge) else judges:
+    for judge in judges if isinstance(judges, list | tuple) else [judges]:
         for trait in map(Trait.parse, traits):
             if _answer(judge, trait) is not None:
                 continue

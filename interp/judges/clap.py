@@ -2,8 +2,8 @@
 
 Two things go wrong with CLAP without a word, and are refused or mended here. Some checkpoints give (nearly) the same
 vector to every caption, so that every answer is as likely as any other (``laion/larger_clap_music`` is reported to:
-mean cosine .999; ``laion/larger_clap_general`` .29, ``laion/clap-htsat-unfused`` .18): such a checkpoint is refused. And
-transformers crops clips longer than CLAP's window at random: here they are heard in evenly spaced windows.
+mean cosine .999; ``laion/larger_clap_general`` .29, ``laion/clap-htsat-unfused`` .18): such a checkpoint is refused.
+And transformers crops clips longer than CLAP's window at random: here they are heard in evenly spaced windows.
 """
 
 from __future__ import annotations
@@ -59,22 +59,26 @@ def clap_questions(traits: Sequence[str | Trait], labels: pd.DataFrame | None = 
 
     Examples
     --------
-    >>> asked = clap_questions(["choir", "style=baroque"], pd.DataFrame({"choir": [0, 1], "style": ["baroque", "folk"]}))
+    >>> labels = pd.DataFrame({"choir": [0, 1], "style": ["baroque", "folk"]})
+    >>> asked = clap_questions(["choir", "style=baroque"], labels)
     >>> asked["choir"], asked["style"]
     ({'choir': 'music with choir', 'no choir': 'music without choir'},
      {'baroque': 'baroque music', 'folk': 'folk music'})
     """
     asked = {question: dict(answers) for question, answers in QUESTIONS.items()}
-    for trait in map(Trait.parse, traits):
-        name = trait.column
+    wanted = list(map(Trait.parse, traits))
+    for name in dict.fromkeys(trait.column for trait in wanted):
         known = asked.get(name, {})
-        if labels is None or name not in labels:
-            if name in asked and (not trait.positive or trait.positive in known):
-                continue
-            classes = [trait.positive, trait.against or f"no {trait.positive}"] if trait.positive else []
-        else:
+        named = [one for trait in wanted if trait.column == name for one in (trait.positive, trait.against) if one]
+        if labels is not None and name in labels:
             read = Trait(name).read(labels)
-            classes = [] if name in read.classes else sorted(read.classes)
+            classes = [] if name in read.classes else sorted({*read.classes, *named})
+        elif name in asked and set(named) <= set(known):
+            continue
+        else:
+            classes = list(dict.fromkeys([*known, *named]))
+        if len(classes) == 1:
+            classes.append(f"no {classes[0]}")
         sound = "the sound of {}" if name == "instrument" else "{} music"
         words = {one: known.get(one, sound.format(one)) for one in classes}
         asked[name] = words or {name: f"music with {name}", f"no {name}": f"music without {name}"}
@@ -161,6 +165,7 @@ class ClapJudge:
         apart = {}
         for question, texts in self._texts.items():
             n = len(texts)
+            texts = torch.where(texts.any(1, keepdim=True), texts, 1 / texts.shape[1] ** 0.5)  # no vector at all: alike
             apart[question] = 1 - float(((texts @ texts.T).sum() - n) / (n * (n - 1)))
         return apart
 
@@ -212,8 +217,8 @@ class ClapJudge:
         Returns
         -------
         numpy.ndarray, float32 ``[N, dim]``
-            Unit vectors. A clip longer than CLAP's window is heard in evenly spaced windows that cover it, whose vectors
-            are averaged: the same clip gives the same vector, and no global generator is drawn from.
+            Unit vectors. A clip longer than CLAP's window is heard in evenly spaced windows that cover it, whose
+            vectors are averaged: the same clip gives the same vector, and global generators stay as they were.
         """
         clips = mono(audio, sample_rate, self._rate)
         size = int(self._processor.feature_extractor.nb_max_samples)

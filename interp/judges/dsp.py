@@ -61,7 +61,9 @@ class DspJudge:
         self.measures = list(MEASURES if measures is None else measures)
         unknown = [measure for measure in self.measures if measure not in MEASURES]
         if unknown or not self.measures:
-            raise DataError(f"there is no measure {', '.join(map(repr, unknown))}: the measures are {', '.join(MEASURES)}.")
+            raise DataError(
+                f"there is no measure {', '.join(map(repr, unknown))}: the measures are {', '.join(MEASURES)}."
+            )
 
     def accuracy_frame(self) -> pd.DataFrame:
         """Return how each measure agrees with what was rendered; the column ``measure`` says by which yardstick."""

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from interp.clips import Clips
     from interp.model import MusicGen
 
-__all__ = ["load", "names", "panel", "register"]
+__all__ = ["load", "makes_rendered_music", "names", "panel", "register"]
 
 Factory = Callable[..., Judge]
 _FACTORIES: dict[str, Factory] = {}
@@ -78,7 +78,7 @@ def names() -> list[str]:
 def load(
     name: str,
     *,
-    model: MusicGen | None = None,
+    model: MusicGen | str | None = None,
     data: Clips | Path | str | None = None,
     traits: Sequence[str | Trait] = (),
 ) -> Any:
@@ -88,8 +88,8 @@ def load(
     ----------
     name : str
         As in the module; several with commas. Empty for the judge that goes with the model.
-    model : MusicGen, optional
-        Whose music is judged.
+    model : MusicGen or str, optional
+        Whose music is judged. A name, before the model is loaded, tells only whether a judge goes with it.
     data : Clips or path of a folder, optional
         Labelled clips, for judges that learn from them or are measured on them.
     traits : sequence of str or Trait
@@ -113,7 +113,7 @@ def load(
 def panel(
     judge: str | Judge | Sequence[str | Judge] | None,
     *,
-    model: MusicGen | None = None,
+    model: MusicGen | str | None = None,
     data: Clips | Path | str | None = None,
     traits: Sequence[str | Trait] = (),
 ) -> list[Judge]:
@@ -148,8 +148,9 @@ def panel(
     return judges
 
 
-def _named(name: str, model: MusicGen | None, data: Clips | None, traits: tuple[Trait, ...]) -> Judge:
+def _named(name: str, model: MusicGen | str | None, data: Clips | None, traits: tuple[Trait, ...]) -> Judge:
     name = name or _default(model)
+    model = None if isinstance(model, str) else model
     head, colon, where = name.partition(":")
     if head in _FACTORIES:
         factory = _FACTORIES[head]
@@ -219,27 +220,33 @@ def _clips(data: Clips | Path | str | None) -> Clips | None:
 # What ships ------------------------------------------------------------------------------------------------------
 
 
-def _default(model: MusicGen | None) -> str:
-    if model is None or model.name == "tiny":
+def makes_rendered_music(model: MusicGen) -> bool:
+    """Whether a model has the codec of the one that ships: it was trained on rendered music, from which sounds to
+    continue can be rendered and which the judge ``rendered`` knows."""
+    from interp.testbed.codec import MelCodec
+
+    return isinstance(model.codec, MelCodec)
+
+
+def _default(model: MusicGen | str | None) -> str:
+    name = model if isinstance(model, str) else "tiny" if model is None or makes_rendered_music(model) else model.name
+    if name == "tiny":
         return "rendered"
     raise DataError(
-        f"the music of {model.name} needs a judge, and none goes without saying: --judge clap (or clap:FOLDER with the "
-        "weights), --judge trained with labelled clips, or --judge probe with labelled clips for the model's own probes, "
-        "which are no independent evidence."
+        f"the music of {name} needs a judge that knows it: --judge clap (or clap:FOLDER with the weights), --judge "
+        "trained with labelled clips, or --judge probe with labelled clips for the model's own probes, which are no "
+        "independent evidence."
     )
 
 
 def _rendered(model: MusicGen | None = None) -> Judge:
     from interp.judges.rendered import RenderedJudge
 
-    if model is not None:
-        from interp.testbed.codec import MelCodec
-
-        if not isinstance(model.codec, MelCodec):
-            raise DataError(
-                f"the judge 'rendered' was trained on the music of the model that ships, not on that of {model.name}: "
-                "use another, or pass interp.judges.RenderedJudge() from Python if the music is alike."
-            )
+    if model is not None and not makes_rendered_music(model):
+        raise DataError(
+            f"the judge 'rendered' was trained on the music of the model that ships, not on that of {model.name}: use "
+            "another, or pass interp.judges.RenderedJudge() from Python if the music is alike."
+        )
     return RenderedJudge()
 
 
@@ -302,7 +309,9 @@ def _quality() -> Judge:
     return QualityJudge()
 
 
-for _name, _factory in {
-    "rendered": _rendered, "clap": _clap, "trained": _trained, "probe": _probe, "dsp": _dsp, "quality": _quality,
-}.items():  # fmt: skip
-    register(_name, _factory)
+register("rendered", _rendered)
+register("clap", _clap)
+register("trained", _trained)
+register("probe", _probe)
+register("dsp", _dsp)
+register("quality", _quality)

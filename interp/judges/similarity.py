@@ -54,7 +54,8 @@ def prompt_similarity(audio: Audio, prompt: Audio, sample_rate: int, embed: Embe
     ]
     pairs = {"chroma": chromas}
     if embed is not None:
-        pairs = {"embedding": [np.asarray(embed(sounds, sample_rate), np.float64) for sounds in (audio, prompt)], **pairs}
+        embeddings = [np.asarray(embed(sounds, sample_rate), np.float64) for sounds in (audio, prompt)]
+        pairs = {"embedding": embeddings, **pairs}
     for name, (clips, prompts) in pairs.items():
         cosine = _unit(clips) @ _unit(prompts).T
         own = np.diag(cosine)

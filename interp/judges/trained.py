@@ -70,7 +70,7 @@ class TrainedJudge:
         return pd.DataFrame({**columns, "not_music": 1.0 - music})
 
     def embed(self, audio: Audio, sample_rate: int) -> NDArray[np.float32]:
-        """Embed clips by :func:`interp.judges.features.sound_features`, in standard deviations of the training clips."""
+        """Embed clips by :func:`interp.judges.features.sound_features`, scaled by the training clips."""
         scaler = next(iter(self._models.values()))[0]
         standard: NDArray[np.float32] = scaler.transform(sound_features(audio, sample_rate)).astype(np.float32)
         return standard
@@ -125,7 +125,7 @@ def train(
     wanted = [Trait.parse(one) for one in ([traits] if isinstance(traits, str | Trait) else traits)]
     read = {trait.column: trait.read(clips.labels) for trait in wanted}
     if len(read) < len(wanted):
-        raise DataError("two traits of one label: train a judge for each, or name the label to hear all of its classes.")
+        raise DataError("two traits of one label: train a judge for each, or name the label alone to hear all classes.")
     for labels in read.values():
         if labels.graded:
             raise DataError(f"{labels.name} is a number: a judge answers yes or no, or one of several classes.")

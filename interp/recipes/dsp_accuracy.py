@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from interp._files import atomic
 from interp.judges.accuracy import ACCURACY_COLUMNS, accuracy_row
-from interp.recipes.degrade import Codec, round_trip
 from interp.judges.dsp import DspJudge
+from interp.recipes.degrade import Codec, round_trip
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from interp.judges.accuracy import accuracy_row, measure_answers
-from interp.recipes.degrade import KINDS, UNSEEN_KINDS, Codec, degrade, round_trip
 from interp.judges.network import SAMPLE_RATE
 from interp.judges.rendered import RenderedJudge
+from interp.recipes.degrade import KINDS, UNSEEN_KINDS, Codec, degrade, round_trip
 from interp.stats import wilson
 
 if TYPE_CHECKING:

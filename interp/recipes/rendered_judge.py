@@ -16,9 +16,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from interp.errors import DataError
-from interp.recipes.degrade import KINDS, UNSEEN_KINDS, Codec, blemish, degrade
 from interp.judges.network import HOP, SAMPLE_RATE, ListeningNet, log_mels
 from interp.judges.rendered import MUSIC, RenderedJudge
+from interp.recipes.degrade import KINDS, UNSEEN_KINDS, Codec, blemish, degrade
 from interp.recipes.rendered_accuracy import TEST_SEED, measure_rendered_judge, shipped_codec
 
 if TYPE_CHECKING:

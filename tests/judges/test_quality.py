@@ -8,7 +8,7 @@ import torch
 
 from interp.errors import DataError
 from interp.judges import QualityJudge, Thresholds, degenerate, prompt_similarity, quality
-from interp.judges.degrade import degrade
+from interp.recipes.degrade import degrade
 
 RATE = 16_000
 
