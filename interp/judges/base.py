@@ -139,7 +139,8 @@ def require(judges: Judge | Sequence[Judge], *traits: str | Trait) -> None:
     DataError
         If a judge answers no question, or does not know a trait; the sentence says what it knows and what can be done.
     """
-    for judge in judges if isinstance(judges, list | tuple) else [judges]:
+    several: Any = judges if isinstance(judges, list | tuple) else [judges]
+    for judge in several:
         for trait in map(Trait.parse, traits):
             if _answer(judge, trait) is not None:
                 continue
