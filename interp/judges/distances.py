@@ -197,7 +197,7 @@ def kad(
         bandwidth = float(np.sqrt(np.median(upper)))
     if not bandwidth > 0:
         raise DataError(
-            "The reference clips are all alike, so no kernel bandwidth follows from them; give more of them."
+            "the reference clips are all alike, so no kernel bandwidth follows from them: give more of them."
         )
     kernel = np.exp(-squared / (2.0 * bandwidth**2))
     value = mmd2(kernel, n)
@@ -219,13 +219,13 @@ def _pair(embeddings: ArrayLike, reference: ArrayLike) -> tuple[NDArray[np.float
         rows = np.asarray(values, dtype=np.float64)
         if rows.ndim != 2 or len(rows) < 2:
             raise DataError(
-                f"The {name} set has shape {list(rows.shape)}; give embeddings of at least two clips, [clips, dim]."
+                f"the {name} set has shape {list(rows.shape)}: give embeddings of at least two clips, [clips, dim]."
             )
         if not np.isfinite(rows).all():
-            raise DataError(f"The {name} set holds values that are not finite; drop those clips.")
+            raise DataError(f"the {name} set holds values that are not finite: drop those clips.")
         sets.append(rows)
     if sets[0].shape[1] != sets[1].shape[1]:
         raise DataError(
-            f"The judged set has {sets[0].shape[1]} dimensions and the reference {sets[1].shape[1]}; embed both alike."
+            f"the judged set has {sets[0].shape[1]} dimensions and the reference {sets[1].shape[1]}: embed both alike."
         )
     return sets[0], sets[1]
