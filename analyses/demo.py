@@ -93,8 +93,8 @@ class Demo(Study[Config]):
                                   "progress": self.progress}  # fmt: skip
         return {
             trait: (
-                probe(self.ds, trait, sites="heads", baselines={"mel spectrum": self.spectrum}, **common),
-                probe(self.ds, trait, sites="resid", **common),
+                probe(self.ds, str(trait), sites="heads", baselines={"mel spectrum": self.spectrum}, **common),
+                probe(self.ds, str(trait), sites="resid", **common),
             )
             for trait in self.traits
         }
@@ -111,7 +111,7 @@ class Demo(Study[Config]):
     def cosines(self) -> pd.DataFrame:
         """Cosines of the methods' directions at every head, with nulls and ceilings."""
         seed = self.config.seed
-        tables = [compare_methods(self.ds, trait, n_permutations=20, seed=seed) for trait in self.traits]
+        tables = [compare_methods(self.ds, str(trait), n_permutations=20, seed=seed) for trait in self.traits]
         return pd.concat(tables, ignore_index=True)
 
     @step(per="trait", shown=False)
@@ -119,7 +119,7 @@ class Demo(Study[Config]):
         """Continuations of music without the trait, pushed and judged."""
         c = self.config
         study = validate(
-            self.model, self.ds, trait, arms="basic", doses=c.doses, n_seeds=c.n_seeds, method=c.method,
+            self.model, self.ds, str(trait), arms="basic", doses=c.doses, n_seeds=c.n_seeds, method=c.method,
             studies=self.fitted[trait], k=c.k, judge=self.judge, clips=self.sounds, seconds=c.seconds,
             prompt_seconds=c.prompt_seconds, seed=c.seed, progress=self.progress,
         )  # fmt: skip

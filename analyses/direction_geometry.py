@@ -73,6 +73,7 @@ class DirectionGeometry(Study[Config]):
     Methods, traits, heads and layers, each cosine with its null and its split-half ceiling.
     """
 
+    listens = False
     unused = ("n_seeds", "seconds", "prompt_seconds", "guidance")
     only_drawn = ("umap",)
 
@@ -206,9 +207,10 @@ class DirectionGeometry(Study[Config]):
 
     @step(per="trait", shown=False)
     def heard(self, trait: interp.Trait) -> pd.DataFrame:
+        judge = self.judge
         has, lacks = trait.has(self.clips.labels), trait.lacks(self.clips.labels)
         clips = [self.clips[int(i)] for i in np.flatnonzero(has | lacks)]
-        hits = np.concatenate([judges.hears(self.judge, [c.audio], trait, c.sample_rate)["hit"] for c in clips])
+        hits = np.concatenate([judges.hears(judge, [c.audio], trait, c.sample_rate)["hit"] for c in clips])
         right = int((hits == has[has | lacks]).sum())
         lo, hi = wilson(right, len(clips))
         return pd.DataFrame([{"n": len(clips), "agree": right / len(clips), "lo": float(lo), "hi": float(hi)}])

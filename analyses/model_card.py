@@ -14,6 +14,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -63,7 +64,7 @@ class ModelCard(Study[Config]):
     judged = ()  # labels of several classes: a judge knows their classes one by one
 
     @step(shown=False)
-    def played(self) -> dict[str, object]:
+    def played(self) -> dict[str, Any]:
         """One line a generation: what was asked, what was heard, how sure the judge is that it is music."""
         c = self.config
         rng = np.random.default_rng([c.seed, 11])

@@ -8,7 +8,6 @@ of yesterday, and a run that was stopped goes on.
 from __future__ import annotations
 
 import ast
-import functools
 import hashlib
 import inspect
 import json
@@ -76,9 +75,8 @@ class Step(Generic[R]):
     """A method whose result is kept; see :func:`step`."""
 
     def __init__(self, make: Callable[..., R], per: str | None, shown: bool) -> None:
-        functools.update_wrapper(self, make)
         self.make, self.per, self.shown = make, per, shown
-        self.name = make.__name__
+        self.name, self.__doc__ = make.__name__, make.__doc__
 
     @overload
     def __get__(self, study: None, owner: type) -> Step[R]: ...
@@ -235,7 +233,6 @@ def _read(path: Path) -> Any:
     return Directions.load(path)
 
 
-@functools.cache
 def fingerprint_of_code(study: type) -> str:
     """Sixteen hexadecimal digits of the sources that a study's numbers come from.
 

@@ -99,6 +99,8 @@ class Study(Generic[C]):
     """Fields of the configuration that mean nothing here; they are no flags, and refused when they are given."""
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Further names under which the study is run, and what differs then: ``{"style": {"trait": "genre"}}``."""
+    listens: ClassVar[bool] = True
+    """Whether a judge is always needed; it is then refused before any work if it cannot hear what it is asked for."""
     only_drawn: ClassVar[tuple[str, ...]] = ()
     """Fields of the configuration that no step depends on."""
 
@@ -189,6 +191,11 @@ class Study(Generic[C]):
         return " ".join([self.program(), quoted(flags(self.config))]).strip()
 
     @functools.cached_property
+    def code(self) -> str:
+        """Fingerprint of the sources that the numbers come from."""
+        return fingerprint_of_code(type(self))
+
+    @functools.cached_property
     def model(self) -> MusicGen:
         """The model under study."""
         return interp.load(self.config.model)
@@ -215,7 +222,9 @@ class Study(Generic[C]):
         c = self.config
         if c.data is not None and not self.rendered:
             return Clips.from_folder(c.data)
-        if c.data is None and self.model.name != "tiny":
+        from interp.judges.registry import makes_rendered_music
+
+        if c.data is None and not makes_rendered_music(self.model):
             raise DataError(
                 f"{self.model.name} needs labelled music: give --data FOLDER, or say --data rendered for music like "
                 "that of the model that ships."
@@ -262,7 +271,7 @@ class Study(Generic[C]):
         c = self.config
         chosen = self.clips if clips is None else clips
         content = f"rendered-{c.seed}-{c.n_clips}" if clips is None and self.rendered else content_of(chosen)
-        said = [self.model.fingerprint[:12], fingerprint_of_code(type(self)), name or slug(str(sites)), content]
+        said = [self.model.fingerprint[:12], self.code, name or slug(str(sites)), content]
         store = c.out / ".cache" / f"{'-'.join(said)}.zarr"
         store.parent.mkdir(parents=True, exist_ok=True)
         return interp.extract(self.model, chosen, sites=sites, out=store, progress=self.progress, **settings)
@@ -273,7 +282,7 @@ class Study(Generic[C]):
         left_out = {"out", "data", *self.only_drawn}
         said = {k: v for k, v in dataclasses.asdict(self.config).items() if k not in left_out}
         said |= {"study": self.name(), "data": RENDERED if self.rendered else content_of(self._all_clips)}
-        said |= {"fingerprint": self.model.fingerprint, "code": fingerprint_of_code(type(self))}
+        said |= {"fingerprint": self.model.fingerprint, "code": self.code}
         return Cache(self.config.out / ".cache", said)
 
     @functools.cached_property
@@ -283,7 +292,7 @@ class Study(Generic[C]):
         said |= {"data": RENDERED if self.rendered else str(c.data), "seed": c.seed}
         if "judge" in self.__dict__:
             said["judge"] = f"{self.judge.name}{'' if self.judge.independent else ' (NOT independent)'}"
-        return said | {"code": fingerprint_of_code(type(self))}
+        return said | {"code": self.code}
 
     # Running ---------------------------------------------------------------------------------------------------------
 
@@ -296,6 +305,8 @@ class Study(Generic[C]):
             Of :meth:`tables`.
         """
         out, start = self.config.out, time.perf_counter()
+        if self.listens:
+            assert self.judge is not None
         made = self.tables()
         for name, table in made.items():
             tables.write(table, out / name, formats=("csv", "md", "tex") if len(table) <= _LONG else ("csv",))

@@ -48,8 +48,8 @@ class Config(Common):
 
 
 def test_every_kind_of_field_is_read() -> None:
-    words = ("--doses=1,2.5 --layers 0,3 --no-umap --quick --tau .5 --rows cond --data x/y --extra-seeds 0").split()
-    config = read_flags(Config, [*words, "--traits", " drums , genre=jazz"])
+    words = "--doses=1,2.5 --layers 0,3 --no-umap --quick --tau .5 --rows cond --data x/y --extra-seeds 0"
+    config = read_flags(Config, [*words.split(), "--traits", " drums , genre=jazz"])
     assert config == Config(
         doses=(1.0, 2.5), layers=(0, 3), umap=False, quick=True, tau=0.5, rows="cond", data=Path("x/y"), extra_seeds=0,
         traits=("drums", "genre=jazz"),

@@ -52,6 +52,7 @@ class Loudness(Study[Config]):
     A study in nobody's package.
     """
 
+    listens = False
     unused = ("n_seeds", "seconds", "prompt_seconds", "guidance")
 
     def note(self, name):
@@ -160,6 +161,7 @@ class Config(Common):
 class Small(Study[Config]):
     """Does it work?"""
 
+    listens = False
     unused = ("guidance",)
     only_drawn = ("colour",)
     made = 0
@@ -226,10 +228,27 @@ def test_a_configuration_that_cannot_work_is_refused_at_once() -> None:
         Small(Config(guidance=3.0))
     with pytest.raises(DataError, match="names no class"):
         Small(Config(traits=("genre=",)))
+
+
+def test_another_model_is_given_its_music_and_its_judge(hub: Path) -> None:
+    study = Small(Config(model="facebook/musicgen-small", n_clips=4), progress=False)
     with pytest.raises(DataError, match="give --data FOLDER, or say --data rendered"):
-        study = Small(Config())
-        study.__dict__["model"] = type("Model", (), {"name": "musicgen-large", "fingerprint": "0" * 64})()
-        study.clips  # noqa: B018
+        assert study.clips
+    with pytest.raises(DataError, match="needs a judge that knows it"):
+        assert study.judge
+    rendered = Small(replace(study.config, data=Path("rendered")), progress=False)
+    assert len(rendered.clips) == 4 and rendered.sounds is None
+
+
+def test_a_folder_gives_whole_groups_to_be_continued(home: Path) -> None:
+    class Apart(Small):
+        """Does it stay apart?"""
+
+        kept_apart = 0.25
+
+    study = Apart(Config(data=home / "music"), progress=False)
+    assert study.sounds is not None and len(study.sounds) == 2 and len(study.clips) == 6
+    assert not set(study.sounds.ids) & set(study.clips.ids)
 
 
 def test_a_damaged_result_is_named(tmp_path: Path) -> None:
