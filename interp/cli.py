@@ -299,15 +299,16 @@ def judge(
     worth = accuracy_table(chosen)
     tables.write(table, out / "judged")
     tables.write(worth, out / "judges")
+    files = [str(Path(file).relative_to(sounds)) if sounds.is_dir() else Path(file).name for file in table["file"]]
     for each in chosen:
         scores = table.filter(regex=f"^{each.name}[.]").rename(columns=lambda name: name.partition(".")[2])
         said = in_words(each, scores)
-        said.insert(0, "file", [name if len(name) <= 24 else f"...{name[-21:]}" for name in table["file"]])
+        said.insert(0, "file", [name if len(name) <= 20 else f"...{name[-17:]}" for name in files])
         show(said.head(rows), f"{each.name}: {len(table)} sounds")
     told = worth.assign(range=[_range(lo, hi) for lo, hi in zip(worth["lo"], worth["hi"], strict=True)])
     told = told[told["audio"].isna() | (told["audio"] == told.groupby(["judge", "trait"])["audio"].transform("first"))]
     show(told[["judge", "trait", "measure", "value", "range", "chance"]], "What these judges are worth")
-    _note(f"All of it, every probability and measure, is in {out / 'judged.csv'} and {out / 'judges.csv'}.")
+    _note(f"Every probability and measure is in {out / 'judged.csv'} and {out / 'judges.csv'}.")
 
 
 def _range(lo: float, hi: float) -> str:
