@@ -6,7 +6,7 @@ from interp.judges.accuracy import accuracy_table, measure, worth
 from interp.judges.audio import Audio
 from interp.judges.base import Judge, answers, can_hear, embed, has_embedding, hears, judge_all, require, score
 from interp.judges.clap import ClapJudge
-from interp.judges.distances import Fad, Kad, fad, frechet_distance, kad
+from interp.judges.distances import Fad, Kad, Reference, fad, fad_difference, fad_interval, frechet_distance, kad
 from interp.judges.dsp import DspJudge
 from interp.judges.probe import ProbeJudge
 from interp.judges.quality import QualityJudge, Thresholds, degenerate, quality
@@ -24,6 +24,7 @@ __all__ = [
     "Kad",
     "ProbeJudge",
     "QualityJudge",
+    "Reference",
     "RenderedJudge",
     "Thresholds",
     "TrainedJudge",
@@ -33,6 +34,8 @@ __all__ = [
     "degenerate",
     "embed",
     "fad",
+    "fad_difference",
+    "fad_interval",
     "frechet_distance",
     "has_embedding",
     "hears",

@@ -30,8 +30,8 @@ def in_words(judge: Judge, scores: pd.DataFrame) -> pd.DataFrame:
     >>> from types import SimpleNamespace
     >>> judge = SimpleNamespace(name="ear", questions={"drums": ["drums"], "genre": ["jazz", "rock"]})
     >>> in_words(judge, pd.DataFrame({"drums": [0.7], "jazz": [0.6], "rock": [0.2], "not_music": [0.2]}))
-          music     drums      genre
-    0  yes 0.80  yes 0.70  jazz 0.60
+         music    drums     genre
+    0  yes .80  yes .70  jazz .60
     """
     scores = scores.reset_index(drop=True)
     if not judge.questions:
@@ -44,9 +44,13 @@ def in_words(judge: Judge, scores: pd.DataFrame) -> pd.DataFrame:
             said[str(question)] = [_yes_or_no(p) for p in scores[of[0]]]
         else:
             likely = zip(given, scores[list(of)].max(axis=1), strict=True)
-            said[str(question)] = ["-" if answer == "not_music" else f"{answer} {p:.2f}" for answer, p in likely]
+            said[str(question)] = ["-" if answer == "not_music" else f"{answer} {_share(p)}" for answer, p in likely]
     return pd.DataFrame(said)
 
 
 def _yes_or_no(p: float) -> str:
-    return f"{'yes' if p >= 0.5 else 'no'} {p:.2f}"
+    return f"{'yes' if p >= 0.5 else 'no'} {_share(p)}"
+
+
+def _share(p: float) -> str:
+    return f"{p:.2f}".removeprefix("0")
