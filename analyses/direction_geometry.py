@@ -23,9 +23,9 @@ import pandas as pd
 import interp
 from analyses._study import Steps, activations, formats_of, from_command_line, labelled_clips, slug
 from interp import geometry, plots, tables
-from interp.probes.directions import Directions
-from interp.probes.reading import clip_groups
-from interp.probes.splits import group_test_split
+from interp.directions import Directions
+from interp.directions.reading import clip_groups
+from interp.splits import group_test_split
 from interp.stats import cosine_null
 
 if TYPE_CHECKING:

@@ -213,8 +213,8 @@ def geometry(
     """
     import interp
     from interp import plots, tables
+    from interp.directions import Directions
     from interp.geometry import compare_methods, cosine_table
-    from interp.probes import Directions
 
     if what.suffix == ".safetensors":
         table = cosine_table(Directions.load(what))
@@ -251,7 +251,7 @@ def steer(
     """Generate with and without a push along a direction; same seeds, side by side."""
     import interp
     from interp import listening
-    from interp.probes import Directions
+    from interp.directions import Directions
     from interp.steering import Add
 
     chosen = listening.choose(Directions.load(directions), trait, method, sites)

@@ -13,8 +13,8 @@ from interp.errors import DataError
 from interp.judges.base import ACCURACY_COLUMNS, Audio, mono
 
 if TYPE_CHECKING:
+    from interp.directions import Direction
     from interp.model import MusicGen
-    from interp.probes.directions import Direction
 
 __all__ = ["ProbeJudge"]
 

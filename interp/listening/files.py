@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import torch
 
+from interp.directions import Directions
 from interp.errors import ClipError, DataError, SiteError
-from interp.probes.directions import Directions
 from interp.report import Report, write_audio
 from interp.sites import Site
 

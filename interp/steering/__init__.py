@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from interp.directions import Eraser, fit_leace
 from interp.steering._jobs import Row
 from interp.steering.causal import causal_ranking, code_log_likelihood
-from interp.steering.erasure import Eraser, fit_leace
 from interp.steering.files import dumps, load_interventions, loads, save_interventions
 from interp.steering.forced import forced_logits, kl_to_unsteered, log_likelihood
 from interp.steering.generate import generate

@@ -19,10 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from interp.directions import Direction, Directions, Eraser
 from interp.errors import InterpError, InterventionError
-from interp.probes.directions import Direction, Directions
 from interp.sites import Site
-from interp.steering.erasure import Eraser
 from interp.steering.interventions import Ablate, Add, Clamp, Interpolate, Intervention, SiteValues, Swap
 from interp.steering.interventions.smitin import Smitin
 from interp.steering.schedules import SCHEDULES, Schedule

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
+from interp.directions import Directions
 from interp.errors import CheckpointMismatch, InterventionError
 from interp.model import MusicGen
-from interp.probes.directions import Directions
 from interp.steering import (
     Ablate,
     Add,

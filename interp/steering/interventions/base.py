@@ -26,8 +26,8 @@ from typing import Any, Literal, cast, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from interp.directions import Direction, Directions
 from interp.errors import InterventionError
-from interp.probes.directions import Direction, Directions
 from interp.sites import Site
 from interp.steering.schedules import Constant, Ramp, Schedule
 

@@ -31,8 +31,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from interp.directions import Direction, Directions
 from interp.errors import InterventionError
-from interp.probes.directions import Direction, Directions
 from interp.sites import Site
 from interp.steering.interventions.base import Intervention, _directions, _need_sigma, _weights, soft_weights
 
