@@ -48,7 +48,7 @@ class Add(Intervention):
 
     Examples
     --------
-    >>> from interp.probes import Direction
+    >>> from interp import Direction
     >>> piano = Direction.from_weight("L1.H2", [3.0, 4.0], sigma=0.5, trait="instrument", positive="piano")
     >>> push = Add(piano, dose=2.0)
     >>> {str(site): values["shift"].round(6).tolist() for site, values in push.parameters().items()}

@@ -39,7 +39,7 @@ class Clamp(Intervention):
 
     Examples
     --------
-    >>> from interp.probes import Direction
+    >>> from interp import Direction
     >>> loud = Direction.from_weight("L1.resid", [2.0, 0.0], intercept=1.0)
     >>> Clamp(loud, low=3.0, units="logit").bounds(loud)
     (1.0, inf)

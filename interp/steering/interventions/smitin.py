@@ -83,7 +83,7 @@ class Smitin(Intervention):
 
     Examples
     --------
-    >>> from interp.probes import Direction
+    >>> from interp import Direction
     >>> heads = [
     ...     Direction.from_weight(f"L0.H{i}", [1.0, 0.0], sigma=1.0, intercept=0.0, score=score, trait="drums")
     ...     for i, score in enumerate((0.6, 0.8, 1.0))
