@@ -33,7 +33,6 @@ from interp.clips import Clips
 from interp.data import render_clips
 from interp.embed import embed
 from interp.geometry import compare_methods
-from interp.judges import RenderedJudge
 from interp.model import MusicGen
 from interp.probes.study import ProbeStudy, probe
 from interp.report import Report, write_audio
@@ -139,13 +138,12 @@ def main(config: Config | None = None, *, progress: bool = True) -> Result:
     summary = _cosine_summary(cosines)
     show(summary, "Cosine of the methods' directions, median over heads, with null and ceiling")
 
-    judge = RenderedJudge()
     causal: dict[str, Validation] = {}
     for trait in config.traits:
         with _timed(f"steer {trait}", times):
             causal[trait] = validate(
                 model, ds, trait, arms="basic", doses=config.doses, n_seeds=config.n_seeds, method=config.method,
-                studies=studies[trait], k=config.k, judge=judge, seed=config.seed, progress=progress,
+                studies=studies[trait], k=config.k, seed=config.seed, progress=progress,
             )  # fmt: skip
         tables.write(causal[trait].table, out / f"causal_{slug_of(trait)}")
         show(causal[trait].summary(), f"{trait}: share of {config.n_seeds} continuations in which the judge hears it")

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 import interp
-from interp import tables
+from interp import judges, tables
 from interp.judges import RenderedJudge
 from interp.stats import wilson
 from interp.steering import Generation, Row, generate
@@ -69,13 +69,14 @@ def draw_prompts(n: int, seed: int) -> pd.DataFrame:
 
 def hear(judge: RenderedJudge, made: Generation, asked: pd.DataFrame) -> pd.DataFrame:
     """One line a generation: what was asked, what was heard, how sure the judge is that it is music."""
-    scores = judge.score(made.audio, made.sample_rate)
+    scores = judges.score(judge, made.audio, made.sample_rate)
+    said = judges.answers(judge, scores)
     heard = asked.copy()
     for trait in _TRAITS:
         if len(judge.questions[trait]) == 1:
-            heard[f"heard_{trait}"] = np.where(scores[trait] >= 0.5, trait, f"no {trait}")
+            heard[f"heard_{trait}"] = np.where(said[trait] == 1, trait, f"no {trait}")
         else:
-            heard[f"heard_{trait}"] = judge.answer(scores, trait).to_numpy()
+            heard[f"heard_{trait}"] = said[trait].to_numpy()
     return heard.assign(not_music=scores["not_music"].to_numpy())
 
 

@@ -88,6 +88,9 @@ Out = Annotated[Path, typer.Option(help="Folder for tables, figures and sounds."
 Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same result.")]
 Trait = Annotated[str, typer.Option(help="A label column, or one class of it: drums, instrument=piano.")]
 Method = Annotated[str, typer.Option(help="logistic, ridge, mean_diff, ...")]
+Judge = Annotated[
+    str, typer.Option(help="rendered, clap, clap:FOLDER, trained, probe, FILE.py:NAME, ...; several with commas.")
+]
 
 
 @app.command()
@@ -284,21 +287,39 @@ def steer(
 def judge(
     sounds: Annotated[Path, typer.Argument(help="A sound, or a folder of sounds.")],
     out: Out = Path("judge"),
+    judge: Judge = "rendered,quality",
+    trait: Annotated[str, typer.Option(help="Traits with commas, for judges that must know what is asked.")] = "",
+    data: Annotated[Path | None, typer.Option(help="Labelled clips that a judge learns or is measured on.")] = None,
     rows: Annotated[int, typer.Option(min=1, help="Lines to print.")] = 10,
 ) -> None:
-    """Judge sounds by what can be heard in them; never looks at an activation."""
+    """Judge sounds by what can be heard in them; never looks at an activation.
+
+    The judge 'rendered' knows music like that of the model that ships; for other music name another.
+    """
     from interp import tables
-    from interp.judges import Judge, QualityJudge, RenderedJudge, accuracy_table
+    from interp.judges import accuracy_table, panel
+    from interp.judges.words import in_words
     from interp.listening import judge_files
 
-    judges: list[Judge] = [RenderedJudge(), QualityJudge()]
-    table = judge_files(judges, sounds)
-    worth = accuracy_table(judges)
+    chosen = panel(judge, data=data, traits=[one.strip() for one in trait.split(",") if one.strip()])
+    table = judge_files(chosen, sounds)
+    worth = accuracy_table(chosen)
     tables.write(table, out / "judged")
     tables.write(worth, out / "judges")
-    show(table.head(rows), f"{len(table)} sounds")
-    show(worth[["judge", "trait", "measure", "value", "lo", "hi", "chance", "audio"]], "What these judges are worth")
-    _note(f"All of it is in {out / 'judged.csv'} and {out / 'judges.csv'}.")
+    files = [str(Path(file).relative_to(sounds)) if sounds.is_dir() else Path(file).name for file in table["file"]]
+    for each in chosen:
+        scores = table.filter(regex=f"^{each.name}[.]").rename(columns=lambda name: name.partition(".")[2])
+        said = in_words(each, scores)
+        said.insert(0, "file", [name if len(name) <= 20 else f"...{name[-17:]}" for name in files])
+        show(said.head(rows), f"{each.name}: {len(table)} sounds")
+    told = worth.assign(range=[_range(lo, hi) for lo, hi in zip(worth["lo"], worth["hi"], strict=True)])
+    told = told[told["audio"].isna() | (told["audio"] == told.groupby(["judge", "trait"])["audio"].transform("first"))]
+    show(told[["judge", "trait", "measure", "value", "range", "chance"]], "What these judges are worth")
+    _note(f"Every probability and measure is in {out / 'judged.csv'} and {out / 'judges.csv'}.")
+
+
+def _range(lo: float, hi: float) -> str:
+    return f"{lo:.2f}-{hi:.2f}" if lo == lo else ""
 
 
 @app.command()
@@ -307,7 +328,11 @@ def validate(
     trait: Annotated[str, typer.Argument(help="drums, instrument=piano, genre=jazz|rock, ...")],
     out: Out = Path("validate"),
     model: Model = "tiny",
-    arms: Annotated[str, typer.Option(help="full: every control, quality, necessity, verdict; basic: four.")] = "full",
+    judge: Judge = "",
+    clips: Annotated[
+        Path | None, typer.Option(help="Labelled sounds to continue and to compare with; rendered when not given.")
+    ] = None,
+    arms: Annotated[str, typer.Option(help="full: every control, quality, necessity, verdict; basic: five.")] = "full",
     site: Annotated[str | None, typer.Option(help="Where to push; chosen on pilot seeds when not given.")] = None,
     method: Method = "logistic",
     doses: Annotated[str, typer.Option(help="In standard deviations, with commas.")] = "0.5,1,2,3",
@@ -321,17 +346,20 @@ def validate(
 ) -> None:
     """Does pushing along the direction cause the trait? Success, cost and specificity against every control."""
     import interp
-    from interp import plots, tables, validation
+    from interp import judges, plots, tables, validation
 
     if arms not in ("full", "basic"):
         raise DataError(f"there is no set of arms {arms!r}: use full or basic.")
+    if not judge:
+        judges.load("", model=model, traits=[trait])
     ds = interp.open_store(store)
     musicgen = interp.load(model, device=device or None)
     study = validation.validate(
         musicgen, ds, trait, arms="full" if arms == "full" else "basic", site=site, method=method,
         doses=_numbers(doses), n_seeds=seeds, seed=seed, k=heads, text=text,
         others=[one for one in others.split(",") if one],
-        iti_doses=_numbers(iti_doses) if iti_doses else (), progress=True,
+        iti_doses=_numbers(iti_doses) if iti_doses else (), progress=True, judge=judge or None,
+        clips=None if clips is None else interp.Clips.from_folder(clips),
     )  # fmt: skip
     tables.write(study.table, out / "causal")
     tables.write(study.clips, out / "clips")

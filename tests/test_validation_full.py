@@ -58,7 +58,7 @@ class _Loud:
 
     name = "loud"
     questions: ClassVar = {"drums": ["drums"], "instrument": ["piano", "organ"]}
-    answer = RenderedJudge.answer
+    independent = True
 
     def score(self, audio: torch.Tensor, sample_rate: int) -> pd.DataFrame:
         level = audio.square().mean(dim=(1, 2)).sqrt().numpy()
