@@ -24,9 +24,9 @@ import pandas as pd
 
 import interp
 from interp import geometry, judges, plots
-from interp.probes.directions import Directions
-from interp.probes.reading import clip_groups
-from interp.probes.splits import group_test_split
+from interp.directions import Directions
+from interp.directions.reading import clip_groups
+from interp.splits import group_test_split
 from interp.stats import cosine_null, wilson
 from interp.study import Common, Drawing, Study, main, slug, step
 

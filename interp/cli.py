@@ -177,8 +177,8 @@ def geometry(
     """
     import interp
     from interp import plots, tables
+    from interp.directions import Directions
     from interp.geometry import compare_methods, cosine_table
-    from interp.probes import Directions
 
     if what.suffix == ".safetensors":
         table = cosine_table(Directions.load(what))
@@ -220,7 +220,7 @@ def steer(
     """
     import interp
     from interp import listening
-    from interp.probes import Directions
+    from interp.directions import Directions
     from interp.steering import Add, choose
 
     if audio is None and (audio_start or audio_seconds):

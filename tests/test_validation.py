@@ -14,12 +14,12 @@ import xarray as xr
 
 import interp
 from interp.clips import Clips
+from interp.directions.reading import read_stacks
 from interp.errors import ControlError, DataError
 from interp.model import MusicGen
 from interp.probes import probe
-from interp.probes.reading import read_stacks
-from interp.probes.splits import permute_labels
 from interp.probes.study import ProbeStudy
+from interp.splits import permute_labels
 from interp.stats import wilson
 from interp.steering import Add
 from interp.validation import Arm, default_arms, prompts_without, run_arms, shuffled_like, validate
@@ -141,7 +141,7 @@ def test_shuffled_directions_are_as_long_and_know_nothing(
     x = interp.features(ds, "L1.resid")
     drums = interp.labels(ds)["drums"].to_numpy() == 1
 
-    def gap(direction: interp.probes.Direction) -> float:  # type: ignore[name-defined]
+    def gap(direction: interp.Direction) -> float:  # type: ignore[name-defined]
         along = x @ direction.vector
         return float((along[drums].mean() - along[~drums].mean()) / along.std())
 

@@ -180,7 +180,7 @@ class Cache:
         return next((path for path in paths if path.exists()), None)
 
     def _write(self, name: str, value: Any) -> Path:
-        from interp.probes.directions import Directions
+        from interp.directions import Directions
 
         path = self.folder / name
         if isinstance(value, pd.DataFrame):
@@ -216,7 +216,7 @@ def _copy(value: Any) -> Any:
 
 
 def _read(path: Path) -> Any:
-    from interp.probes.directions import Directions
+    from interp.directions import Directions
 
     try:
         if path.suffix == ".csv":

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import torch
 
+from interp.directions import Direction
 from interp.judges import Judge, answers
-from interp.probes.directions import Direction
 from interp.stats import paired_bootstrap
 from interp.validation.arms import UNSTEERED, push
 from interp.validation.run import JUDGED, run_arms

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import torch
 
+from interp.directions import Direction, Directions, random_like
 from interp.errors import DataError
-from interp.probes.directions import Direction, Directions, random_like
 from interp.probes.study import ProbeStudy, probe
 from interp.sites import Site
 from interp.validation.ablation import ablation_arms, erasures

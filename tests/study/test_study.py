@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 
 from interp.clips import Clips
+from interp.directions import Direction, Directions
 from interp.errors import DataError, StoreError
 from interp.plots import dose_response
-from interp.probes.directions import Direction, Directions
 from interp.study import Common, Study, step
 from interp.study.cache import Cache, fingerprint_of_code
 from interp.traits import Trait
