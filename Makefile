@@ -9,12 +9,14 @@ THREADS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OMP_WAIT_POLICY=passive
 JOBS    ?= 2
 OUT     ?= figures/demo
 
-.PHONY: help env demo test lint bench figures notebooks clean
+.PHONY: help env demo test test-fast soak lint bench figures notebooks clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo       probe, steer and judge the model that ships; writes $(OUT)/index.html"
 	@echo "make test       all tests"
+	@echo "make test-fast  the tests that take less than some seconds each"
+	@echo "make soak       memory over a thousand traces, 50 kills at random moments; about a quarter of an hour"
 	@echo "make lint       ruff and mypy"
 	@echo "make bench      speed and memory, on an otherwise idle machine"
 	@echo "make figures    every figure and table of every study"
@@ -36,6 +38,12 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	@$(THREADS) $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile $(ARGS)
+
+test-fast: $(STAMP)
+	@$(THREADS) $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile -m "not bench and not soak and not slow" $(ARGS)
+
+soak: $(STAMP)
+	@$(THREADS) $(BIN)/python -m pytest -q -s -m soak tests/soak $(ARGS)
 
 lint: $(STAMP)
 	@$(BIN)/ruff check .

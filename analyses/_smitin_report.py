@@ -13,7 +13,7 @@ from analyses._smitin_arms import CONTINUATION, TEXT, Sounds
 from analyses._smitin_tables import AVERAGE, label
 from analyses._study import slug
 from interp import plots
-from interp.plots._style import remember, styled
+from interp.plots.style import COLOURS, remember, styled
 from interp.report import Report
 
 if TYPE_CHECKING:
@@ -126,14 +126,14 @@ def trade_off(success: pd.DataFrame, trait: str) -> Axes:
     """Draw FAD against success over strengths, a line a rule, each starting from no steering."""
     rows = success[(success["trait"] == trait) & (success["task"] == CONTINUATION)]
     zero = rows[rows["arm"] == "none"]
-    _, ax = plots.subplots(height=2.7)
+    _, ax = plots.style.subplots(height=2.7)
     for arm, tone in _TONE.items():
         mine = rows[rows["arm"] == arm].sort_values("strength")
         if mine.empty:
             continue
         line = pd.concat([zero, mine])
         error = np.abs([mine["fad_diff"] - mine["fad_diff_lo"], mine["fad_diff_hi"] - mine["fad_diff"]])
-        colour = plots.COLOURS[tone]
+        colour = COLOURS[tone]
         ax.plot(100 * line["rate"], line["fad"], color=colour, lw=0.8, alpha=0.6, zorder=2)
         ax.errorbar(
             100 * mine["rate"], mine["fad"], yerr=error, xerr=_bars(mine), color=colour,
@@ -159,7 +159,7 @@ def ladder_figure(ladder: pd.DataFrame, trait: str) -> Axes:
     rows["rung"], rows["direction"] = parts[0], parts[1]
     zero = ladder[(ladder["trait"] == trait) & (ladder["arm"] == "none")].iloc[0]
     keys = list(rows[["direction", "strength"]].drop_duplicates().itertuples(index=False, name=None))
-    _, ax = plots.subplots(height=2.8)
+    _, ax = plots.style.subplots(height=2.8)
     ax.axvspan(100 * zero["lo"], 100 * zero["hi"], color="black", alpha=0.08, lw=0)
     ax.axvline(100 * zero["rate"], color="black", ls="--", lw=0.9, label="unsteered")
     for j, (way, strength) in enumerate(keys):
@@ -168,7 +168,7 @@ def ladder_figure(ladder: pd.DataFrame, trait: str) -> Axes:
         weak = strength < max(s for w, s in keys if w == way)
         ax.errorbar(
             100 * mine["rate"], y, xerr=_bars(mine), ls="", marker="o", ms=4, elinewidth=0.7,
-            color=plots.COLOURS[_WAYS[way]], mfc="white" if weak else None, label=f"{way}, {strength:g} σ",
+            color=COLOURS[_WAYS[way]], mfc="white" if weak else None, label=f"{way}, {strength:g} σ",
         )  # fmt: skip
     ax.set(xlabel="Success by the judge (%)", title=trait, xlim=(-4, 104), ylim=(len(_RUNGS) - 0.5, -0.5))
     ax.set_yticks(range(len(_RUNGS)), ["ITI\n(k best heads)", "soft weights,\nall heads", "the same,\nevery s steps",
@@ -181,14 +181,14 @@ def ladder_figure(ladder: pd.DataFrame, trait: str) -> Axes:
 def pairs_figure(pairs: pd.DataFrame, trait: str) -> Axes:
     """Draw held-out accuracy and success against the number of pairs."""
     rows = pairs[pairs["trait"] == trait]
-    _, ax = plots.subplots(height=2.6)
+    _, ax = plots.style.subplots(height=2.6)
     one = rows.drop_duplicates("n_pairs").sort_values("n_pairs")
     ax.plot(one["n_pairs"], 100 * one["accuracy_monitor"], color="black", ls=":", marker="P", label="accuracy, monitor")
     ax.plot(one["n_pairs"], 100 * one["accuracy_heads"], color="grey", ls=":", marker="X", label="accuracy, its heads")
     for j, ((arm, strength), mine) in enumerate(rows.groupby(["arm", "strength"])):
         mine = mine.sort_values("n_pairs")
         x = mine["n_pairs"] * 1.03 ** (j - 1)
-        tone = plots.COLOURS[_TONE[arm]]
+        tone = COLOURS[_TONE[arm]]
         ax.errorbar(x, 100 * mine["rate"], yerr=_bars(mine), marker=_MARK[arm], color=tone,
                     elinewidth=0.7, label=f"success, {label(arm, strength)}")  # fmt: skip
     ax.set_xscale("log")

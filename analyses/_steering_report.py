@@ -180,7 +180,7 @@ def _trait(report: Report, found: Tables, trait: str, out: Path, save: dict[str,
             rows = rows[rows["arm"] != UNSTEERED]
         ax = plots.dose_response(rows, column, label=label, title=title)
         if column == "fad":
-            plots.logarithmic(ax)
+            plots.style.logarithmic(ax)
         plots.save(ax, out / f"{column}_{name}", **save)
     plots.save(plots.refits(_of(found["refits"], trait), title=trait), out / f"refits_{name}", **save)
     ranks = found["agreement"]

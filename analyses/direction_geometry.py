@@ -23,7 +23,6 @@ import pandas as pd
 import interp
 from analyses._study import Steps, activations, formats_of, from_command_line, labelled_clips, slug
 from interp import geometry, plots, tables
-from interp.geometry import plots as pictures
 from interp.probes.directions import Directions
 from interp.probes.reading import clip_groups
 from interp.probes.splits import group_test_split
@@ -278,31 +277,32 @@ class _Study:
             pair = rows[(rows["a"] == self.config.methods[0]) & (rows["b"] == "mean_diff")]
             if len(pair):
                 label = f"cosine {self.config.methods[0]}, mean_diff"
-                plots.save(pictures.atlas(pair, label=label, title=name), out / f"atlas_{slug(name)}", **save)
+                ax = plots.heatmap(pair, "cosine", centre=0.0, label=label, title=name)
+                plots.save(ax, out / f"atlas_{slug(name)}", **save)
         here = self.directions.select(site=self.best)
         limit = float(cosine_null(here[0].dim))
         family = geometry.clustered(geometry.cosine_matrix(here))
         plots.save(
-            pictures.matrix(family, null=limit, title=f"All methods and traits at {self.best}"), out / "matrix", **save
+            plots.matrix(family, null=limit, title=f"All methods and traits at {self.best}"), out / "matrix", **save
         )
         for trait, rows in found["paths"].groupby("trait", sort=False):
             if "angle_lda" in rows and rows["angle_lda"].notna().all():
-                plots.save(pictures.path(rows, title=str(trait)), out / f"path_{slug(str(trait))}", **save)
+                plots.save(plots.path(rows, title=str(trait)), out / f"path_{slug(str(trait))}", **save)
         for trait, rows in found["by_size"].groupby("trait", sort=False):
             name = slug(str(trait))
-            plots.save(pictures.by_size(rows, title=f"{trait} at {self.best}"), out / f"by_size_{name}", **save)
+            plots.save(plots.by_size(rows, title=f"{trait} at {self.best}"), out / f"by_size_{name}", **save)
         resid = self.directions.select(kind="resid", method="mean_diff")
         tracked = geometry.cosine_matrix(resid, "residual", model=self.model)
-        plots.save(pictures.matrix(tracked, title="Mean differences over the layers"), out / "layers", **save)
+        plots.save(plots.matrix(tracked, title="Mean differences over the layers"), out / "layers", **save)
         means = [d for d in here if d.method == "mean_diff"]
         for a, b in pairwise(means):
             table = geometry.plane(interp.features(self.ds, self.best), self.ds[a.trait].values, a, b)
             table.attrs.update(a=a.trait, b=b.trait)
-            plots.save(pictures.plane(table), out / f"plane_{slug(a.trait)}_{slug(b.trait)}", **save)
+            plots.save(plots.plane(table), out / f"plane_{slug(a.trait)}_{slug(b.trait)}", **save)
         if self.config.umap:
             every = self.directions.select(method=["mean_diff", "ridge"])
             mapped = geometry.map_directions(every, "residual", model=self.model, seed=self.config.seed)
-            plots.save(list(pictures.directions_map(mapped)), out / "map", **save)
+            plots.save(list(plots.directions_map(mapped)), out / "map", **save)
             print(
                 f"Map of {len(every)} directions: trustworthiness {mapped.attrs['umap_trust']:.2f} (UMAP), "
                 f"{mapped.attrs['pca_trust']:.2f} (PCA)."

@@ -37,7 +37,6 @@ from analyses._regression_tables import (
 from analyses._study import Steps, activations, formats_of, from_command_line, labelled_clips, slug
 from interp import geometry, plots, tables
 from interp.errors import DataError
-from interp.geometry import plots as pictures
 from interp.probes.directions import Directions, combine, random_like
 from interp.probes.reading import read_stacks
 from interp.probes.resample import weighted_scores
@@ -406,7 +405,7 @@ class _Study:
             cosines = found["cosines"].query("trait == @trait and kind == 'heads' and a == 'logistic'")
             plots.save(plots.cosines(cosines, title=f"{trait}, heads"), out / f"cosines_{slug(trait)}", **save)
             paths = found["paths"].query("trait == @trait")
-            plots.save(pictures.path(paths, title=trait), out / f"path_{slug(trait)}", **save)
+            plots.save(plots.path(paths, title=trait), out / f"path_{slug(trait)}", **save)
         if "steering" not in found:
             return
         for place in found["steering"]["place"].unique():
@@ -418,7 +417,7 @@ class _Study:
                 plots.save(ax, out / f"dose_{place}_{slug(trait)}", **save)
         joined = beside_detection(found)
         if len(joined):
-            ax = pictures.effect_against_detection(joined, detection="auroc", effect="best")
+            ax = plots.effect_against_detection(joined, detection="auroc", effect="best")
             plots.save(ax, out / "effect_against_detection", **save)
 
 

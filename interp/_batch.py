@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from interp.pooling import Pooling
-from interp.sites import Kind, Site
+from interp.sites import Kind, Place, Site
 
 if TYPE_CHECKING:
-    from interp.model import MusicGen, Place, Visitor
+    from interp.backends.audiocraft import Visitor
+    from interp.model import MusicGen
 
 __all__ = ["by_kind", "pool_forward"]
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,18 +28,15 @@ import torch
 from nnsight import NNsight
 from torch import Tensor
 
-from interp import _audiocraft
-from interp._audiocraft import AudiocraftMusicGen, CompressionModel, ConditionTensors, LMModel
+from interp.backends import audiocraft as seam
+from interp.backends.audiocraft import AudiocraftMusicGen, CompressionModel, ConditionTensors, LMModel, Visitor
 from interp.errors import ClipError, ModelError, SiteError
-from interp.sites import KINDS, Kind, ModelShape, Site
+from interp.sites import KINDS, Kind, ModelShape, Place, Site
 
 __all__ = ["Forward", "MusicGen", "Place", "Visitor", "load"]
 
-Place = tuple[Kind, int]
-"""A kind of site in a layer, for example ``("heads", 3)``: where a tensor can be read in one piece."""
-
-Visitor = Callable[[Tensor], Tensor | None]
-"""Called with the live tensor at a place; may change it in place or return a replacement (None: as it is)."""
+Texts = str | None | Sequence[str | None]
+"""One text for all rows, or one a row; None is the null text."""
 
 
 @dataclass
@@ -78,10 +75,10 @@ class MusicGen(NNsight):
     """
 
     def __init__(self, musicgen: AudiocraftMusicGen, name: str | None = None, fingerprint: str | None = None) -> None:
-        _audiocraft.check_traceable(musicgen.lm)
+        seam.check_traceable(musicgen.lm)
         musicgen.lm.eval().requires_grad_(False)
         musicgen.compression_model.eval().requires_grad_(False)
-        _audiocraft.set_precision(musicgen)
+        seam.set_precision(musicgen)
         # Not an nn.Module, so that nnsight neither mirrors it nor adds the codec to the LM's state.
         self._musicgen = musicgen
         self._called = name if name is not None else str(musicgen.name)
@@ -164,7 +161,7 @@ class MusicGen(NNsight):
         on the device or the dtype they run in.
         """
         if self._fingerprint is None:
-            self._fingerprint = _audiocraft.lm_fingerprint(self.lm.state_dict(), self.shape.n_heads)
+            self._fingerprint = seam.lm_fingerprint(self.lm.state_dict(), self.shape.n_heads)
         return self._fingerprint
 
     @functools.cached_property
@@ -172,7 +169,29 @@ class MusicGen(NNsight):
         """Twelve hexadecimal digits that identify the codec: equal ones give equal codes."""
         codec = self.codec
         what = f"{type(codec).__name__} {self.sample_rate} {self.frame_rate} {self.n_codebooks}"
-        return _audiocraft.hash_weights(codec.state_dict(), what)
+        return seam.hash_weights(codec.state_dict(), what)
+
+    def untrained(self, seed: int = 0) -> MusicGen:
+        """The same model before it learnt anything: its architecture and codec, the LM's weights drawn anew.
+
+        Parameters
+        ----------
+        seed : int
+            Same seed, same weights. torch's global generator is left as it was.
+
+        Returns
+        -------
+        MusicGen
+            With a fingerprint of its own, so that its stores are never taken for the trained model's.
+
+        Raises
+        ------
+        ModelError
+            If it is not known how a weight was initialised: a half-trained copy is no baseline.
+        """
+        from interp.backends.untrained import untrained
+
+        return MusicGen(untrained(self._musicgen, f"{self.name}-untrained-{seed}", seed))
 
     # Audio, codes, conditions -------------------------------------------------------------------------------
 
@@ -197,7 +216,7 @@ class MusicGen(NNsight):
         audio = audio.reshape((1,) * (3 - audio.ndim) + tuple(audio.shape))
         if audio.shape[-1] == 0:
             raise ClipError("cannot encode audio without a single sample.")
-        audio = _audiocraft.convert_audio(audio, sample_rate, self.sample_rate, self._musicgen.audio_channels)
+        audio = seam.convert_audio(audio, sample_rate, self.sample_rate, self._musicgen.audio_channels)
         parameter = next(self.codec.parameters(), None)
         codes, _ = self.codec.encode(audio.to(self.device if parameter is None else parameter.device))
         return codes.to(device=self.device, dtype=torch.long)
@@ -227,11 +246,15 @@ class MusicGen(NNsight):
         mask : Tensor
             Bool ``[K, steps]``: False where the special token stands.
         """
-        return _audiocraft.build_sequence(self.lm, codes.to(self.device))
+        return seam.build_sequence(self.lm, codes.to(self.device))
 
     def frame_steps(self, n_frames: int) -> Tensor:
         """Step at which each frame begins to be heard (its first codebook enters), long ``[n_frames]``."""
-        return _audiocraft.frame_steps(self.lm, n_frames)
+        return seam.frame_steps(self.lm, n_frames)
+
+    def codes_of(self, sequence: Tensor, n_frames: int) -> Tensor:
+        """Undo :meth:`sequence`: codes ``[B, K, n_frames]``; -1 for tokens that a cut sequence lacks."""
+        return seam.revert_sequence(self.lm, sequence, n_frames)
 
     def conditions(self, texts: Sequence[str | None]) -> ConditionTensors:
         """Embed one text per row; None is the null text, which an unconditional row gets under guidance.
@@ -241,16 +264,21 @@ class MusicGen(NNsight):
         InterpError
             If the model has a closed vocabulary and a text is not in it.
         """
-        return _audiocraft.condition_tensors(self.lm, texts)
+        return seam.condition_tensors(self.lm, texts)
 
     def condition_lengths(self, texts: Sequence[str | None]) -> list[int]:
         """Length in tokens of each text on its own; rows of one length share a batch without padding."""
-        return _audiocraft.condition_lengths(self.lm, texts)
+        return seam.condition_lengths(self.lm, texts)
 
     def check_prompt(self, text: str | None) -> None:
         """Raise if the model cannot take this text (a closed vocabulary that does not have it)."""
         if text is not None:
             self.conditions([text])
+
+    def output_projection(self, site: str | Site) -> Tensor:
+        """What takes all heads of a layer, side by side, to what the attention block adds to the residual stream:
+        float64 ``[width, width]``, head h in columns ``h * head_dim`` to ``(h + 1) * head_dim``."""
+        return seam.output_projection(self.lm, Site.parse(site).check(self.shape).place)
 
     # Inside -------------------------------------------------------------------------------------------------
 
@@ -274,22 +302,27 @@ class MusicGen(NNsight):
     def forward(
         self,
         tokens: Tensor,
-        conditions: ConditionTensors,
+        conditions: ConditionTensors | None = None,
         *,
+        text: Texts = None,
         read: Iterable[str | Site] = (),
         visit: Mapping[Place, Visitor] | None = None,
         logits: bool = True,
+        grad: bool = False,
     ) -> Forward:
-        """Run the LM once, reading sites and calling visitors, through nnsight.
+        """Run the LM once over tokens, reading sites and calling visitors, through nnsight.
 
-        Works inside ``with model.streaming():`` as well, one step per call, as generation does.
+        Works inside ``with model.streaming():`` as well, one step per call, as generation does. For music that is known
+        as a whole, :meth:`predict` takes its codes.
 
         Parameters
         ----------
         tokens : Tensor
             Long ``[rows, K, positions]``, see :meth:`sequence`.
-        conditions : dict
-            From :meth:`conditions`, for the same rows.
+        conditions : dict, optional
+            From :meth:`conditions`, for the same rows; made from `text` if not given.
+        text : str, None or sequence of them
+            One text for all rows, or one each; None is the null text.
         read : iterable of Site or str
             Sites to return, in any order.
         visit : mapping of (kind, layer) to function, optional
@@ -300,6 +333,8 @@ class MusicGen(NNsight):
             What it raises comes out as it is.
         logits : bool
             False stops the pass after the last place that is needed.
+        grad : bool
+            Keep the graph: weights are frozen, so it begins at what a visitor makes require a gradient.
 
         Returns
         -------
@@ -310,21 +345,56 @@ class MusicGen(NNsight):
         ------
         SiteError
             If a site or a place does not exist.
+        ModelError
+            If there are not as many conditions as rows of tokens.
         """
         sites = [Site.parse(site).check(self.shape) for site in read]
         visitors = dict(visit or {})
         plan = self._plan(sites, visitors)
+        conditions = self._conditions_for(len(tokens), conditions, text)
         result = Forward()
         values: dict[Place, Tensor] = {}
-        with torch.no_grad(), self.autocast(), self.trace(tokens, [], conditions) as tracer:
+        with torch.set_grad_enabled(grad), self.autocast(), self.trace(tokens, [], conditions) as tracer:
             self._walk(plan, visitors, values)
             if logits:
                 result.logits = self.output
             else:
                 tracer.stop()
         for site in sites:
-            value = values[site.kind, site.layer]
+            value = values[site.place]
             result.values[site] = value if site.head is None else value[:, :, site.head]
+        return result
+
+    def predict(
+        self,
+        codes: Tensor,
+        text: Texts = None,
+        *,
+        conditions: ConditionTensors | None = None,
+        read: Iterable[str | Site] = (),
+        visit: Mapping[Place, Visitor] | None = None,
+        logits: bool = True,
+        grad: bool = False,
+    ) -> Forward:
+        """Let the LM hear music and say, at every frame, what it expects: teacher forcing, in one forward pass.
+
+        Parameters
+        ----------
+        codes : Tensor
+            Long ``[rows, K, frames]``.
+        text, conditions, read, visit, logits, grad
+            As for :meth:`forward`. Positions are those of ``model.sequence(codes)[0][..., :-1]``.
+
+        Returns
+        -------
+        Forward
+            With logits float32 ``[rows, K, frames, cardinality]``, aligned with `codes`: entry t holds the logits from
+            which frame t would be drawn.
+        """
+        tokens = self.sequence(codes)[0][..., :-1]
+        result = self.forward(tokens, conditions, text=text, read=read, visit=visit, logits=logits, grad=grad)
+        if result.logits is not None:
+            result.logits = seam.align_logits(self.lm, result.logits.float(), codes.shape[-1])
         return result
 
     @contextlib.contextmanager
@@ -337,6 +407,13 @@ class MusicGen(NNsight):
         """The precision context in which audiocraft generates: none on a CPU, float16 on a GPU."""
         autocast: contextlib.AbstractContextManager[None] = self._musicgen.autocast
         return autocast
+
+    def _conditions_for(self, rows: int, conditions: ConditionTensors | None, text: Texts) -> ConditionTensors:
+        texts = [text] * rows if text is None or isinstance(text, str) else list(text)
+        numbers = {len(texts)} if conditions is None else {len(embedding) for embedding, _ in conditions.values()}
+        if numbers - {rows}:
+            raise ModelError(f"{rows} rows of tokens need {rows} texts, one a row, not {max(numbers - {rows})}.")
+        return self.conditions(texts) if conditions is None else conditions
 
     def _plan(self, sites: Iterable[Site], visitors: Mapping[Place, Visitor]) -> list[Place]:
         """Places to stop at, each once, in forward order (nnsight raises on anything else)."""
@@ -361,35 +438,13 @@ class MusicGen(NNsight):
                     value = replacement
             values[place] = value
 
-    def _envoy(self, kind: Kind, layer: int) -> tuple[Any, str]:
-        """The nnsight module of a place and which side of it is meant."""
-        layers = self.transformer.layers
-        if kind == "embed":
-            return layers[0], "input"
-        if kind == "heads":
-            return layers[layer].self_attn.out_proj, "input"
-        if kind == "cross_heads":
-            return layers[layer].cross_attention.out_proj, "input"
-        if kind == "resid":
-            return layers[layer], "output"
-        scale = {"attn": "layer_scale_1", "cross": "layer_scale_cross", "mlp": "layer_scale_2"}[kind]
-        return getattr(layers[layer], scale), "output"
-
     def _read(self, kind: Kind, layer: int) -> Tensor:
-        envoy, side = self._envoy(kind, layer)
-        value: Tensor = envoy.input if side == "input" else envoy.output
-        if kind in ("heads", "cross_heads"):
-            return value.view(*value.shape[:-1], self.shape.n_heads, -1)
-        return value
+        envoy, where = seam.layer_of(self, (kind, layer))
+        return seam.split_heads(self.lm, kind, getattr(envoy, where.side))
 
     def _write(self, kind: Kind, layer: int, value: Tensor) -> None:
-        envoy, side = self._envoy(kind, layer)
-        if kind in ("heads", "cross_heads"):
-            value = value.flatten(-2)
-        if side == "input":
-            envoy.input = value
-        else:
-            envoy.output = value
+        envoy, where = seam.layer_of(self, (kind, layer))
+        setattr(envoy, where.side, seam.join_heads(kind, value))
 
 
 def load(
@@ -430,7 +485,7 @@ def load(
             model.lm.to(kind)
             model = MusicGen(model.audiocraft, "tiny", fingerprint)
         return model
-    from interp._checkpoints import load_checkpoint
+    from interp.backends.checkpoints import load_checkpoint
 
     musicgen, fingerprint = load_checkpoint(str(name_or_path), where, kind)
     return MusicGen(musicgen, str(name_or_path), fingerprint)

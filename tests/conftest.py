@@ -17,7 +17,7 @@ os.environ.pop("AUDIOCRAFT_CACHE_DIR", None)
 import pytest  # noqa: E402
 
 import interp  # noqa: E402
-from interp._audiocraft import random_musicgen  # noqa: E402
+from interp.backends.build import random_musicgen  # noqa: E402
 from interp.model import MusicGen  # noqa: E402
 
 

@@ -152,7 +152,8 @@ def write_checkpoint(folder: Path, settings: dict[str, Any] | None = None, seed:
     """
     from omegaconf import OmegaConf
 
-    from interp._audiocraft import LUTConditioner, build_lm
+    from interp.backends.audiocraft import LUTConditioner
+    from interp.backends.build import build_lm
 
     settings = SETTINGS if settings is None else settings
     sizes = settings["transformer_lm"]

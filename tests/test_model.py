@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from interp._audiocraft import LMModel, random_musicgen
+from interp.backends.audiocraft import LMModel
+from interp.backends.build import random_musicgen
 from interp.errors import ClipError, ModelError, SiteError
 from interp.model import MusicGen
 from interp.sites import Site, select_sites

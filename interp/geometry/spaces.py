@@ -180,13 +180,7 @@ def output_map(model: Any, site: Site | str) -> Array:
     width = model.shape.width
     if site.head is None:
         return np.eye(width)
-    layer = model.lm.transformer.layers[site.layer]
-    cross = site.kind == "cross_heads"
-    attention = layer.cross_attention if cross else layer.self_attn
-    weight = _numpy(attention.out_proj.weight)
-    scale = getattr(layer, "layer_scale_cross" if cross else "layer_scale_1", None)
-    if scale is not None and hasattr(scale, "scale"):
-        weight = _numpy(scale.scale)[:, None] * weight
+    weight = _numpy(model.output_projection(site))
     dim = model.shape.head_dim
     return weight[:, site.head * dim : (site.head + 1) * dim]
 

@@ -23,7 +23,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from interp.errors import ClipError, DataError
+from interp._files import atomic
+from interp.errors import DataError
+from interp.plots.sound import mel_levels, mel_ticks
 from interp.report import write_audio
 
 __all__ = ["UNSTEERED", "Take", "listening_page"]
@@ -128,7 +130,8 @@ def listening_page(
             sound = _relative(write_audio(out / "audio" / f"{name}.wav", take.audio, sample_rate), out)
             target = out / "pictures" / f"{name}.png"
             target.parent.mkdir(exist_ok=True)
-            target.write_bytes(picture)
+            with atomic(target) as partial:
+                partial.write_bytes(picture)
             image = _relative(target, out)
         entries[_key(take)] = {
             "sound": sound,
@@ -150,7 +153,8 @@ def listening_page(
         "takes": entries,
     }
     page = out / "index.html"
-    page.write_text(_html(title, lead, data, {} if embed else _listed(links, out), made_by), encoding="utf-8")
+    with atomic(page) as partial:
+        partial.write_text(_html(title, lead, data, {} if embed else _listed(links, out), made_by), encoding="utf-8")
     return page
 
 
@@ -194,22 +198,7 @@ def _trace(monitor: pd.DataFrame | None, seconds: float) -> dict[str, Any] | Non
 
 def _spectrograms(sounds: Sequence[Any], sample_rate: int) -> list[bytes]:
     """PNG pictures of mel spectrograms, one pixel a band and hundredth of a second, all on one scale."""
-    import librosa
-
-    powers = []
-    for sound in sounds:
-        wave = np.asarray(sound, dtype=np.float32)
-        wave = wave.mean(axis=0) if wave.ndim == 2 else wave
-        if wave.ndim != 1 or not wave.size or not np.isfinite(wave).all():
-            raise ClipError(f"cannot show a sound of shape {list(np.shape(sound))}: it is empty or not finite.")
-        size = min(1024, 2 ** int(np.log2(wave.size)))
-        powers.append(
-            librosa.feature.melspectrogram(
-                y=wave, sr=sample_rate, n_fft=size, hop_length=max(1, sample_rate // 100), n_mels=_MELS
-            )
-        )
-    loudest = max(float(power.max()) for power in powers) or 1.0
-    return [_png(10 * np.log10(np.maximum(power, loudest * 1e-9) / loudest)) for power in powers]
+    return [_png(level) for level in mel_levels(sounds, sample_rate, _MELS)]
 
 
 def _png(level: NDArray[Any]) -> bytes:
@@ -233,13 +222,8 @@ def _palette() -> bytes:
 
 def _frequencies(sample_rate: int) -> list[tuple[float, str]]:
     """Height (0 at the foot, 1 at the head) and name of the marks of the frequency axis."""
-    import librosa
-
-    mels = librosa.mel_frequencies(n_mels=_MELS, fmax=sample_rate / 2)
-    wanted = [f for f in (250, 1000, 2000, 4000, 8000) if f <= sample_rate / 2]
-    heights = np.interp(wanted, mels, np.linspace(0, 1, _MELS))
-    names = [f"{f / 1000:g}" + (" kHz" if f == wanted[-1] else "") for f in wanted]
-    return [(round(float(h), 4), name) for h, name in zip(heights, names, strict=True)]
+    marks = mel_ticks(sample_rate, _MELS, (250, 1000, 2000, 4000, 8000))
+    return [(round(band / (_MELS - 1), 4), name + (" kHz" if name == marks[-1][1] else "")) for band, name in marks]
 
 
 def _flac(audio: Any, sample_rate: int) -> bytes:

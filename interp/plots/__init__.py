@@ -20,48 +20,57 @@
 :func:`refits`        probes fitted anew after an erasure
 :func:`rank_scatter`  how much a head matters against how well it reads
 :func:`monitor`       what a self-monitor heard over time, and when it let the push through
+:func:`matrix`        cosines of all pairs of directions
+:func:`path`          angles along a path of penalties
+:func:`plane`         clips on the plane of two directions
+:func:`by_size`       how directions settle with the number of clips
+:func:`directions_map`  directions in two dimensions: UMAP beside PCA
+:func:`effect_against_detection`  what pushing does against how well a direction detects
 ====================  ======================================================================
 
-Every figure is one column (3.4 inches) wide unless axes are given, uses colours that the colour-blind can tell apart,
-and marks chance. Nothing here computes a statistic: intervals, nulls and p-values come in the table.
+A plot has the name of the table that it draws. Every figure is one column (3.4 inches) wide unless axes are given,
+uses colours that the colour-blind can tell apart, and marks chance; :mod:`interp.plots.style` is the look, for figures
+of your own. Nothing here computes a statistic: intervals, nulls and p-values come in the table.
 """
 
 from __future__ import annotations
 
-from interp.plots._causal import arms, dose_response, leakage, rank_scatter, refits, spectrograms, tradeoff
-from interp.plots._geometry import cosines, embedding
-from interp.plots._heads import baselines, confusion, heatmap, learning_curve, ranking, time_course
-from interp.plots._monitor import monitor
-from interp.plots._style import COLOURS, DOUBLE, PALETTE, SINGLE, STYLE, drawn, logarithmic, save, select, subplots
-from interp.plots._transfer import fusion, strength_by_layer, switch
+from interp.plots import style
+from interp.plots.causal import arms, dose_response, leakage, rank_scatter, refits, tradeoff
+from interp.plots.curves import baselines, confusion, learning_curve, time_course
+from interp.plots.geometry import by_size, cosines, effect_against_detection, matrix, path, plane
+from interp.plots.heads import heatmap, ranking
+from interp.plots.maps import directions_map, embedding
+from interp.plots.sound import monitor, spectrograms
+from interp.plots.style import data_of, save
+from interp.plots.transfer import fusion, strength_by_layer, switch
 
 __all__ = [
-    "COLOURS",
-    "DOUBLE",
-    "PALETTE",
-    "SINGLE",
-    "STYLE",
     "arms",
     "baselines",
+    "by_size",
     "confusion",
     "cosines",
+    "data_of",
+    "directions_map",
     "dose_response",
-    "drawn",
+    "effect_against_detection",
     "embedding",
     "fusion",
     "heatmap",
     "leakage",
     "learning_curve",
-    "logarithmic",
+    "matrix",
     "monitor",
+    "path",
+    "plane",
     "rank_scatter",
     "ranking",
     "refits",
     "save",
-    "select",
     "spectrograms",
     "strength_by_layer",
-    "subplots",
+    "style",
     "switch",
     "time_course",
     "tradeoff",

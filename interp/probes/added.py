@@ -13,9 +13,10 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from interp.errors import CheckpointMismatch, DataError, StoreError
+from interp.pooling import choose_pool
 from interp.probes import baselines as features
 from interp.probes.evaluate import evaluate_sites
-from interp.probes.reading import Stack, check_finite, choose_pool, fingerprint, read_stacks
+from interp.probes.reading import Stack, check_finite, fingerprint, read_stacks
 from interp.probes.resample import weighted_scores
 from interp.probes.study import ProbeStudy, _baseline_features, _rows, probe
 from interp.sites import Site
@@ -66,7 +67,7 @@ def extract_untrained(
     Parameters
     ----------
     model : MusicGen
-        The trained model; see :func:`interp._untrained.untrained_copy` for what is drawn anew.
+        The trained model; see :meth:`interp.model.MusicGen.untrained` for what is drawn anew.
     clips : Clips
         The clips behind ``ds``; others are left out.
     ds : Dataset
@@ -85,7 +86,6 @@ def extract_untrained(
     DataError
         If clips are missing, or ``ds`` was made with a text per clip, which it does not keep (pass ``text``).
     """
-    from interp._untrained import untrained_copy
     from interp.activations import extract
 
     made_by = json.loads(ds.attrs.get("made_by", "{}"))
@@ -105,7 +105,7 @@ def extract_untrained(
     if text is not None and text == made_by["text"] and len(text) == 16 and all(c in "0123456789abcdef" for c in text):
         raise DataError("the activations were made with a text for each clip: pass the same texts as text=.")
     return extract(
-        untrained_copy(model, seed), clips.subset(ids), sites=sites, pool=made_by["pool"], text=text, out=out,
+        model.untrained(seed), clips.subset(ids), sites=sites, pool=made_by["pool"], text=text, out=out,
         dtype=made_by["dtype"], info={"untrained_copy_of": model.fingerprint, "seed": seed}, **options,
     )  # fmt: skip
 
@@ -190,7 +190,8 @@ def compare_baselines(
         gap = paired.difference(own.test_score[best] - result.test_score[0], mine, paired.draws(result.decision[0]))
         rows.append(_row(line, name, gap))
     names = pd.DataFrame(rows).assign(n_groups=len(np.unique(plan.groups[plan.test])))
-    return BaselineStudy(names.reset_index(drop=True), per_site, study, {**study.info, "pool": choose_pool(ds, pool)})
+    info = {**study.info, "pool": choose_pool(ds["pool"].values, pool)}
+    return BaselineStudy(names.reset_index(drop=True), per_site, study, info)
 
 
 class _Paired:

@@ -16,12 +16,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from interp.backends.audiocraft import Visitor
 from interp.errors import DataError
 from interp.model import MusicGen
-from interp.sites import Site, select_sites
-from interp.steering._engines import installed
-from interp.steering._ops import Key
-from interp.steering.forced import _aligned, _groups
+from interp.sites import Place, Site, select_sites
+from interp.steering.forced import _groups
 
 __all__ = ["Metric", "causal_ranking", "code_log_likelihood"]
 
@@ -128,45 +127,24 @@ def _checked(labels: Any, n: int) -> np.ndarray[Any, Any] | None:
     return trait
 
 
-def _part(site: Site, model: MusicGen) -> slice:
-    """Where a site lies in the tensor of its place."""
-    if site.head is None:
-        return slice(None)
-    return slice(site.head * model.shape.head_dim, (site.head + 1) * model.shape.head_dim)
-
-
-def _logits(
-    model: MusicGen,
-    codes: Tensor,
-    texts: Sequence[str | None],
-    keys: list[Key],
-    edit: Callable[[Key, Tensor], Tensor],
-    conditions: Any = None,
-) -> Tensor:
-    sequence, _ = model.sequence(codes)
-    conditions = model.conditions(texts) if conditions is None else conditions
-    with model.autocast(), installed(model.lm, keys, edit):
-        logits = model.lm(sequence[..., :-1], [], conditions).float()
-    return _aligned(model, logits, codes.shape[-1])
-
-
 def _means(
     model: MusicGen, codes: Tensor, texts: list[str | None], groups: list[list[int]], sites: list[Site]
-) -> dict[Key, Tensor]:
-    """Mean activation of every place over all rows and positions."""
-    keys: list[Key] = sorted({(site.kind, site.layer) for site in sites}, key=lambda key: key[1])
-    sums: dict[Key, Tensor] = {}
+) -> dict[Place, Tensor]:
+    """Mean activation of every place over all rows and positions, ``[heads, head_dim]`` or ``[width]``."""
+    sums: dict[Place, Tensor] = {}
     count = 0
 
-    def keep(key: Key, x: Tensor) -> Tensor:
-        sums[key] = sums.get(key, torch.zeros(x.shape[-1], device=x.device)) + x.float().sum((0, 1))
-        return x
+    def keep(place: Place) -> Visitor:
+        def visit(x: Tensor) -> None:
+            sums[place] = sums.get(place, 0) + x.float().sum((0, 1))
 
-    with torch.no_grad():
-        for rows in groups:
-            _logits(model, codes[rows], [texts[i] for i in rows], keys, keep)
-            count += len(rows) * (model.sequence(codes[rows])[0].shape[-1] - 1)
-    return {key: total / count for key, total in sums.items()}
+        return visit
+
+    visit = {site.place: keep(site.place) for site in sites}
+    for rows in groups:
+        model.predict(codes[rows], [texts[i] for i in rows], visit=visit, logits=False)
+        count += len(rows) * (model.sequence(codes[rows])[0].shape[-1] - 1)
+    return {place: total / count for place, total in sums.items()}
 
 
 def _ablated(
@@ -174,26 +152,31 @@ def _ablated(
     codes: Tensor,
     texts: list[str | None],
     sites: list[Site],
-    means: dict[Key, Tensor],
+    means: dict[Place, Tensor],
     metric: Metric,
 ) -> np.ndarray[Any, Any]:
+    """Change of the metric of every row when a site is replaced, ``[sites, rows]``."""
     codes = codes.to(model.device)
     conditions = model.conditions(texts)
-    found = []
+
+    def measured(visit: dict[Place, Visitor]) -> Tensor:
+        logits = model.predict(codes, conditions=conditions, visit=visit).logits
+        assert logits is not None
+        return metric(logits, codes)
+
+    def replaced(site: Site) -> Visitor:
+        def visit(x: Tensor) -> Tensor:
+            x = x.clone()
+            part = x if site.head is None else x[:, :, site.head]
+            part[:] = _target(site, means, part).to(x.dtype)
+            return x
+
+        return visit
+
     with torch.no_grad():
-        before = metric(_logits(model, codes, texts, [], lambda key, x: x, conditions), codes)
-        for site in sites:
-            key: Key = (site.kind, site.layer)
-            part = _part(site, model)
-
-            def replace(key: Key, x: Tensor, part: slice = part) -> Tensor:
-                x = x.clone()
-                x[..., part] = means[key][part].to(x.dtype) if key in means else 0
-                return x
-
-            after = metric(_logits(model, codes, texts, [key], replace, conditions), codes)
-            found.append((after - before).cpu().numpy())
-    return np.stack(found)
+        before = measured({})
+        changes = [(measured({site.place: replaced(site)}) - before).cpu().numpy() for site in sites]
+    return np.stack(changes)
 
 
 def _attributed(
@@ -201,28 +184,40 @@ def _attributed(
     codes: Tensor,
     texts: list[str | None],
     sites: list[Site],
-    means: dict[Key, Tensor],
+    means: dict[Place, Tensor],
     metric: Metric,
 ) -> np.ndarray[Any, Any]:
+    """First-order estimate of what :func:`_ablated` measures, for all sites from one backward pass."""
     codes = codes.to(model.device)
-    keys: list[Key] = sorted({(site.kind, site.layer) for site in sites}, key=lambda key: key[1])
-    kept: dict[Key, Tensor] = {}
+    kept: dict[Place, Tensor] = {}
 
-    def keep(key: Key, x: Tensor) -> Tensor:
-        # weights are frozen: the first kept activation opens the graph, later ones hang on it
-        x = x if x.requires_grad else x.detach().requires_grad_(True)
-        kept[key] = x
-        return x
+    def keep(place: Place) -> Visitor:
+        def visit(x: Tensor) -> Tensor:
+            # weights are frozen: the first kept activation opens the graph, later ones hang on it
+            kept[place] = x if x.requires_grad else x.detach().requires_grad_(True)
+            return kept[place]
 
+        return visit
+
+    visit = {site.place: keep(site.place) for site in sites}
     with torch.enable_grad():
-        value = metric(_logits(model, codes, texts, keys, keep), codes).sum()
-        gradients = torch.autograd.grad(value, [kept[key] for key in keys])
-    at = dict(zip(keys, gradients, strict=True))
-    found = []
+        logits = model.predict(codes, texts, visit=visit, grad=True).logits
+        assert logits is not None
+        gradients = torch.autograd.grad(metric(logits, codes).sum(), list(kept.values()))
+    at = dict(zip(kept, gradients, strict=True))
+    changes = []
     for site in sites:
-        key = (site.kind, site.layer)
-        part = _part(site, model)
-        x, gradient = kept[key].detach()[..., part].float(), at[key][..., part].float()
-        target = means[key][part] if key in means else torch.zeros_like(x)
-        found.append(((target - x) * gradient).sum((1, 2)).cpu().numpy())
-    return np.stack(found)
+        x, gradient = (
+            (whole if site.head is None else whole[:, :, site.head]).detach().float()
+            for whole in (kept[site.place], at[site.place])
+        )
+        changes.append(((_target(site, means, x) - x) * gradient).sum((1, 2)).cpu().numpy())
+    return np.stack(changes)
+
+
+def _target(site: Site, means: dict[Place, Tensor], like: Tensor) -> Tensor:
+    """What takes the place of a site's activation, ``[dim]``: its mean if there is one, else zero."""
+    if site.place not in means:
+        return torch.zeros(like.shape[-1], device=like.device)
+    mean = means[site.place]
+    return mean if site.head is None else mean[site.head]

@@ -13,15 +13,13 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from interp.backends.audiocraft import Visitor
 from interp.errors import ClipError, InterventionError
 from interp.model import MusicGen
-from interp.steering._engines import installed
-from interp.steering._ops import Half, Key, Timeline
-from interp.steering._parameters import check_interventions
+from interp.steering.edits import Edits, check_interventions
 from interp.steering.generation import Generation
 from interp.steering.interventions import Intervention
-from interp.steering.plan import Plan
-from interp.steering.smitin import Smitin
+from interp.steering.ops import Half, Key, Timeline
 
 __all__ = ["forced_logits", "kl_to_unsteered", "log_likelihood"]
 
@@ -52,7 +50,7 @@ def forced_logits(
     prompt_frames : int
         Frames of the audio prompt.
     gates : sequence of dict, optional
-        For rows with Smitin: its recorded factors at every position, for each intervention (see
+        For self-monitored rows: its recorded factors at every position, for each intervention (see
         :func:`kl_to_unsteered`); a self-monitor cannot decide anew when all positions are computed at once.
 
     Returns
@@ -65,49 +63,34 @@ def forced_logits(
         raise ClipError(f"give codes [rows, codebooks, frames] and one text a row, not {tuple(codes.shape)}.")
     codes = codes.to(model.device)
     guided = guidance is not None and guidance != 1
-    sequence, _ = model.sequence(codes)
-    tokens = sequence[..., :-1]
-    every = list(texts) + [None] * (len(texts) if guided else 0)
-    conditions = model.conditions(every)
-    timeline = Timeline(prompt_frames, sequence.shape[-1], model.frame_rate)
+    timeline = Timeline(prompt_frames, model.sequence(codes[:1])[0].shape[-1], model.frame_rate)
     rows = interventions or [()] * len(texts)
     for items in rows:
         check_interventions(items, model.shape, lambda: model.fingerprint)
-    plan = Plan(rows, [0] * len(texts), model.shape, timeline, guided, model.device)
-    if plan.monitor is not None:
+    edits = Edits(rows, [0] * len(texts), model.shape, timeline, guided, model.device, model.dtype)
+    if edits.monitor is not None:
         if gates is None:
             raise InterventionError(
                 "a self-monitor decides while it generates: give the factors it decided on, or use kl_to_unsteered."
             )
-        for entry in plan.entries:
+        for entry in edits.entries:
             if entry.unit:
-                recorded = gates[entry.row][entry.index].to(plan.monitor.gates)
-                plan.monitor.gates[entry.unit, : len(recorded)] = recorded
+                recorded = gates[entry.row][entry.index].to(edits.monitor.gates)
+                edits.monitor.gates[entry.unit, : len(recorded)] = recorded
     half: Half = "both" if guided else "cond"
 
-    def edit(key: Key, x: Tensor) -> Tensor:
-        return plan.apply(key, x, 0, half)
+    def visitor(key: Key) -> Visitor:
+        return lambda x: edits.apply(key, x.flatten(2), 0, half).view(x.shape)
 
-    with torch.no_grad(), model.autocast(), installed(model.lm, plan.keys, edit):
-        logits = model.lm(torch.cat([tokens, tokens]) if guided else tokens, [], conditions).float()
-    if guided:
-        cond, uncond = torch.split(logits, len(texts))
-        logits = uncond + (cond - uncond) * float(guidance or 1.0)
-    return _aligned(model, logits, codes.shape[-1])
-
-
-def _aligned(model: MusicGen, logits: Tensor, frames: int) -> Tensor:
-    """From positions to frames: codebook k of frame t is drawn one position before it is heard."""
-    columns = []
-    for codebook in range(model.n_codebooks):
-        pattern = model.lm.pattern_provider.get_pattern(frames)
-        steps = [0] * frames
-        for step, coordinates in enumerate(pattern.layout):
-            for at in coordinates:
-                if at.q == codebook and at.t < frames:
-                    steps[at.t] = step - 1
-        columns.append(logits[:, codebook, torch.tensor(steps, device=logits.device)])
-    return torch.stack(columns, 1)
+    visit = {key: visitor(key) for key in edits.keys}
+    if not guided:
+        logits = model.predict(codes, texts, visit=visit).logits
+        assert logits is not None
+        return logits
+    logits = model.predict(torch.cat([codes, codes]), [*texts, *[None] * len(texts)], visit=visit).logits
+    assert logits is not None
+    cond, uncond = torch.split(logits, len(texts))
+    return uncond + (cond - uncond) * float(guidance or 1.0)
 
 
 def log_likelihood(
@@ -209,7 +192,7 @@ def _recorded(generation: Generation) -> dict[int, dict[int, Tensor]]:
     size = generation.codes.shape[-1] + generation.model.n_codebooks
     for i, row in enumerate(generation.rows):
         for index, item in enumerate(row.interventions):
-            if isinstance(item, Smitin):
+            if item.ears is not None:
                 mine = generation.monitor.query("row == @i and intervention == @index")
                 factors = torch.zeros(size)
                 steps = torch.tensor(mine["step"].to_numpy(dtype=np.int64)) + row.prompt_frames

@@ -11,8 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from interp._audiocraft import CompressionModel, QuantizedResult
 from interp._threads import each, workers
+from interp.backends.audiocraft import CompressionModel, QuantizedResult
 
 __all__ = ["CARDINALITY", "HOP", "N_CODEBOOKS", "SAMPLE_RATE", "MelCodec", "fit_codebooks"]
 

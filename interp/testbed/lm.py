@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from interp import _audiocraft
+from interp.backends import build
 from interp.testbed.codec import CARDINALITY, N_CODEBOOKS
 from interp.testbed.prompts import PhraseConditioner
 
@@ -16,7 +16,7 @@ CONFIG: dict[str, int] = {"dim": 256, "num_layers": 6, "num_heads": 8, "phrase_d
 
 def build_lm(dim: int, num_layers: int, num_heads: int, phrase_dim: int) -> Any:
     """Build an untrained LM on the CPU, in float32, conditioned on phrases by cross-attention."""
-    return _audiocraft.build_lm(
+    return build.build_lm(
         PhraseConditioner(phrase_dim, dim),
         n_layers=num_layers,
         n_heads=num_heads,

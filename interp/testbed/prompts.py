@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from interp._audiocraft import TextConditioner
+from interp.backends.audiocraft import TextConditioner
 from interp.data.factors import GENRES, INSTRUMENTS, MODES
 from interp.errors import ModelError
 

@@ -60,7 +60,7 @@ def load(device: str | torch.device = "cpu", weights: Path = WEIGHTS) -> Any:
 
 @functools.cache
 def _tiny_class() -> Any:
-    from interp._audiocraft import AudiocraftMusicGen
+    from interp.backends.audiocraft import AudiocraftMusicGen
 
     class Tiny(AudiocraftMusicGen):  # type: ignore[misc]  # audiocraft is untyped
         """audiocraft's MusicGen, with a window of 4 s instead of 30 and a stride that fits it."""

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -24,17 +23,16 @@ from interp.probes.directions import Direction, random_like
 from interp.probes.reading import Stack, read_stacks
 from interp.probes.study import ProbeStudy, probe_arrays
 from interp.probes.traits import read_trait
-from interp.sites import Site
+from interp.sites import Place, Site
 from interp.steering import Ablate, Eraser, Intervention, fit_leace
-from interp.steering._engines import installed
-from interp.steering._ops import Key, Timeline
-from interp.steering._parameters import check_interventions
-from interp.steering.plan import Plan
+from interp.steering.edits import Edits, check_interventions
+from interp.steering.ops import Timeline
 from interp.validation.arms import Arm
 
 if TYPE_CHECKING:
     import xarray as xr
 
+    from interp.backends.audiocraft import Visitor
     from interp.model import MusicGen
 
 __all__ = ["ablation_arms", "erasures", "read_under", "refit_after"]
@@ -120,23 +118,20 @@ def read_under(
     if len({site.kind for site in sites}) != 1 or any(site.head is not None for site in sites):
         raise DataError("activations under an ablation are read at sites of one kind that are no heads: L3.resid, ...")
     check_interventions(interventions, model.shape, lambda: model.fingerprint)
-    wanted: dict[Key, int] = {(site.kind, site.layer): i for i, site in enumerate(sites)}
     found = np.zeros((len(sites), len(codes), model.shape.dim(sites[0].kind)), dtype=np.float32)
     for start in range(0, len(codes), batch_size):
         part = codes[start : start + batch_size].to(model.device)
-        sequence, _ = model.sequence(part)
-        timeline = Timeline(0, sequence.shape[-1], model.frame_rate)
-        plan = Plan([list(interventions)] * len(part), [0] * len(part), model.shape, timeline, False, model.device)
+        timeline = Timeline(0, model.sequence(part[:1])[0].shape[-1], model.frame_rate)
+        items = [list(interventions)] * len(part)
+        edits = Edits(items, [0] * len(part), model.shape, timeline, False, model.device, model.dtype)
 
-        def edit(key: Key, x: Tensor, plan: Plan = plan, start: int = start) -> Tensor:
-            after = plan.apply(key, x, 0, "cond") if key in plan.keys else x
-            if key in wanted:
-                found[wanted[key], start : start + len(x)] = after.float().mean(1).cpu().numpy()
-            return after
+        def visitor(place: Place, edits: Edits = edits) -> Visitor:
+            return lambda x: edits.apply(place, x.flatten(2), 0, "cond").view(x.shape)
 
-        keys = sorted({*plan.keys, *wanted}, key=lambda key: key[1])
-        with torch.no_grad(), model.autocast(), installed(model.lm, keys, edit):
-            model.lm(sequence[..., :-1], [], model.conditions([None] * len(part)))
+        visit = {place: visitor(place) for place in edits.keys}
+        values = model.predict(part, read=sites, visit=visit, logits=False).values
+        for i, site in enumerate(sites):
+            found[i, start : start + len(part)] = values[site].float().mean(1).cpu().numpy()
     return found
 
 

@@ -139,7 +139,7 @@ def test_figures_show_what_they_are_given(tmp_path: Path) -> None:
         for layer in range(3) for amount in (1.0, 2.0) for panel in "abcd"
     ]  # fmt: skip
     grid = plots.strength_by_layer(pd.DataFrame(cells))
-    assert len(grid) == 4 and len(plots.drawn(grid[0])) == 6
+    assert len(grid) == 4 and len(plots.data_of(grid[0])) == 6
     plots.save(list(grid), tmp_path / "layers")
     named = plots.strength_by_layer(pd.DataFrame(cells), xlabel={name: f"of {name}" for name in "abcd"})
     assert [ax.get_xlabel() for ax in named] == ["", "of b", "of c", "of d"]

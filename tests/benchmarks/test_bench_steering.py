@@ -19,7 +19,8 @@ import torch
 
 import interp
 from interp import tables
-from interp._audiocraft import ConditioningAttributes, random_musicgen
+from interp.backends.audiocraft import ConditioningAttributes
+from interp.backends.build import random_musicgen
 from interp.model import MusicGen
 from interp.probes.directions import Direction, Directions
 from interp.sites import select_sites

@@ -31,9 +31,10 @@ from torch import Tensor
 
 import interp
 from interp import testbed
-from interp._audiocraft import LMModel, random_musicgen
 from interp._batch import pool_forward
 from interp.activations import extract
+from interp.backends.audiocraft import LMModel
+from interp.backends.build import random_musicgen
 from interp.clips import Clips
 from interp.model import MusicGen
 from interp.pooling import Pooling

@@ -10,10 +10,11 @@ import pandas as pd
 import pytest
 import xarray as xr
 
+from interp import plots
 from interp.errors import DataError
-from interp.geometry import clustered, cosine_matrix, cosine_table, fit_directions, make_targets, path_table, plots
+from interp.geometry import clustered, cosine_matrix, cosine_table, fit_directions, make_targets, path_table
 from interp.geometry import plane as plane_table
-from interp.plots import drawn
+from interp.plots import data_of
 
 Dataset = Callable[..., xr.Dataset]
 
@@ -44,18 +45,18 @@ def test_path_draws_medians(dataset: Dataset) -> None:
     expected = table.groupby("penalty")["angle_mean_diff"].median()
     np.testing.assert_allclose(ax.lines[0].get_ydata(), expected)
     assert ax.get_xscale() == "log" and "Angle" in ax.get_ylabel()
-    assert len(drawn(ax)) == len(table)
+    assert len(data_of(ax)) == len(table)
 
 
 def test_atlas_places_heads_and_residual_stream(dataset: Dataset) -> None:
     found = fit_directions(dataset(), "drums", sites="heads, resid", methods=("ridge", "mean_diff"))
     table = cosine_table(found)
-    cells = plots.atlas(table).images[0].get_array()
+    cells = plots.heatmap(table, "cosine", centre=0.0).images[0].get_array()
     assert cells.shape == (2, 4)
     row = table.set_index("site")["cosine"]
     assert cells[1, 0] == row["L1.H0"] and cells[0, 3] == row["L0.resid"]
-    with pytest.raises(DataError, match="exactly one row"):
-        plots.atlas(pd.concat([table, table]))
+    with pytest.raises(DataError, match="reduce="):
+        plots.heatmap(pd.concat([table, table]), "cosine")
 
 
 def test_plane_shows_class_means(dataset: Dataset) -> None:

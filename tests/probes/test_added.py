@@ -14,8 +14,7 @@ from sklearn.metrics import balanced_accuracy_score
 
 import interp
 from interp import plots
-from interp._audiocraft import random_musicgen
-from interp._untrained import untrained_copy
+from interp.backends.build import random_musicgen
 from interp.clips import Clips
 from interp.errors import CheckpointMismatch, DataError, ModelError, StoreError
 from interp.model import MusicGen
@@ -28,7 +27,7 @@ def test_the_untrained_copy_is_the_same_model_with_other_weights(tiny: MusicGen)
     conditions = tiny.conditions([None])
     before = tiny.forward(tokens, conditions, read=["L2.resid"])
     state = torch.random.get_rng_state()
-    copies = [untrained_copy(tiny, seed) for seed in (3, 3, 4)]
+    copies = [tiny.untrained(seed) for seed in (3, 3, 4)]
     assert torch.equal(torch.random.get_rng_state(), state)
     assert copies[0].fingerprint == copies[1].fingerprint != copies[2].fingerprint != tiny.fingerprint
     one, same, _ = copies
@@ -52,7 +51,7 @@ def test_weights_that_cannot_be_drawn_are_refused() -> None:
     model = MusicGen(random_musicgen(2, 2, 16))
     model.lm.transformer.layers[0].register_parameter("gain", torch.nn.Parameter(torch.ones(3)))
     with pytest.raises(ModelError, match=r"it is not known how transformer\.layers\.0\.gain"):
-        untrained_copy(model)
+        model.untrained()
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +116,7 @@ def test_bad_baselines_get_a_sentence(tiny: MusicGen, heard: tuple[Clips, object
         ),
         (lambda: compare_baselines(planted, "drums", audio=("tempogram",)), DataError, "'tempogram'"),
         (lambda: extract_untrained(tiny, clips[:5], ds), DataError, "67 clips .* are not among the clips"),
-        (lambda: extract_untrained(untrained_copy(tiny), clips, ds), CheckpointMismatch, "give the model that made"),
+        (lambda: extract_untrained(tiny.untrained(), clips, ds), CheckpointMismatch, "give the model that made"),
         (lambda: extract_untrained(tiny, clips, planted), StoreError, "do not say how they were made"),
         (lambda: extract_untrained(tiny, clips, named), DataError, "a text for each clip"),
     ]:

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from interp._audiocraft import random_musicgen
+from interp.backends.build import random_musicgen
 from interp.errors import ModelError
 from interp.model import MusicGen
 from interp.probes.directions import Direction, Directions
@@ -55,10 +55,10 @@ def test_steering_through_nnsight_equals_plain_hooks_to_the_bit(
         for engine in ("nnsight", "hooks", "fast")
     )
     assert torch.equal(reference.codes, plain.codes)
-    for site in reference.captured:
+    for site in reference.sites:
         for half in ("cond", "uncond"):
-            assert torch.equal(reference.activation(site, half), plain.activation(site, half))  # type: ignore[arg-type]
-            assert torch.allclose(fast.activation(site, half), plain.activation(site, half), atol=1e-4)  # type: ignore[arg-type]
+            assert torch.equal(reference.captured(site, half), plain.captured(site, half))  # type: ignore[arg-type]
+            assert torch.allclose(fast.captured(site, half), plain.captured(site, half), atol=1e-4)  # type: ignore[arg-type]
     assert reference.log.equals(plain.log)
     assert reference.monitor.equals(plain.monitor)
     assert torch.equal(fast.codes, plain.codes)
@@ -81,7 +81,7 @@ def test_one_call_of_the_library_is_a_plain_hook_written_by_hand(
         for layer, shift in zip(model.lm.transformer.layers, shifts, strict=True)
     ]
     try:
-        from interp._audiocraft import ConditioningAttributes
+        from interp.backends.audiocraft import ConditioningAttributes
 
         conditions = [ConditioningAttributes(text={"description": "a"})]
         expected = model.lm.generate(None, conditions, max_gen_len=20, use_sampling=False, cfg_coef=3.0)
@@ -150,7 +150,7 @@ def test_checkpoints_the_fast_engine_does_not_know_run_on_hooks(make_directions:
 
 
 def test_the_compiled_kernel_is_attention() -> None:
-    from interp.steering import _attend
+    from interp.steering.engine import attend as _attend
 
     rng = np.random.default_rng(0)
     rows, heads, dim, prefix, own = 5, 3, 7, 11, 4

@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
-from interp._audiocraft import random_musicgen
+from interp.backends.build import random_musicgen
 from interp.errors import ClipError, DataError, InterventionError
 from interp.model import MusicGen
 from interp.probes.directions import Directions

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from interp._audiocraft import AudiocraftMusicGen, CompressionModel, LMModel
+from interp.backends.audiocraft import AudiocraftMusicGen, CompressionModel, LMModel
 from interp.errors import ModelError
 from interp.testbed import WEIGHTS, card, load
 
