@@ -163,7 +163,7 @@ def run_direction_geometry(out: Path) -> Mapping[str, pd.DataFrame]:
         out=out, traits=("drums", "genre=jazz"), classes=("genre", "mode"), n_clips=80, n_permutations=3, n_splits=2,
         n_blocks=4, umap=False,
     )  # fmt: skip
-    return direction_geometry.main(config, progress=False)
+    return direction_geometry.DirectionGeometry(config, progress=False).run()
 
 
 def run_demo(out: Path) -> Mapping[str, pd.DataFrame]:
@@ -171,8 +171,7 @@ def run_demo(out: Path) -> Mapping[str, pd.DataFrame]:
         out=out, traits=("drums",), n_clips=80, n_permutations=10, n_bootstrap=50, n_seeds=3, doses=(2.0,), k=4,
         n_sounds=1,
     )  # fmt: skip
-    found = demo.main(config, progress=False)
-    return {"probes": found.probes, "cosines": found.cosines, "causal": found.causal}
+    return demo.Demo(config, progress=False).run()
 
 
 def run_probe(out: Path) -> Mapping[str, pd.DataFrame]:
@@ -327,7 +326,7 @@ DEMO = {
     "probes": Table("site method", PROBED),
     "cosines": Table("site a b", COSINE, rows=SOME_SITES),
     "causal": Table("arm dose", f"hits {GAIN} p_max"),
-    "causal_clips": Table("arm dose seed", "hit score not_music", file="causal_clips.csv"),
+    "causal_clips": Table("arm dose seed", "hit score not_music"),
 }
 
 PROBE = {
