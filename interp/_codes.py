@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from interp._store import write_errors
+from interp._files import atomic
 from interp.clips import Clips
 
 if TYPE_CHECKING:
@@ -34,12 +33,8 @@ class CodeCache:
         with contextlib.suppress(FileNotFoundError, ValueError, EOFError):  # absent or cut short: encode again
             return torch.from_numpy(np.load(path, allow_pickle=False).astype(np.int64))
         codes = encode_clip(self.model, clips, i)
-        with write_errors(path):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            partial = path.with_suffix(f".{os.getpid()}.partial")
-            with partial.open("wb") as file:
-                np.save(file, codes.cpu().numpy().astype(np.int32))
-            partial.replace(path)
+        with atomic(path) as partial:
+            np.save(partial, codes.cpu().numpy().astype(np.int32))
         return codes
 
 

@@ -25,16 +25,18 @@ import pandas as pd
 import xarray as xr
 from torch import Tensor
 
+from interp._batch import by_kind
 from interp._extraction import DTYPES, Job
 from interp._store import Store, open_store
 from interp.clips import Clips
 from interp.errors import DataError, SiteError
-from interp.sites import KINDS, Site
+from interp.pooling import choose_pool
+from interp.sites import KINDS, Site, select_sites
 
 if TYPE_CHECKING:
     from interp.model import MusicGen
 
-__all__ = ["extract", "features", "labels", "open_store", "stack"]
+__all__ = ["extract", "features", "held", "labels", "open_store", "read_kind", "stack"]
 
 Floats = npt.NDArray[np.floating[Any]]
 
@@ -137,16 +139,26 @@ def features(ds: xr.Dataset, site: str | Site, pool: str | None = None) -> Float
     site : str or Site
         For example ``"L3.H2"``.
     pool : str, optional
-        Which vector; the first by default.
+        Which vector, as :func:`interp.pooling.choose_pool` has it: the only one, or else ``mean``.
 
     Raises
     ------
     SiteError, DataError
-        If the dataset lacks the site or the vector.
+        If the dataset lacks the site or the vector, or the choice is not clear.
+
+    Examples
+    --------
+    >>> import interp
+    >>> model = interp.load("tiny", device="cpu")
+    >>> clips = interp.Clips.from_arrays([[0.1] * 4000, [0.0, 0.2] * 2000], 16000)
+    >>> ds = extract(model, clips, sites="heads", pool="last, mean")
+    >>> features(ds, "L3.H2").shape
+    (2, 32)
     """
-    site = Site.parse(site)
-    index = _site_index(ds, site)
-    return np.asarray(ds[site.kind][:, _pool_index(ds, pool), index].values)
+    chosen = held(ds, site)
+    if len(chosen) > 1:
+        raise SiteError(f"{site!r} is {len(chosen)} sites of the dataset: name one, or read them with stack(ds, ...).")
+    return read_kind(ds, chosen, choose_pool(ds["pool"].values, pool))[0]
 
 
 def stack(
@@ -159,9 +171,9 @@ def stack(
     ds : Dataset
         From :func:`extract` or :func:`open_store`.
     sites : str, Site or iterable of them
-        A kind (``"heads"``: all that the dataset has), ``"all"``, sites, or a list of these.
+        As in :func:`interp.sites.select_sites`, among those of the dataset: ``"heads"``, ``"all"``, ``"L0-3.resid"``.
     pool : str, optional
-        Which vector; the first by default.
+        Which vector, as in :func:`features`.
 
     Returns
     -------
@@ -174,21 +186,28 @@ def stack(
     SiteError
         If the dataset lacks a site.
     DataError
-        If it lacks the vector, or the sites differ in width.
+        If it lacks the vector, the choice is not clear, or the sites differ in width.
+
+    Examples
+    --------
+    >>> import interp
+    >>> model = interp.load("tiny", device="cpu")
+    >>> ds = extract(model, interp.Clips.from_arrays([[0.1] * 4000], 16000), sites="heads, resid")
+    >>> x, sites = stack(ds, "L3.H*")
+    >>> x.shape, sites[0]
+    ((8, 1, 32), Site('L3.H0'))
     """
-    chosen = _select(ds, sites)
-    widths = {site.kind: ds.sizes[f"{site.kind}_dim"] for site in chosen}
+    chosen = held(ds, sites)
+    kinds = by_kind(chosen)
+    widths = {kind: ds.sizes[f"{kind}_dim"] for kind in kinds}
     if len(set(widths.values())) > 1:
-        found = ", ".join(f"{kind} ({width})" for kind, width in widths.items())
-        raise DataError(f"sites of different widths cannot be stacked: {found}; ask for one kind at a time.")
-    at = _pool_index(ds, pool)
+        different = ", ".join(f"{kind} ({width})" for kind, width in widths.items())
+        raise DataError(f"sites of different widths cannot be stacked: {different}; ask for one kind at a time.")
+    pool = choose_pool(ds["pool"].values, pool)
     rows: dict[Site, Floats] = {}
-    for kind in widths:
-        mine = [site for site in chosen if site.kind == kind]
-        indexes = [_site_index(ds, site) for site in mine]
-        block = ds[kind][:, at].values  # one read of the store, then picked in memory
-        rows.update(zip(mine, np.moveaxis(block[:, indexes], 1, 0), strict=True))
-    return np.ascontiguousarray(np.stack([rows[site] for site in chosen])), chosen
+    for same in kinds.values():
+        rows.update(zip(same, read_kind(ds, same, pool), strict=True))
+    return np.stack([rows[site] for site in chosen]), chosen
 
 
 def labels(ds: xr.Dataset) -> pd.DataFrame:
@@ -201,43 +220,34 @@ def labels(ds: xr.Dataset) -> pd.DataFrame:
     return frame
 
 
-def _select(ds: xr.Dataset, sites: str | Site | Iterable[str | Site]) -> list[Site]:
-    """Sites of a dataset that a description names, in forward order."""
-    there = {kind: [Site.parse(str(s)) for s in ds[f"{kind}_site"].values] for kind in KINDS if kind in ds}
-    chosen: set[Site] = set()
-    for item in [sites] if isinstance(sites, str | Site) else sites:
-        for part in item.split(",") if isinstance(item, str) else [item]:
-            word = part.strip() if isinstance(part, str) else part
-            if word == "all":
-                chosen.update(site for kind in there.values() for site in kind)
-            elif word in KINDS and word in there:
-                chosen.update(there[word])  # type: ignore[index]  # just found there
-            elif word in KINDS and word != "embed":
-                raise SiteError(f"the dataset has no sites of kind {word!r}, only {', '.join(there)}: extract them.")
-            elif word:
-                chosen.add(Site.parse(word))
-    if not chosen:
-        raise SiteError(f"no site is selected by {sites!r}: name a kind, 'all', or sites like L3.H2.")
-    return sorted(chosen)
+def held(ds: xr.Dataset, sites: str | Site | Iterable[str | Site] = "all") -> list[Site]:
+    """Sites of a dataset that a description names, in forward order.
+
+    Raises
+    ------
+    SiteError
+        If the dataset lacks one.
+    DataError
+        If it holds no activations.
+
+    Examples
+    --------
+    >>> import interp
+    >>> model = interp.load("tiny", device="cpu")
+    >>> ds = extract(model, interp.Clips.from_arrays([[0.1] * 4000], 16000), sites="resid")
+    >>> held(ds, "L0-1.resid")
+    [Site('L0.resid'), Site('L1.resid')]
+    """
+    there = [Site.parse(str(site)) for kind in KINDS if kind in ds for site in ds[f"{kind}_site"].values]
+    if not there:
+        raise DataError("the dataset holds no activations: extract some first (interp.extract).")
+    return select_sites(sites, there, "the dataset")
 
 
-def _site_index(ds: xr.Dataset, site: Site) -> int:
-    if site.kind in ds:
-        found = np.flatnonzero(ds[f"{site.kind}_site"].values == str(site))
-        if len(found):
-            return int(found[0])
-    raise SiteError(f"the dataset has no site {site}: extract it, or choose among {_summary(ds)}.")
-
-
-def _summary(ds: xr.Dataset) -> str:
-    kinds = [kind for kind in KINDS if kind in ds]
-    return ", ".join(f"{ds.sizes[f'{kind}_site']} of kind {kind}" for kind in kinds) or "none"
-
-
-def _pool_index(ds: xr.Dataset, pool: str | None) -> int:
-    names = [str(name) for name in ds["pool"].values]
-    if pool is None:
-        return 0
-    if pool not in names:
-        raise DataError(f"the dataset has no vectors pooled by {pool!r}, only by {', '.join(names)}.")
-    return names.index(pool)
+def read_kind(ds: xr.Dataset, sites: Sequence[Site], pool: str) -> Floats:
+    """Vectors of sites of one kind that the dataset holds, ``[sites, clips, dim]``, in one read of the store."""
+    kind = sites[0].kind
+    order = {str(name): index for index, name in enumerate(ds[f"{kind}_site"].values)}
+    at = [str(name) for name in ds["pool"].values].index(pool)
+    block = ds[kind].isel(pool=at).transpose("clip", f"{kind}_site", f"{kind}_dim").values
+    return np.ascontiguousarray(np.moveaxis(block[:, [order[str(site)] for site in sites]], 1, 0))

@@ -6,18 +6,21 @@ written                vectors
 ``mean``               mean over all frames
 ``last``               last frame
 ``every:25``           frames 0, 25, 50, ... each on its own; named ``frame:0``, ``frame:25``, ...
-``window:1.0-2.5``     mean over the frames that start at 1.0 s or later and before 2.5 s
+``window:1.0-2.5``     mean over the steps from 1.0 s on and before 2.5 s
 =====================  ===============================================================================
 
 Frame t is read where its first codebook enters the LM, which is at step t + 1 of the delayed sequence: there
 the model has heard frames 0 to t of the first codebook, and is about to write the next one.
+
+A *second* means the same here as in the ``window=`` of an intervention: step s, at which frame s is about to be
+written, lies at s / frame rate. What is read in a window is therefore what an intervention in that window changes.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -25,10 +28,55 @@ from torch import Tensor
 
 from interp.errors import ClipError, DataError
 
-__all__ = ["Pooler", "Pooling"]
+__all__ = ["Pooler", "Pooling", "choose_pool", "steps_between"]
 
 _EVERY = re.compile(r"every:(\d+)")
 _WINDOW = re.compile(r"window:(\d+(?:\.\d+)?)-(\d+(?:\.\d+)?)")
+
+
+def choose_pool(names: Iterable[str], pool: str | None = None) -> str:
+    """Choose one vector a clip among those that were pooled; the same choice wherever none is named.
+
+    Parameters
+    ----------
+    names : iterable of str
+        What there is, for example ``ds["pool"].values``.
+    pool : str, optional
+        Which one. By default the only one, or ``mean`` where it is among several.
+
+    Raises
+    ------
+    DataError
+        If it is not there, or none is named and the choice is not clear.
+
+    Examples
+    --------
+    >>> choose_pool(["last", "mean"]), choose_pool(["last"]), choose_pool(["last", "mean"], "last")
+    ('mean', 'last', 'last')
+    """
+    pools = [str(name) for name in names]
+    few = ", ".join(pools[:8]) + (", ..." if len(pools) > 8 else "")
+    if pool is not None:
+        if not isinstance(pool, str) or pool.strip() not in pools:
+            raise DataError(f"there are no vectors pooled by {pool!r}, only by {few}: name one of these.")
+        return pool.strip()
+    if len(pools) == 1:
+        return pools[0]
+    if "mean" in pools:
+        return "mean"
+    raise DataError(f"there are vectors pooled in several ways ({few}): name one with pool=.")
+
+
+def steps_between(start: float, stop: float, frame_rate: float) -> range:
+    """Steps of the delayed sequence from second `start` on and before second `stop`.
+
+    Examples
+    --------
+    >>> steps_between(0.2, 0.3, frame_rate=50)
+    range(10, 15)
+    """
+    first, last = (math.ceil(edge * frame_rate - 1e-6) for edge in (start, stop))
+    return range(first, last)
 
 
 @dataclass(frozen=True)
@@ -58,8 +106,20 @@ class Pooling:
         ------
         DataError
             If it cannot be read, or names one vector twice.
+
+        Examples
+        --------
+        >>> Pooling.parse("mean, every:25", frame_rate=50, max_frames=60).names
+        ['mean', 'frame:0', 'frame:25', 'frame:50']
         """
-        parts = [part.strip() for text in ([spec] if isinstance(spec, str) else spec) for part in text.split(",")]
+        texts = [spec] if isinstance(spec, str) else list(spec)
+        parts = []
+        for text in texts:
+            if not isinstance(text, str):
+                raise DataError(f"a pooling is text such as 'mean' or 'every:25', not {text!r}.")
+            parts += [part.strip() for part in text.split(",") if part.strip()]
+        if not parts:
+            raise DataError(f"no pooling is named by {spec!r}: write mean, last, every:25 or window:1.0-2.5.")
         for part in parts:
             window, every = _WINDOW.fullmatch(part), _EVERY.fullmatch(part)
             if (window and float(window[1]) >= float(window[2])) or (every and int(every[1]) == 0):
@@ -131,15 +191,15 @@ class Pooling:
                 elif name == "mean":
                     weights[row, column, steps] = 1 / count
                 elif window:
-                    first, stop = (math.ceil(float(edge) * self.frame_rate - 1e-6) for edge in window.groups())
-                    inside = steps[first:stop]
-                    if not len(inside):
+                    between = steps_between(float(window[1]), float(window[2]), self.frame_rate)
+                    inside = range(between.start, min(between.stop, count))
+                    if not inside:
                         raise ClipError(
                             f"the window {name.removeprefix('window:')} s holds no frame of the clip {clips[row]!r}, "
                             f"which is {count / self.frame_rate:.2f} s long: ask for an earlier window, or leave "
                             "the clip out."
                         )
-                    weights[row, column, inside] = 1 / len(inside)
+                    weights[row, column, inside.start : inside.stop] = 1 / len(inside)
                 elif (frame := int(name.removeprefix("frame:"))) < count:
                     picks[row, column] = steps[frame]
         picked = [column for column in range(len(names)) if column not in averaged]

@@ -14,13 +14,17 @@ written               kind           activation, shape ``[rows, positions, dim]`
 
 Layers and heads count from 0, everywhere. The residual stream *before* layer n is ``L{n-1}.resid`` (``embed`` for
 layer 0). Sites sort in the order in which a forward pass computes them.
+
+Wherever several sites are asked for, :func:`select_sites` reads the description: kinds (``heads``, ``resid``, ...),
+``all``, sites, and sites with a range or ``*`` in place of a number, separated by commas. ``L0-5.resid`` is six layers,
+``L3.H*`` the heads of one, ``L*.H0-7`` eight heads of each, and ``L-1.resid`` the last layer.
 """
 
 from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -35,7 +39,13 @@ Place = tuple[Kind, int]
 
 _RANK = {kind: rank for rank, kind in enumerate(KINDS)}
 HEAD_KINDS: tuple[Kind, ...] = ("heads", "cross_heads")
-_PATTERN = re.compile(r"L(?P<layer>\d+)\.(?:(?P<cross>X\.)?H(?P<head>\d+)|(?P<kind>attn|cross|mlp|resid))")
+_N = r"[0-9]{1,6}"  # a number with bounds, so that no text can ask for more sites than there could be
+_PATTERN = re.compile(rf"L(?P<layer>{_N})\.(?:(?P<cross>X\.)?H(?P<head>{_N})|(?P<kind>attn|cross|mlp|resid))")
+_MANY = re.compile(
+    rf"L(?P<layer>\*|-?{_N}(?:--?{_N})?)\."
+    rf"(?:(?P<cross>X\.)?H(?P<head>\*|{_N}(?:-{_N})?)|(?P<kind>heads|cross_heads|attn|cross|mlp|resid))"
+)
+_RANKED = re.compile(r"top\s*:.*")
 
 
 @dataclass(frozen=True)
@@ -65,6 +75,21 @@ class ModelShape:
     def dim(self, kind: Kind) -> int:
         """Dimension of the activation at a site of this kind."""
         return self.head_dim if kind in HEAD_KINDS else self.width
+
+    def sites(self) -> list[Site]:
+        """Every site of a model of this shape, in forward order.
+
+        Examples
+        --------
+        >>> [str(site) for site in ModelShape(1, 2, 8, cross_attention=False).sites()]
+        ['embed', 'L0.H0', 'L0.H1', 'L0.attn', 'L0.mlp', 'L0.resid']
+        """
+        kinds = [kind for kind in KINDS if kind != "embed" and (self.cross_attention or not kind.startswith("cross"))]
+        heads: dict[Kind, Sequence[int | None]] = {
+            kind: range(self.n_heads) if kind in HEAD_KINDS else (None,) for kind in kinds
+        }
+        layers = range(self.n_layers)
+        return [Site("embed"), *(Site(kind, layer, head) for layer in layers for kind in kinds for head in heads[kind])]
 
 
 @functools.total_ordering
@@ -112,14 +137,14 @@ class Site:
         """
         if isinstance(text, Site):
             return text
+        if not isinstance(text, str):
+            raise SiteError(f"a site is text such as 'L12.H7', not {text!r}.")
+        text = text.strip()
         if text == "embed":
             return cls("embed")
-        match = _PATTERN.fullmatch(text.strip())
+        match = _PATTERN.fullmatch(text)
         if match is None:
-            raise SiteError(
-                f"cannot read {text!r} as a site: write L12.H7 (head), L12.X.H3 (cross-attention head), L12.attn, "
-                "L12.cross, L12.mlp, L12.resid or embed; layers and heads count from 0."
-            )
+            raise SiteError(_unreadable(text))
         layer = int(match["layer"])
         if match["head"] is not None:
             return cls("cross_heads" if match["cross"] else "heads", layer, int(match["head"]))
@@ -166,16 +191,21 @@ class Site:
         return f"Site({str(self)!r})"
 
 
-def select_sites(spec: str | Site | Iterable[str | Site], shape: ModelShape) -> list[Site]:
-    """Expand a description of sites into the sites of a model, sorted in forward order, each once.
+def select_sites(
+    spec: str | Site | Iterable[str | Site], there: ModelShape | Collection[Site], owner: str = "the model"
+) -> list[Site]:
+    """Expand a description of sites into the sites that there are, sorted in forward order, each once.
 
     Parameters
     ----------
     spec : str, Site or iterable of them
-        A kind (``"heads"``, ``"resid"``, ...: all of that kind), ``"all"``, a site, a comma-separated list of these,
-        or an iterable of these.
-    shape : ModelShape
-        The model's sizes.
+        A kind (``"heads"``, ``"resid"``, ...: all of that kind), ``"all"``, a site, a range of sites (``"L0-5.resid"``,
+        ``"L3.H*"``, ``"L*.H0-7"``, ``"L-1.resid"``: the last layer), a comma-separated list of these, or an iterable of
+        these. Blanks and trailing commas do not count.
+    there : ModelShape or collection of Site
+        What there is to choose among: a model's sizes, or the sites of a dataset.
+    owner : str
+        Who has them, for errors.
 
     Returns
     -------
@@ -184,34 +214,95 @@ def select_sites(spec: str | Site | Iterable[str | Site], shape: ModelShape) -> 
     Raises
     ------
     SiteError
-        If the description is empty, cannot be read, or names a site that the model does not have.
+        If the description is empty, cannot be read, or names a site that there is not.
 
     Examples
     --------
-    >>> select_sites("L1.resid, L0.H1", ModelShape(2, 2, 8))
+    >>> select_sites("L1.resid, L0.H1,", ModelShape(2, 2, 8))
     [Site('L0.H1'), Site('L1.resid')]
     >>> len(select_sites("heads", ModelShape(6, 8, 192)))
     48
+    >>> select_sites("L-1.H*, L0-1.resid", ModelShape(2, 2, 8))
+    [Site('L0.resid'), Site('L1.H0'), Site('L1.H1'), Site('L1.resid')]
     """
+    if isinstance(there, ModelShape):
+        sites: Collection[Site] = there.sites()
+    else:
+        sites = list(there)
+    known = set(sites)
     items: list[str | Site] = []
     for item in [spec] if isinstance(spec, str | Site) else spec:
+        if not isinstance(item, str | Site):
+            raise SiteError(f"a site is text such as 'L12.H7', not {item!r}.")
         items += [part.strip() for part in item.split(",") if part.strip()] if isinstance(item, str) else [item]
     chosen: set[Site] = set()
     for item in items:
-        if isinstance(item, str) and (item in KINDS or item == "all"):
-            for kind in KINDS if item == "all" else (item,):
-                if item != "all" or shape.cross_attention or not kind.startswith("cross"):
-                    chosen.update(_of_kind(kind, shape))  # type: ignore[arg-type]  # checked above
-        else:
-            chosen.add(Site.parse(item).check(shape))
+        matches = _expand(item, sites) if isinstance(item, str) else [item]
+        for site in matches:
+            if site not in known:
+                if isinstance(there, ModelShape):
+                    site.check(there)
+                raise SiteError(f"{owner} has no site {site}, only {_span(sites)}.")
+        if not matches:
+            raise SiteError(f"{owner} has no sites {item!r}, only {_span(sites)}.")
+        chosen.update(matches)
     if not chosen:
         kinds = ", ".join(KINDS)
         raise SiteError(f"no site is selected by {spec!r}: name a kind ({kinds}), 'all', or sites like L3.H2.")
     return sorted(chosen)
 
 
-def _of_kind(kind: Kind, shape: ModelShape) -> list[Site]:
-    if kind == "embed":
-        return [Site("embed")]
-    heads = range(shape.n_heads) if kind in HEAD_KINDS else (None,)
-    return [Site(kind, layer, head).check(shape) for layer in range(shape.n_layers) for head in heads]
+def _expand(text: str, sites: Collection[Site]) -> list[Site]:
+    """Sites that one word stands for: all that match a kind or ``*``, and exactly those that are numbered."""
+    if text == "all":
+        return list(sites)
+    if text in KINDS:
+        return [site for site in sites if site.kind == text]
+    match = _MANY.fullmatch(text)
+    if match is None:
+        return [Site.parse(text)]
+    kind: Kind = match["kind"] or ("cross_heads" if match["cross"] else "heads")  # type: ignore[assignment]  # _MANY
+    same = [site for site in sites if site.kind == kind]
+    layers = _numbers(match["layer"], sorted({site.layer for site in sites if site.layer >= 0}), text)
+    heads = _numbers(match["head"] or "*", sorted({site.head for site in same if site.head is not None}), text)
+    if kind in HEAD_KINDS:
+        return [Site(kind, layer, head) for layer in layers for head in heads]
+    return [Site(kind, layer) for layer in layers]
+
+
+def _numbers(text: str, there: Sequence[int], whole: str) -> list[int]:
+    """Numbers of ``3``, ``0-5``, ``-1`` (the last) or ``*`` (those that there are)."""
+    if text == "*":
+        return list(there)
+    first, last = re.fullmatch(r"(-?\d+)(?:-(-?\d+))?", text).groups()  # type: ignore[union-attr]  # as _MANY has it
+    top = there[-1] if there else -1
+    start, stop = (number + top + 1 if number < 0 else number for number in (int(first), int(last or first)))
+    if start < 0 or stop < start:
+        raise SiteError(f"{whole!r} covers nothing: write L0-5.resid for layers 0 to 5, L-1.resid for the last layer.")
+    # One number beyond what there is is enough to refuse the range.
+    return list(range(start, min(stop, top + 1) + 1)) if start <= top else [start]
+
+
+def _unreadable(text: str) -> str:
+    if _RANKED.fullmatch(text):
+        return (
+            f"{text!r} is not a site: it takes the best of directions that were ranked, where directions are chosen "
+            "(interp steer); here name a kind, 'all', or sites like L3.H2."
+        )
+    if text in KINDS or text == "all" or _MANY.fullmatch(text):
+        return f"{text!r} is not one site but a description of several: name one, for example L3.H2."
+    return (
+        f"cannot read {text!r} as a site: write L12.H7 (head), L12.X.H3 (cross-attention head), L12.attn, "
+        "L12.cross, L12.mlp, L12.resid or embed, or several as in L0-5.resid, L3.H* or heads; layers and heads count "
+        "from 0."
+    )
+
+
+def _span(sites: Collection[Site]) -> str:
+    """What there is, in a few words."""
+    spans = []
+    for kind in KINDS:
+        same = sorted(site for site in sites if site.kind == kind)
+        if same:
+            spans.append(str(same[0]) if len(same) == 1 else f"{len(same)} {kind} ({same[0]} to {same[-1]})")
+    return ", ".join(spans) or "none"

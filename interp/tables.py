@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from interp._files import atomic
 from interp.errors import DataError
 
 __all__ = ["number", "read", "to_latex", "to_markdown", "write"]
@@ -125,7 +126,7 @@ def write(
     table: pd.DataFrame,
     stem: str | Path,
     *,
-    formats: tuple[str, ...] = ("csv", "md", "tex"),
+    formats: str | tuple[str, ...] = ("csv", "md", "tex"),
     digits: int = 3,
     max_rows: int | None = MAX_ROWS,
     caption: str = "",
@@ -138,7 +139,7 @@ def write(
         The index is left out.
     stem : str or Path
         Path without suffix; its folder is made when missing.
-    formats : tuple of str
+    formats : str or tuple of str
         Of ``csv`` (every row and digit), ``md`` and ``tex`` (rounded, the first ``max_rows`` rows).
     digits, max_rows, caption
         As in :func:`to_markdown` and :func:`to_latex`.
@@ -151,27 +152,37 @@ def write(
     Raises
     ------
     DataError
-        If a format is unknown or a row has nested values.
+        If a format is unknown.
+    StoreError
+        If a file cannot be written; then none of that name is left half-written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> files = write(pd.DataFrame({"site": ["L0.H1"]}), Path(tempfile.mkdtemp()) / "best", formats="csv")
+    >>> read(files["csv"])["site"].tolist()
+    ['L0.H1']
     """
     stem = Path(stem)
-    stem.parent.mkdir(parents=True, exist_ok=True)
+    formats = (formats,) if isinstance(formats, str) else tuple(formats)
+    makers: dict[str, Callable[[], str]] = {
+        "csv": lambda: table.to_csv(index=False),
+        "md": lambda: to_markdown(table, digits=digits, max_rows=max_rows),
+        "tex": lambda: to_latex(table, digits=digits, max_rows=max_rows, caption=caption),
+    }
+    for suffix in formats:
+        if suffix not in makers:
+            raise DataError(f"cannot write a table as {suffix!r}: use csv, md or tex.")
     written: dict[str, Path] = {}
     for suffix in formats:
-        path = stem.with_name(f"{stem.name}.{suffix}")
-        if suffix == "csv":
-            table.to_csv(path, index=False)
-        elif suffix == "md":
-            path.write_text(to_markdown(table, digits=digits, max_rows=max_rows), encoding="utf-8")
-        elif suffix == "tex":
-            path.write_text(to_latex(table, digits=digits, max_rows=max_rows, caption=caption), encoding="utf-8")
-        else:
-            raise DataError(f"cannot write a table as {suffix!r}: use csv, md or tex.")
-        written[suffix] = path
+        path = written[suffix] = stem.with_name(f"{stem.name}.{suffix}")
+        with atomic(path) as partial:
+            partial.write_text(makers[suffix](), encoding="utf-8")
     return written
 
 
 def read(path: str | Path) -> pd.DataFrame:
-    """Read a CSV table that :func:`write` wrote.
+    """Read a CSV table that :func:`write` wrote; only empty cells are missing, a class called ``None`` stays one.
 
     Raises
     ------
@@ -182,7 +193,7 @@ def read(path: str | Path) -> pd.DataFrame:
     if not path.is_file():
         raise DataError(f"there is no table {path}: name a CSV file that interp wrote.")
     try:
-        return pd.read_csv(path)
+        return pd.read_csv(path, keep_default_na=False, na_values=[""])
     except (ValueError, UnicodeDecodeError) as error:
         raise DataError(f"{path} is not a CSV table: name a CSV file that interp wrote.") from error
 

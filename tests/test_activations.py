@@ -26,6 +26,7 @@ from interp.backends.build import random_musicgen
 from interp.clips import Clips
 from interp.errors import ClipError, DataError, InterpError, Interrupted, ModelError, SiteError, StoreError
 from interp.model import MusicGen
+from interp.probes.reading import read_stacks
 from interp.sites import Site, select_sites
 
 ALL_POOLS = ["mean", "last", "every:10", "window:0.1-0.3"]
@@ -68,7 +69,7 @@ def test_each_clip_is_what_it_is_alone(tiny_lm_model: MusicGen) -> None:
             row = ds[site.kind].values[i][:, list(ds[f"{site.kind}_site"].values).index(str(site))]
             expected = [frames.mean(0), frames[-1]]
             expected += [frames[t] if t < len(frames) else np.full(frames.shape[1], np.nan) for t in (0, 10, 20, 30)]
-            expected.append(frames[5:15].mean(0))
+            expected.append(frames[4:14].mean(0))  # steps 5 to 14 hear frames 4 to 13
             np.testing.assert_allclose(row, np.stack(expected), rtol=1e-4, atol=2e-6, err_msg=str(site))
 
 
@@ -112,12 +113,17 @@ def test_features_and_stack(tiny_lm_model: MusicGen) -> None:
     x, sites = stack(ds, "L2.resid, embed, L0.mlp")
     assert [str(site) for site in sites] == ["embed", "L0.mlp", "L2.resid"]
     np.testing.assert_array_equal(x[2], features(ds, "L2.resid", "mean"))
+    np.testing.assert_array_equal(x[2], features(ds, "L-1.resid"))  # the mean where it is among several, as in probes
+    (heads, resid) = read_stacks(ds, "L2.resid, L0-1.H1,")
+    assert (heads.kind, resid.kind) == ("heads", "resid") and heads.x.shape == (2, 3, 8)
+    np.testing.assert_array_equal(resid.x[0], x[2])
     few = extract(tiny_lm_model, noise_clips(3), sites="L1.H2")
     for call, error, sentence in [
         (lambda: stack(ds, "heads, resid"), DataError, "different widths"),
-        (lambda: stack(few, "resid"), SiteError, "no sites of kind 'resid'"),
-        (lambda: features(few, "L1.H3"), SiteError, "no site L1.H3"),
+        (lambda: stack(few, "resid"), SiteError, "no sites 'resid'"),
+        (lambda: features(few, "L1.H3"), SiteError, "the dataset has no site L1.H3, only L1.H2"),
         (lambda: features(few, "L1.H2", "last"), DataError, "only by mean"),
+        (lambda: features(ds, "L1.H*"), SiteError, "4 sites of the dataset: name one"),
     ]:
         with pytest.raises(error, match=sentence):
             call()

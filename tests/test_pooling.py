@@ -8,7 +8,7 @@ import torch
 
 from interp.errors import ClipError, DataError
 from interp.model import MusicGen
-from interp.pooling import Pooling
+from interp.pooling import Pooling, choose_pool
 
 SPEC = "last, mean, every:4, window:0.1-0.2"
 
@@ -29,7 +29,8 @@ def test_every_way_to_pool_over_clips_of_unequal_length(tiny_lm_model: MusicGen)
             assert bool(pooler.present[row, column]) == (frame < count)
             if frame < count:
                 torch.testing.assert_close(pooled[row, column], heard[frame], rtol=0, atol=0)
-        torch.testing.assert_close(pooled[row, 5], heard[5:10].mean(0))  # 0.1 s to 0.2 s at 50 frames a second
+        # steps from 0.1 s on and before 0.2 s
+        torch.testing.assert_close(pooled[row, 5], x[row, 5 : min(10, count)].mean(0))
 
 
 def test_one_vector_needs_no_other(tiny_lm_model: MusicGen) -> None:
@@ -51,16 +52,17 @@ def test_half_precision_is_averaged_in_single(tiny_lm_model: MusicGen) -> None:
     ("spec", "sentence"),
     [
         ("median", "cannot read 'median' as a pooling"),
-        ("", "cannot read ''"),
+        ("", "no pooling is named"),
+        (["mean", 3], "not 3"),
         ("every:0", "covers no frame"),
         ("window:2-1", "covers no frame"),
         ("mean, mean", "gives 'mean' twice"),
         ("every:2, every:4", "gives 'frame:0' twice"),
     ],
 )
-def test_a_spec_that_cannot_be_read_gets_a_sentence(spec: str, sentence: str) -> None:
+def test_a_spec_that_cannot_be_read_gets_a_sentence(spec: object, sentence: str) -> None:
     with pytest.raises(DataError, match=sentence):
-        Pooling.parse(spec, 50.0, 10)
+        Pooling.parse(spec, 50.0, 10)  # type: ignore[arg-type]
 
 
 def test_a_window_beyond_a_clip_names_it(tiny_lm_model: MusicGen) -> None:
@@ -68,3 +70,15 @@ def test_a_window_beyond_a_clip_names_it(tiny_lm_model: MusicGen) -> None:
         ClipError, match=r"the window 0\.5-1\.0 s holds no frame of the clip 'b', which is 0\.20 s long"
     ):
         Pooling.parse("window:0.5-1.0", 50.0, 100).pooler([60, 10], tiny_lm_model.frame_steps, 70, ["a", "b"])
+
+
+def test_one_vector_is_chosen_the_same_way_everywhere() -> None:
+    assert choose_pool(["last"]) == "last"
+    assert choose_pool(["last", "mean"]) == "mean"
+    assert choose_pool(["frame:0", "last"], " last ") == "last"
+    for names, pool, sentence in [
+        (["frame:0", "frame:25"], None, "several ways .frame:0, frame:25.: name one"),
+        (["mean"], "last", "no vectors pooled by 'last', only by mean"),
+    ]:
+        with pytest.raises(DataError, match=sentence):
+            choose_pool(names, pool)

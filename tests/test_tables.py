@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import string
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from interp import tables
-from interp.errors import DataError
+from interp.errors import DataError, StoreError
 
 TABLE = pd.DataFrame(
     {
@@ -30,6 +32,25 @@ def test_csv_keeps_every_digit_and_row(tmp_path: Path) -> None:
     assert sorted(paths) == ["csv", "md", "tex"]
     assert paths["csv"].name == "name.with.dots.csv"
     pd.testing.assert_frame_equal(tables.read(paths["csv"]), TABLE)
+
+
+def test_classes_that_look_like_missing_values_come_back(tmp_path: Path) -> None:
+    table = pd.DataFrame({"positive": ["None", "NA", "null", None], "score": [0.5, np.nan, np.inf, 1.0]})
+    path = tables.write(table, tmp_path / "t", formats="csv")["csv"]
+    pd.testing.assert_frame_equal(tables.read(path), table, check_dtype=False)
+
+
+def test_a_table_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tables.write(TABLE, tmp_path / "t", formats="csv")["csv"]
+    before = path.read_bytes()
+
+    def full(*args: object, **kwargs: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(StoreError, match=r"cannot write .*t\.csv: No space left"):
+        tables.write(TABLE.head(1), tmp_path / "t", formats="csv")
+    assert path.read_bytes() == before and [file.name for file in tmp_path.iterdir()] == ["t.csv"]
 
 
 def test_markdown_has_one_line_a_row_of_equal_width() -> None:

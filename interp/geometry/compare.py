@@ -23,8 +23,9 @@ from interp.geometry.nulls import covariance_null, covariance_of, permuted_vecto
 from interp.geometry.refit import BINARY_ONLY, Role, refit, role
 from interp.geometry.spaces import Metric, cosine
 from interp.geometry.targets import Scheme, Target
+from interp.pooling import choose_pool
 from interp.probes.directions import Direction, Directions
-from interp.probes.reading import check_finite, choose_pool, clip_groups, read_stacks
+from interp.probes.reading import check_finite, clip_groups, read_stacks
 from interp.sites import Site
 from interp.stats import cosine_null
 
@@ -179,7 +180,7 @@ def _measured(
     arms = list(dict.fromkeys(arm for pair in pairs for arm in pair))
     seed = options["seed"]
     tables = []
-    for stack in read_stacks(ds, sites, choose_pool(ds, pool)):
+    for stack in read_stacks(ds, sites, choose_pool(ds["pool"].values, pool)):
         check_finite(stack.x, stack.sites, ds["clip"].values)
         x = stack.x[:, mask]
         halves: dict[str, Any] = {"n_splits": options["n_splits"], "n_blocks": options["n_blocks"], "seed": seed}

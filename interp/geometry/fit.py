@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from interp.errors import DataError
 from interp.geometry.refit import refit
 from interp.geometry.targets import Scheme, Target, make_targets
+from interp.pooling import choose_pool
 from interp.probes.directions import Direction, Directions
-from interp.probes.reading import check_finite, choose_pool, fingerprint, read_stacks
+from interp.probes.reading import check_finite, fingerprint, read_stacks
 from interp.sites import Site
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def fit_directions(
 
     targets = targets_of(ds, traits, scheme, clips)
     mask = np.ones(ds.sizes["clip"], bool) if clips is None else np.asarray(clips, bool)
-    model, pool = fingerprint(ds), choose_pool(ds, pool)
+    model, pool = fingerprint(ds), choose_pool(ds["pool"].values, pool)
     found: list[Direction] = []
     for stack in read_stacks(ds, sites, pool):
         check_finite(stack.x, stack.sites, ds["clip"].values)

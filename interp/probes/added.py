@@ -13,9 +13,10 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from interp.errors import CheckpointMismatch, DataError, StoreError
+from interp.pooling import choose_pool
 from interp.probes import baselines as features
 from interp.probes.evaluate import evaluate_sites
-from interp.probes.reading import Stack, check_finite, choose_pool, fingerprint, read_stacks
+from interp.probes.reading import Stack, check_finite, fingerprint, read_stacks
 from interp.probes.resample import weighted_scores
 from interp.probes.study import ProbeStudy, _baseline_features, _rows, probe
 from interp.sites import Site
@@ -189,7 +190,8 @@ def compare_baselines(
         gap = paired.difference(own.test_score[best] - result.test_score[0], mine, paired.draws(result.decision[0]))
         rows.append(_row(line, name, gap))
     names = pd.DataFrame(rows).assign(n_groups=len(np.unique(plan.groups[plan.test])))
-    return BaselineStudy(names.reset_index(drop=True), per_site, study, {**study.info, "pool": choose_pool(ds, pool)})
+    info = {**study.info, "pool": choose_pool(ds["pool"].values, pool)}
+    return BaselineStudy(names.reset_index(drop=True), per_site, study, info)
 
 
 class _Paired:

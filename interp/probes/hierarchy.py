@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 
 from interp.errors import DataError
+from interp.pooling import choose_pool
 from interp.probes.directions import Directions
-from interp.probes.reading import choose_pool, clip_groups, fingerprint, read_stacks, trait_column
+from interp.probes.reading import clip_groups, fingerprint, read_stacks, trait_column
 from interp.probes.study import ProbeStudy, probe_arrays
 from interp.probes.traits import read_trait
 from interp.sites import Site
@@ -139,7 +140,7 @@ def probe_hierarchy(
     levels = label_levels(ds, path)
     stacks, groups = read_stacks(ds, sites, pool), clip_groups(ds)
     clips = np.asarray(ds["clip"].values).astype(str)
-    known: dict[str, Any] = {"model": fingerprint(ds), "pool": choose_pool(ds, pool)}
+    known: dict[str, Any] = {"model": fingerprint(ds), "pool": choose_pool(ds["pool"].values, pool)}
     tables: list[pd.DataFrame] = []
     studies: dict[str, ProbeStudy] = {}
     skipped: list[dict[str, Any]] = []

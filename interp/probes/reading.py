@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,8 +12,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from interp.errors import DataError, SiteError
-from interp.sites import KINDS, Kind, Site
+from interp._batch import by_kind
+from interp.activations import held, read_kind
+from interp.errors import DataError
+from interp.pooling import choose_pool
+from interp.sites import KINDS, Site
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -40,9 +43,9 @@ def read_stacks(ds: xr.Dataset, sites: str | Site | Iterable[str | Site], pool: 
     ds : xarray.Dataset
         As :func:`interp.activations.extract` returns it.
     sites : str, Site or iterable of them
-        Kinds, ``"all"``, or sites.
+        As in :func:`interp.sites.select_sites`, among those of the dataset.
     pool : str, optional
-        Which pooling; may be left out when there is one, or when ``"mean"`` is among them.
+        Which pooling, as :func:`interp.pooling.choose_pool` has it.
 
     Raises
     ------
@@ -51,59 +54,15 @@ def read_stacks(ds: xr.Dataset, sites: str | Site | Iterable[str | Site], pool: 
     DataError
         If the pooling does not exist.
     """
-    present = [kind for kind in KINDS if kind in ds.data_vars]
-    if not present:
-        raise DataError("the dataset holds no activations: extract some first (interp.extract).")
-    known = {kind: [Site.parse(str(s)) for s in ds[f"{kind}_site"].values] for kind in present}
-    chosen: set[Site] = set()
-    parts: list[str | Site] = []
-    for item in [sites] if isinstance(sites, str | Site) else list(sites):
-        parts += [p.strip() for p in item.split(",") if p.strip()] if isinstance(item, str) else [item]
-    for part in parts:
-        if part == "all":
-            chosen.update(site for kind in present for site in known[kind])
-        elif isinstance(part, str) and part in KINDS and not (part == "embed" and part in known):
-            if part not in known:
-                raise SiteError(f"the dataset holds no {part!r}: it holds {', '.join(present)}; extract them first.")
-            chosen.update(known[part])  # type: ignore[index]  # checked on the line above
-        else:
-            site = Site.parse(part)
-            if site not in known.get(site.kind, ()):
-                raise SiteError(f"the dataset does not hold {site}: it holds {_span(known)}; extract it first.")
-            chosen.add(site)
-    if not chosen:
-        raise SiteError("no site is chosen: name a kind, 'all', or sites like L3.H2.")
-    pool = choose_pool(ds, pool)
+    pool = choose_pool(ds["pool"].values, pool)
     stacks = []
-    for kind in present:
-        rows = [i for i, site in enumerate(known[kind]) if site in chosen]
-        if rows:
-            chosen_sites = ds[kind].sel(pool=pool).isel({f"{kind}_site": rows})
-            values = chosen_sites.transpose(f"{kind}_site", "clip", f"{kind}_dim").to_numpy()
-            if values.dtype not in (np.float32, np.float64):
-                values = values.astype(np.float32)
-            stacks.append(Stack(kind, tuple(known[kind][i] for i in rows), values))
+    kinds = by_kind(held(ds, sites))
+    for kind in (kind for kind in KINDS if kind in kinds):
+        values = read_kind(ds, kinds[kind], pool)
+        if values.dtype not in (np.float32, np.float64):
+            values = values.astype(np.float32)
+        stacks.append(Stack(kind, tuple(kinds[kind]), values))
     return stacks
-
-
-def choose_pool(ds: xr.Dataset, pool: str | None) -> str:
-    """The pooling to read.
-
-    Raises
-    ------
-    DataError
-        If it does not exist, or none is named and the choice is not clear.
-    """
-    pools = [str(p) for p in ds["pool"].values]
-    if pool is None:
-        if len(pools) == 1:
-            return pools[0]
-        if "mean" in pools:
-            return "mean"
-        raise DataError(f"several poolings were extracted ({', '.join(pools[:8])}): name one with pool=.")
-    if pool not in pools:
-        raise DataError(f"no pooling {pool!r} was extracted: there are {', '.join(pools[:8])}.")
-    return pool
 
 
 def trait_column(ds: xr.Dataset, trait: str) -> pd.Series:
@@ -159,6 +118,3 @@ def check_finite(x: NDArray[np.floating], sites: Iterable[object], clips: NDArra
         "activations are not): extract them again in float32, or leave the clip out."
     )
 
-
-def _span(known: Mapping[Kind, list[Site]]) -> str:
-    return "; ".join(f"{kind} {sites[0]} to {sites[-1]}" for kind, sites in known.items() if sites)

@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from interp.errors import DataError
+from interp.pooling import choose_pool
 from interp.probes import metrics
 from interp.probes.directions import Direction, Directions
 from interp.probes.evaluate import Evaluation, Plan, evaluate_sites
@@ -19,7 +20,6 @@ from interp.probes.fit import GRADED, METHODS, SHRINKAGES, ClassWeight
 from interp.probes.reading import (
     Stack,
     check_finite,
-    choose_pool,
     clip_groups,
     fingerprint,
     read_stacks,
@@ -227,7 +227,7 @@ def probe(
         memory=memory,
         progress=progress,
         model=fingerprint(ds),
-        pool=choose_pool(ds, pool),
+        pool=choose_pool(ds["pool"].values, pool),
     )
 
 

@@ -272,7 +272,7 @@ BAD = {
     "unknown method": (lambda ds: probe(ds, "drums", methods="forest"), "no method is called 'forest'"),
     "unknown score": (lambda ds: probe(ds, "drums", score="mcc"), "no score is called 'mcc'"),
     "unfit score": (lambda ds: probe(ds, "drums", score="r2"), "does not fit"),
-    "unknown pool": (lambda ds: probe(ds, "drums", pool="last"), "no pooling 'last'"),
+    "unknown pool": (lambda ds: probe(ds, "drums", pool="last"), "no vectors pooled by 'last'"),
     "baseline of other clips": (lambda ds: probe(ds, "drums", baselines={"mel": np.ones((3, 2))}), "baseline 'mel'"),
     "test size": (lambda ds: probe(ds, "drums", test_size=1.5), "between 0 and 1"),
     "one fold": (lambda ds: probe(ds, "drums", folds=1), "two or more"),
@@ -290,9 +290,9 @@ def test_bad_input_gets_one_sentence(name: str) -> None:
 
 def test_unknown_site() -> None:
     ds, _ = planted_dataset(n_groups=10)
-    with pytest.raises(SiteError, match=r"does not hold L99.H3: it holds heads L0.H0 to L2.H3"):
+    with pytest.raises(SiteError, match=r"no site L99.H3, only 12 heads .L0.H0 to L2.H3."):
         probe(ds, "drums", sites="L99.H3")
-    with pytest.raises(SiteError, match="no 'resid'"):
+    with pytest.raises(SiteError, match="no sites 'resid'"):
         probe(ds, "drums", sites="resid")
 
 
