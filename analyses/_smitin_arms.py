@@ -14,13 +14,12 @@ import torch
 import interp
 from analyses._smitin_music import Session, ask, base_prompt, codes_of
 from analyses._study import slug
+from interp import judges
 from interp.clips import Clips
-from interp.errors import DataError
-from interp.judges.base import answer
-from interp.probes.directions import Directions, random_like
+from interp.directions import Directions, random_like
 from interp.probes.study import ProbeStudy, probe
 from interp.report import write_audio
-from interp.steering import Add, EveryN, Intervention, Row, Smitin, generate, soft_weights, top_k
+from interp.steering import Add, EveryN, Intervention, Row, Smitin, generate, soft_weights
 from interp.validation import has_trait
 
 if TYPE_CHECKING:
@@ -95,7 +94,7 @@ def interventions(session: Session, arm: Arm, probes: Probes) -> tuple[Intervent
     if arm.rule == "add":
         return (Add(chosen, dose=dose, rows=session.rows),)
     if arm.rule == "iti":
-        best = {d.site for d in top_k(logistic, min(session.k, len(logistic)))}
+        best = {d.site for d in logistic.top(min(session.k, len(logistic)))}
         return (Add(Directions(d for d in chosen if d.site in best), dose=dose, rows=session.rows),)
     if arm.rule == "soft":
         return (Add(chosen, dose=dose, weights=weights, rows=session.rows),)
@@ -107,7 +106,7 @@ def interventions(session: Session, arm: Arm, probes: Probes) -> tuple[Intervent
             chosen, alpha=arm.strength, s=session.s, delta=session.delta, n_monitor=session.n_monitor,
             tau=session.tau if arm.tau is None else arm.tau,
             remove=arm.remove, weights=weights if weights is not None else (1.0,) * len(chosen),
-            listen=None if own else logistic, rows=session.rows,
+            monitor=None if own else logistic, rows=session.rows,
         ),
     )  # fmt: skip
 
@@ -151,14 +150,14 @@ def shuffled_probes(ds: xr.Dataset, trait: str, pool: str, seed: int, like: Prob
 def monitor_accuracy(ds: xr.Dataset, trait: str, probes: Probes, pool: str, n_monitor: int) -> tuple[float, float]:
     """Accuracy on other clips of the heads that are heard (their mean) and of the monitor (their median)."""
     truth = has_trait(interp.labels(ds), trait)
-    heard = Smitin(probes.heads["logistic"], n_monitor=n_monitor).monitor
+    heard = Smitin(probes.heads["logistic"], n_monitor=n_monitor).monitored
     logits = np.stack([d.logit(interp.features(ds, d.site, pool=pool).astype(np.float64)) for d in heard])
     return float(((logits > 0) == truth).mean()), float(((np.median(logits, axis=0) > 0) == truth).mean())
 
 
 def own_probability(session: Session, codes: torch.Tensor, probes: Probes) -> np.ndarray:
     """The paper's own measure: the monitor's median probability when the model hears the music again, unsteered."""
-    monitor = Smitin(probes.heads["logistic"], n_monitor=session.n_monitor).monitor
+    monitor = Smitin(probes.heads["logistic"], n_monitor=session.n_monitor).monitored
     n, _, frames = codes.shape
     silent = np.zeros((1, round(frames / session.model.frame_rate * session.model.sample_rate)), np.float32)
     clips = Clips.from_arrays([silent] * n, session.model.sample_rate)
@@ -293,27 +292,16 @@ def _judged(
 ) -> pd.DataFrame:
     """What the judge makes of clips: hit, score, not_music, similarity, embedding."""
     judge, rate = session.judge, session.model.sample_rate
-    scores = judge.score(audio, rate)
-    name, _, value = trait.partition("=")
-    questions = getattr(judge, "questions", {})
-    if questions:
-        column = value or name
-        if column not in questions.get(name, []):
-            known = [q if len(a) == 1 else f"{q}={one}" for q, a in questions.items() for one in a]
-            raise DataError(f"the judge {judge.name!r} cannot hear {trait!r}: it knows {', '.join(known)}.")
-        given = answer(scores, questions[name])
-        hit, score = (given == value if value else given == 1).to_numpy(bool), scores[column].to_numpy(float)
-        noise = scores["not_music"].to_numpy(float) >= 0.5
-    else:
-        score = scores[value or name].to_numpy(float)  # the probes of all traits answer at once
-        hit, noise = score >= 0.5, np.full(len(scores), np.nan)
+    scores = judges.score(judge, audio, rate)
+    heard = judges.hears(judge, scores, trait)
+    hit, score, noise = (heard[name].to_numpy() for name in ("hit", "score", "not_music"))
     if remove:  # the trait is gone and music is left
-        hit = ~hit & ~(noise.astype(float) > 0)
+        hit = ~hit & ~noise
     found = pd.DataFrame({"hit": hit, "score": score, "not_music": noise, "similarity": np.nan})
     embedding = _embed(judge, audio, rate)
     if asked is not None and embedding is not None:
         found["similarity"] = _cosine(embedding, asked)
-    elif any(named) and questions:
+    elif any(named):
         kept = [[scores[a].iloc[i] for _, a in one if a in scores] for i, one in enumerate(named)]
         found["similarity"] = [float(np.mean(one)) if one else np.nan for one in kept]
     if embedding is not None:

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from interp import validation
-from interp.probes.directions import Directions, random_like
+from interp.directions import Directions, random_like
 from interp.steering import Smitin, soft_weights
 from interp.validation import UNSTEERED, Arm
 
@@ -66,7 +66,7 @@ def _arm(
     control: bool,
 ) -> Arm:
     def build(alpha: float, i: int) -> tuple[Smitin, ...]:
-        return (Smitin(draws[i % len(draws)], alpha=alpha, listen=listen, weights=weights),)
+        return (Smitin(draws[i % len(draws)], alpha=alpha, monitor=listen, weights=weights),)
 
     return Arm(name, build, control, "all heads", alphas)
 
