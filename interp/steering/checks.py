@@ -90,5 +90,3 @@ def _check_formula(item: Intervention, shape: ModelShape) -> None:
                 f"the formula of {type(item).__name__} gives {what} at {site} for activations of {tuple(h.shape)}: "
                 "it must keep their shape, and the numbers the site's width."
             )
-
-
