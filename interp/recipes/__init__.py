@@ -1,5 +1,6 @@
-"""How every shipped file was made: one module a file, run as ``python -m interp.recipes.NAME FOLDER``.
+"""How the files that ship were made: each recipe reproduces one of them from a seed.
 
-A recipe is a frozen dataclass that decides the result together with the code. Its training folder lies outside of the
-package; a run that was stopped goes on where it stopped.
+Nothing else imports from here; the music that ruins are made of, and what a judge is trained and measured on, is code
+that a user of the package never needs. What takes hours is a module that runs, ``python -m interp.recipes.codec
+FOLDER``: its folder lies outside of the package, and a run that was stopped goes on where it stopped.
 """

@@ -12,8 +12,9 @@ from scipy.stats import spearmanr
 from sklearn import metrics as reference
 
 from interp.errors import DataError
-from interp.probes import group_folds, group_test_split, metrics, permute_labels, read_trait
+from interp.probes import metrics, read_trait
 from interp.probes.resample import weighted_scores
+from interp.splits import group_folds, group_test_split, permute_labels
 
 SIZES = st.lists(st.integers(1, 9), min_size=12, max_size=40)
 

@@ -51,11 +51,11 @@ def over_steered(
     DataError
         If `n` is not positive.
     """
-    from interp.probes.directions import Direction, Directions
+    from interp.directions import Direction, Directions
     from interp.steering import Interpolate, Row, generate
 
     if n < 1:
-        raise DataError(f"{n} clips were asked for; ask for at least one.")
+        raise DataError(f"{n} clips were asked for: ask for at least one.")
     rng = np.random.default_rng([seed, 17])
     rows = []
     for i in range(n):

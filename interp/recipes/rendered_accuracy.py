@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from interp.judges.base import accuracy_row, measure_answers, wilson
-from interp.judges.degrade import KINDS, UNSEEN_KINDS, Codec, degrade, round_trip
+from interp.judges.accuracy import accuracy_row, measure_answers
 from interp.judges.network import SAMPLE_RATE
 from interp.judges.rendered import RenderedJudge
+from interp.recipes.degrade import KINDS, UNSEEN_KINDS, Codec, degrade, round_trip
+from interp.stats import wilson
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -75,7 +76,7 @@ def measure_rendered_judge(
     for name, sounds in {"codec round trip": decoded, "codec round trip, 2.5 s": short, "clean": audio}.items():
         scores = judge.score(sounds, SAMPLE_RATE)
         called_music[name] = (scores["not_music"] < 0.5).to_numpy()
-        rows += measure_answers(scores, labels, judge.questions, name)
+        rows += measure_answers(judge, scores, labels, name)
     kinds: dict[str, tuple[int, int]] = {}
     traits = [answer for answers in judge.questions.values() for answer in answers]
     heard = total = 0
@@ -94,7 +95,7 @@ def measure_rendered_judge(
         rows.append(accuracy_row("music", "accuracy", int(music.sum()), n_clips, 0.5, name))
     balanced = accuracy_row("not_music", "balanced accuracy", found, ruins, 0.5, "codec round trip")
     kept = float(called_music["codec round trip"].mean())
-    low = wilson(int(called_music["codec round trip"].sum()), n_clips)
+    low = [float(bound) for bound in wilson(int(called_music["codec round trip"].sum()), n_clips)]
     balanced["value"] = (balanced["value"] + kept) / 2
     balanced["lo"], balanced["hi"] = (balanced["lo"] + low[0]) / 2, (balanced["hi"] + low[1]) / 2  # conservative
     balanced["n"] = balanced["n_groups"] = ruins + n_clips

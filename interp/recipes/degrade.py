@@ -210,7 +210,7 @@ def degrade(audio: Tensor, kind: str, codec: Codec, rng: np.random.Generator, ba
     if kind in AUDIO_KINDS:
         return torch.stack([AUDIO_KINDS[kind](clip, rng).to(torch.float32) for clip in audio])
     if kind not in CODE_KINDS:
-        raise DataError(f"No degradation {kind!r}: choose one of {', '.join(KINDS)}.")
+        raise DataError(f"there is no degradation {kind!r}: choose one of {', '.join(KINDS)}.")
     codes = codec.encode(audio[:, None])[0]
     ruined = torch.stack(
         [CODE_KINDS[kind](codes[i], codes[(i + 1) % len(codes)], codec.cardinality, rng) for i in range(len(codes))]

@@ -16,10 +16,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from interp.errors import DataError
-from interp.judges.degrade import KINDS, UNSEEN_KINDS, Codec, blemish, degrade
 from interp.judges.network import HOP, SAMPLE_RATE, ListeningNet, log_mels
 from interp.judges.rendered import MUSIC, RenderedJudge
-from interp.judges.rendered_accuracy import TEST_SEED, measure_rendered_judge, shipped_codec
+from interp.recipes.degrade import KINDS, UNSEEN_KINDS, Codec, blemish, degrade
+from interp.recipes.rendered_accuracy import TEST_SEED, measure_rendered_judge, shipped_codec
 
 if TYPE_CHECKING:
     from interp.model import MusicGen
@@ -117,7 +117,7 @@ def make_judge_data(
     from tqdm.auto import tqdm
 
     if n_clips < _BLOCK:
-        raise DataError(f"{n_clips} clips are too few to train a judge; give at least {_BLOCK}.")
+        raise DataError(f"{n_clips} clips are too few to train a judge: give at least {_BLOCK}.")
     codec = codec or shipped_codec()
     bar = tqdm(range(-(-n_clips // _BLOCK)), desc="judge: music and ruins", disable=not progress)
     parts = [
@@ -299,7 +299,7 @@ def train_rendered_judge(
         With accuracies.
     """
     import interp
-    from interp.judges.oversteer import over_steered
+    from interp.recipes.oversteer import over_steered
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from interp.judges.base import ACCURACY_COLUMNS, accuracy_row
-from interp.judges.degrade import Codec, round_trip
+from interp._files import atomic
+from interp.judges.accuracy import ACCURACY_COLUMNS, accuracy_row
 from interp.judges.dsp import DspJudge
+from interp.recipes.degrade import Codec, round_trip
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,7 +57,7 @@ def measure_dsp_judge(
     from sklearn.metrics import roc_auc_score
 
     if codec is None:
-        from interp.judges.rendered_accuracy import shipped_codec
+        from interp.recipes.rendered_accuracy import shipped_codec
 
         codec = shipped_codec()
     audio, labels = _pieces(seed + _TEST_SEED, n_clips, seconds)
@@ -99,7 +100,8 @@ def measure_dsp_judge(
     if out is not None:
         record: dict[str, Any] = {"seed": seed, "n_clips": n_clips, "seconds": seconds}
         record["accuracy"] = json.loads(frame.to_json(orient="records"))
-        Path(out).write_text(json.dumps(record, indent=1) + "\n")
+        with atomic(out) as partial:
+            partial.write_text(json.dumps(record, indent=1) + "\n")
     return frame
 
 
