@@ -81,12 +81,12 @@ class Recipe:
     part_size: int = 300
     first_parts: int = 3
     steps_per_part: int = 100
-    steps: int = 9000
+    steps: int = 4200
     batch_size: int = 16
     crop: int = 64
     learning_rate: float = 1e-3
     warmup: int = 100
-    decay_from: float = 0.75
+    decay_from: float = 0.7
     quantise_from: int = 300
     commitment: float = 0.25
     follow: float = 0.98
@@ -409,8 +409,8 @@ def _main() -> None:
     with tqdm(total=recipe.steps, desc="codec", mininterval=10) as bar:
 
         def show(step: int, loss: float) -> None:
-            bar.n = step
-            bar.set_postfix(loss=f"{loss:.3f}")
+            bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
+            bar.update(step - bar.n)
 
         train(arguments.folder, recipe, arguments.font, show)
 
