@@ -299,7 +299,8 @@ class Vgg(_Layers):
 
     def forward(self, mel: Tensor) -> tuple[Tensor, Tensor]:
         x = self.norm(0, mel[:, None], channel=1)
-        for i, (size, stride) in enumerate([((4, 1), 2), (2, 2), (2, 2), (2, 2), (4, 4)], start=1):
+        pools: list[tuple[tuple[int, int], int]] = [((4, 1), 2), ((2, 2), 2), ((2, 2), 2), ((2, 2), 2), ((4, 4), 4)]
+        for i, (size, stride) in enumerate(pools, start=1):
             x = F.max_pool2d(self.norm(i, self.conv(f"{i}CNN", x, padding=1), channel=1), size, stride)
         penultimate = x.permute(0, 2, 3, 1).flatten(1)
         return self.dense("dense", penultimate), penultimate

@@ -186,7 +186,7 @@ def train(
     """
     recipe = recipe or Recipe(fonts=tuple(font.name for font in fonts))
     folder.mkdir(parents=True, exist_ok=True)
-    claim(folder, recipe)
+    claim(folder, asdict(recipe))
     renderer = multiprocessing.get_context("spawn").Process(
         target=_render_all, args=(folder, recipe, tuple(fonts)), daemon=True
     )
@@ -199,10 +199,10 @@ def train(
             renderer.terminate()
 
 
-def claim(folder: Path, recipe: Any) -> None:
+def claim(folder: Path, recipe: dict[str, Any]) -> None:
     """Write a recipe into a folder, or raise :class:`StoreError` if another one has been begun there."""
     path = folder / "recipe.json"
-    text = json.dumps(asdict(recipe), indent=2)
+    text = json.dumps(recipe, indent=2)
     if not path.exists():
         with atomic(path) as partial:
             partial.write_text(text)
@@ -352,7 +352,7 @@ def _train(folder: Path, recipe: Recipe, on_step: Callable[[int, float], None] |
             raise StoreError(f"the loss is not finite at step {step}: lower the learning rate and start again.")
         if (step + 1) % recipe.save_every == 0 or step + 1 == recipe.steps:
             state = {"counts": follower.counts, "sums": follower.sums, "step": step + 1}
-            modules = {"codec": codec, "average": average, "optimiser": optimiser}
+            modules: dict[str, Any] = {"codec": codec, "average": average, "optimiser": optimiser}
             with atomic(path) as partial:
                 torch.save(state | {name: module.state_dict() for name, module in modules.items()}, partial)
             average.save(folder / "codec")
