@@ -20,7 +20,7 @@ from interp.judges.base import answer
 from interp.probes.directions import Directions, random_like
 from interp.probes.study import ProbeStudy, probe
 from interp.report import write_audio
-from interp.steering import Add, EveryN, Intervention, Row, Smitin, generate, soft_weights, top_k
+from interp.steering import Add, EveryN, Intervention, Row, Smitin, generate, soft_weights
 from interp.validation import has_trait
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def interventions(session: Session, arm: Arm, probes: Probes) -> tuple[Intervent
     if arm.rule == "add":
         return (Add(chosen, dose=dose, rows=session.rows),)
     if arm.rule == "iti":
-        best = {d.site for d in top_k(logistic, min(session.k, len(logistic)))}
+        best = {d.site for d in logistic.top(min(session.k, len(logistic)))}
         return (Add(Directions(d for d in chosen if d.site in best), dose=dose, rows=session.rows),)
     if arm.rule == "soft":
         return (Add(chosen, dose=dose, weights=weights, rows=session.rows),)
@@ -107,7 +107,7 @@ def interventions(session: Session, arm: Arm, probes: Probes) -> tuple[Intervent
             chosen, alpha=arm.strength, s=session.s, delta=session.delta, n_monitor=session.n_monitor,
             tau=session.tau if arm.tau is None else arm.tau,
             remove=arm.remove, weights=weights if weights is not None else (1.0,) * len(chosen),
-            listen=None if own else logistic, rows=session.rows,
+            monitor=None if own else logistic, rows=session.rows,
         ),
     )  # fmt: skip
 
@@ -151,14 +151,14 @@ def shuffled_probes(ds: xr.Dataset, trait: str, pool: str, seed: int, like: Prob
 def monitor_accuracy(ds: xr.Dataset, trait: str, probes: Probes, pool: str, n_monitor: int) -> tuple[float, float]:
     """Accuracy on other clips of the heads that are heard (their mean) and of the monitor (their median)."""
     truth = has_trait(interp.labels(ds), trait)
-    heard = Smitin(probes.heads["logistic"], n_monitor=n_monitor).monitor
+    heard = Smitin(probes.heads["logistic"], n_monitor=n_monitor).monitored
     logits = np.stack([d.logit(interp.features(ds, d.site, pool=pool).astype(np.float64)) for d in heard])
     return float(((logits > 0) == truth).mean()), float(((np.median(logits, axis=0) > 0) == truth).mean())
 
 
 def own_probability(session: Session, codes: torch.Tensor, probes: Probes) -> np.ndarray:
     """The paper's own measure: the monitor's median probability when the model hears the music again, unsteered."""
-    monitor = Smitin(probes.heads["logistic"], n_monitor=session.n_monitor).monitor
+    monitor = Smitin(probes.heads["logistic"], n_monitor=session.n_monitor).monitored
     n, _, frames = codes.shape
     silent = np.zeros((1, round(frames / session.model.frame_rate * session.model.sample_rate)), np.float32)
     clips = Clips.from_arrays([silent] * n, session.model.sample_rate)

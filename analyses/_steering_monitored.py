@@ -66,7 +66,7 @@ def _arm(
     control: bool,
 ) -> Arm:
     def build(alpha: float, i: int) -> tuple[Smitin, ...]:
-        return (Smitin(draws[i % len(draws)], alpha=alpha, listen=listen, weights=weights),)
+        return (Smitin(draws[i % len(draws)], alpha=alpha, monitor=listen, weights=weights),)
 
     return Arm(name, build, control, "all heads", alphas)
 

@@ -85,7 +85,7 @@ app.add_typer(testbed, name="testbed")
 Model = Annotated[str, typer.Option(help="tiny, a checkpoint folder in audiocraft's format, or a hub name.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; the first GPU, or else the CPU, when not given.")]
 Out = Annotated[Path, typer.Option(help="Folder for tables, figures and sounds.")]
-Seed = Annotated[int, typer.Option(help="The same seed gives the same result.")]
+Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same result.")]
 Trait = Annotated[str, typer.Option(help="A label column, or one class of it: drums, instrument=piano.")]
 Method = Annotated[str, typer.Option(help="logistic, ridge, mean_diff, ...")]
 
@@ -236,11 +236,13 @@ def steer(
     out: Out = Path("steer"),
     model: Model = "tiny",
     method: Method = "logistic",
-    sites: Annotated[str, typer.Option(help="Where: L3.resid, L2.H1,L4.H0, or top:8 for the 8 best heads.")] = "top:8",
+    sites: Annotated[str, typer.Option(help="Where: L3.resid, L2.H1,L4.H0, or top:8 for the 8 best.")] = "top:8",
     dose: Annotated[float, typer.Option(help="How far, in standard deviations along the direction.")] = 2.0,
     doses: Annotated[str, typer.Option(help="Several, with commas: a page with a slider over them.")] = "",
     prompt: Annotated[str | None, typer.Option(help="Text to generate from.")] = None,
     audio: Annotated[Path | None, typer.Option(help="Sound to continue.")] = None,
+    audio_start: Annotated[float, typer.Option(min=0, help="Second of that sound to start from.")] = 0.0,
+    audio_seconds: Annotated[float | None, typer.Option(min=0.02, help="How much of it; all when not given.")] = None,
     seconds: Annotated[
         float, typer.Option(min=0.1, help="Length of the result, the sound to continue included.")
     ] = 4.0,
@@ -248,15 +250,20 @@ def steer(
     seed: Seed = 0,
     device: Device = "",
 ) -> None:
-    """Generate with and without a push along a direction; same seeds, side by side."""
+    """Generate with and without a push along a direction; same seeds, side by side.
+
+    Where the file holds directions towards several classes of a label, name one: --trait genre=jazz.
+    """
     import interp
     from interp import listening
     from interp.probes import Directions
-    from interp.steering import Add
+    from interp.steering import Add, choose
 
-    chosen = listening.choose(Directions.load(directions), trait, method, sites)
+    if audio is None and (audio_start or audio_seconds):
+        raise DataError("--audio-start and --audio-seconds choose a part of a sound to continue: name it with --audio.")
+    chosen = choose(Directions.load(directions), trait, method, sites)
     musicgen = interp.load(model, device=device or None)
-    codes = None if audio is None else listening.encode_file(musicgen, audio)
+    codes = None if audio is None else listening.encode_file(musicgen, audio, audio_start, audio_seconds)
     if doses:
         amounts = _numbers(doses)
         page = listening.dose_page(

@@ -18,6 +18,7 @@ from urllib.parse import quote
 import numpy as np
 import pandas as pd
 
+from interp._files import atomic
 from interp.errors import ClipError, DataError
 from interp.tables import number
 
@@ -168,7 +169,8 @@ class Report:
             f"<title>{html.escape(self.title)}</title>\n<style>{_CSS}</style>\n</head>\n<body>\n"
             f"<h1>{html.escape(self.title)}</h1>\n{lead}\n" + "\n".join(body) + f"\n{foot}\n</body>\n</html>\n"
         )
-        path.write_text(page, encoding="utf-8")
+        with atomic(path) as partial:
+            partial.write_text(page, encoding="utf-8")
         return path
 
 
@@ -274,6 +276,9 @@ def write_audio(path: str | Path, audio: Any, sample_rate: int) -> Path:
         raise ClipError(f"cannot write {path}: the sound is empty or not finite (shape {list(wave.shape)}).")
     loudest = float(np.abs(wave).max())
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(path, (wave / max(1.0, loudest / 0.99)).T, sample_rate, subtype="PCM_16")
+    with atomic(path) as partial:
+        try:
+            soundfile.write(partial, (wave / max(1.0, loudest / 0.99)).T, sample_rate, subtype="PCM_16")
+        except soundfile.LibsndfileError as error:  # how it says that the disk is full
+            raise OSError(f"is the disk full? {error}") from error
     return path

@@ -151,6 +151,61 @@ def test_steer_writes_pairs_and_a_page(probed: Path, folder: Path) -> None:
     works("steer", probed / "directions.safetensors", *words, "--out", folder / "steer2")
 
 
+def test_steer_continues_a_part_of_a_long_sound(probed: Path, tmp_path: Path) -> None:
+    rate = 16000
+    wave = np.concatenate([np.zeros(2 * rate), 0.3 * np.sin(np.arange(31 * rate) / 9)]).astype(np.float32)
+    soundfile.write(tmp_path / "song.wav", wave, rate)
+    song = tmp_path / "song.wav"
+    words = ("--trait", "drums", "--sites", "L3.resid", "--seconds", "1", "--rows", "1", "--audio", song)
+    steer = ("steer", probed / "directions.safetensors", *words, "--out", tmp_path / "out")
+    works(*steer, "--audio-start", "2.5", "--audio-seconds", "0.5")
+    heard, _ = soundfile.read(tmp_path / "out" / "audio" / "unsteered_0.wav")
+    assert np.abs(heard[: rate // 2]).max() > 0.05  # the tone that starts at second 2, not the silence before it
+    text = fails(*steer)
+    assert "goes on for 33.0 s" in text and "--audio-start" in text
+    assert "has no 1 s from second 32.5" in fails(*steer, "--audio-start", "32.5", "--audio-seconds", "1")
+    assert "has no second 40" in fails(*steer, "--audio-start", "40")
+    assert "name it with --audio" in fails(*steer[:-4], "--out", tmp_path / "out", "--audio-start", "3")
+    fails(*steer, "--audio-start", "-1", status=2)
+    fails(*steer, "--seed", "-1", status=2)
+
+
+def test_steer_along_one_class_of_a_label(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    sites = [f"L{layer}.H{head}" for layer in (0, 3) for head in (1, 2)]
+    genres = Directions(
+        Direction.from_weight(
+            site, rng.standard_normal(32), method="ridge", trait="genre", positive=name, sigma=0.1, score=0.6 + i / 10
+        )
+        for name in ("jazz", "rock")
+        for i, site in enumerate(sites)
+    )
+    genres.save(tmp_path / "genres")
+    steer = ("steer", tmp_path / "genres.safetensors", "--method", "ridge", "--seconds", "0.5", "--rows", "1")
+    text = fails(*steer, "--trait", "genre", "--sites", "top:2", "--out", tmp_path / "out")
+    assert "genre=jazz or genre=rock" in text
+    result = works(*steer, "--trait", "genre=rock", "--sites", "top:2", "--out", tmp_path / "out")
+    assert "genre=rock (ridge)" in result.output and "L3.H1, L3.H2" in result.output
+    log = pd.read_csv(tmp_path / "out" / "log.csv")
+    assert set(log["sites"]) == {2}
+
+
+def test_steer_says_that_the_disk_is_full_and_leaves_no_half_file(probed: Path, tmp_path: Path) -> None:
+    """The system refuses to write more than 20 kB to a file: the sounds do not fit."""
+    script = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000));"
+        "from interp.cli import main; main()"
+    )
+    words = ["--trait", "drums", "--sites", "L3.resid", "--seconds", "1", "--rows", "1", "--out", str(tmp_path / "out")]
+    command = [sys.executable, "-c", script, "steer", str(probed / "directions.safetensors"), *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr and "annot write" in done.stderr
+    assert not list((tmp_path / "out").rglob("*.wav"))
+    assert not list((tmp_path / "out").rglob("*.part*"))
+
+
 def test_card_names_the_licence() -> None:
     assert "MIT" in works("testbed", "card").output
 

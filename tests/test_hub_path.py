@@ -39,9 +39,9 @@ def test_extract_probe_steer(hub_model: MusicGen, beeps: Clips, tmp_path: Path) 
         Row("loud drums", seed=1),
         Row("loud drums", seed=1, interventions=(push,)),
         Row("loud drums", seed=1, interventions=(Add(study.top(2), dose=0.0),)),
-        Row(None, seed=1, audio=prompt),
-        Row(None, seed=1, audio=prompt, interventions=(push,)),
-        Row(None, seed=1, audio=prompt, interventions=(watch,)),
+        Row(None, seed=1, codes=prompt),
+        Row(None, seed=1, codes=prompt, interventions=(push,)),
+        Row(None, seed=1, codes=prompt, interventions=(watch,)),
     ]
     made = generate(hub_model, rows, seconds=0.6, progress=False)
     assert made.codes.shape == (6, 4, 30) and made.audio.shape == (6, 1, 19200)

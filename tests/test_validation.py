@@ -183,7 +183,7 @@ def test_default_arms_push_equally_far(ds: xr.Dataset, studies: tuple[ProbeStudy
 
     def length(name: str, seed: int) -> float:
         (add,) = arms[name].build(2.0, seed)
-        return float(sum(np.linalg.norm(v) for _, v in add.displacements()))  # type: ignore[attr-defined]
+        return float(sum(np.linalg.norm(v) for v in (n["shift"] for n in add.numbers.values())))  # type: ignore[attr-defined]
 
     for name in ("random", "shuffled labels"):
         for seed in range(4):

@@ -306,7 +306,11 @@ def test_every_control_is_what_it_says(ds: xr.Dataset, studies: tuple[ProbeStudy
     ]  # fmt: skip
     assert by["probe"].doses is None and by["random"].doses == (2.0, 3.0) and by["flipped sign"].doses == (2.0,)
     assert by["ITI heads"].doses == (4.0,) and not by["text"].dosed and by["text"].text == "drums"
-    moved = {name: by[name].build(2.0, 0)[0].displacements() for name in by if by[name].dosed}  # type: ignore[attr-defined]
+    moved = {
+        name: [(site, n["shift"]) for site, n in by[name].build(2.0, 0)[0].numbers.items()]
+        for name in by
+        if by[name].dosed
+    }
     site, vector = moved["probe"][0]
     assert str(site) == "L2.resid"
     assert moved["flipped sign"][0][1] == pytest.approx(-vector)
@@ -317,7 +321,7 @@ def test_every_control_is_what_it_says(ds: xr.Dataset, studies: tuple[ProbeStudy
     best = {str(one) for one, _ in moved["best heads"]}
     assert len(best) == 3 and len(moved["ITI heads"]) == 5 and best < {str(one) for one, _ in moved["ITI heads"]}
     for seed in range(4):
-        drawn = {str(one) for one, _ in by["random heads"].build(2.0, seed)[0].displacements()}  # type: ignore[attr-defined]
+        drawn = {str(one) for one in by["random heads"].build(2.0, seed)[0].sites}
         assert len(drawn) == 3 and not drawn & best
     with pytest.raises(ControlError, match="no other layer"):
         far_site(treated.site, [treated.site])

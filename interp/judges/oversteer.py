@@ -63,7 +63,7 @@ def over_steered(
         push = Direction.from_weight(f"L{layer}.resid", rng.normal(size=model.shape.width), method="random")
         strength = float(rng.choice(STRENGTHS))
         drown = Interpolate(directions=Directions([push]), strength=strength, rows="both")
-        rows.append(Row(prompt=None, seed=int(rng.integers(2**31)) + i, audio=None, interventions=(drown,)))
+        rows.append(Row(prompt=None, seed=int(rng.integers(2**31)) + i, interventions=(drown,)))
     made = generate(model, rows, seconds=seconds, guidance=3.0, batch_size=batch_size, progress=progress)
     audio: Tensor = made.audio.mean(1)
     return torch.nan_to_num(audio)

@@ -10,76 +10,34 @@ import numpy as np
 import pandas as pd
 import torch
 
-from interp.errors import ClipError, DataError, SiteError
-from interp.probes.directions import Directions
+from interp.errors import ClipError
 from interp.report import Report, write_audio
-from interp.sites import Site
 
 if TYPE_CHECKING:
     from interp.judges import Judge
     from interp.model import MusicGen
     from interp.steering import Intervention
 
-__all__ = ["choose", "compare_sounds", "encode_file", "judge_files", "read_audio"]
+__all__ = ["compare_sounds", "encode_file", "judge_files", "read_audio"]
 
 SUFFIXES = (".wav", ".flac", ".mp3", ".ogg")
 
 
-def choose(directions: Directions, trait: str, method: str, sites: str) -> Directions:
-    """Take the directions of one trait and method at some sites.
+def read_audio(path: str | Path, start: float = 0.0, seconds: float | None = None) -> tuple[np.ndarray, int]:
+    """Read a sound file, or a part of it: float32 ``[channels, samples]`` and its sample rate in Hz.
 
     Parameters
     ----------
-    directions : Directions
-        To choose from.
-    trait, method : str
-        Which.
-    sites : str
-        Sites with commas (``"L3.resid"``, ``"L2.H1,L4.H0"``), or ``"top:8"`` for the heads of the best held-out score.
-
-    Returns
-    -------
-    Directions
-
-    Raises
-    ------
-    DataError
-        If there is none of this trait and method.
-    SiteError
-        If there is none at a site, or fewer heads than asked for.
-    """
-    found = directions.select(trait=trait, method=method)
-    if not len(found):
-        raise DataError(
-            f"there is no direction of trait {trait!r} and method {method!r}: the file holds {directions!r}."
-        )
-    if sites.startswith("top:"):
-        count = sites.removeprefix("top:")
-        heads = sorted(found.select(kind="heads"), key=lambda item: (-item.score, item.site))
-        if not count.isdigit() or not 1 <= int(count) <= len(heads):
-            raise SiteError(
-                f"cannot take {sites!r} of {len(heads)} heads: write top:1 to top:{len(heads)}, or name sites."
-            )
-        return Directions(heads[: int(count)])
-    chosen = []
-    for part in sites.split(","):
-        here = found.select(site=Site.parse(part))
-        if not len(here):
-            known = ", ".join(str(item.site) for item in found[:6])
-            raise SiteError(
-                f"there is no direction at {part.strip()}: the file has {known}{', ...' if len(found) > 6 else ''}."
-            )
-        chosen += list(here)
-    return Directions(chosen)
-
-
-def read_audio(path: str | Path) -> tuple[np.ndarray, int]:
-    """Read a sound file: float32 ``[channels, samples]`` and its sample rate in Hz.
+    path : str or Path
+    start : float
+        Second to start from.
+    seconds : float, optional
+        Length of the part; to the end when not given.
 
     Raises
     ------
     ClipError
-        If it is missing, damaged or empty.
+        If it is missing, damaged or empty, or has no such part.
     """
     import soundfile
 
@@ -87,23 +45,50 @@ def read_audio(path: str | Path) -> tuple[np.ndarray, int]:
     if not path.is_file():
         raise ClipError(f"there is no sound {path}: name a {', '.join(s[1:] for s in SUFFIXES)} file.")
     try:
-        wave, rate = soundfile.read(path, dtype="float32", always_2d=True)
+        with soundfile.SoundFile(path) as file:
+            rate, length = int(file.samplerate), file.frames / file.samplerate
+            if not 0 <= start < max(length, 1 / rate) or (seconds is not None and start + seconds > length + 1 / rate):
+                part = f"{seconds:g} s from second {start:g} on" if seconds is not None else f"second {start:g}"
+                raise ClipError(f"{path} is {length:.2f} s long and has no {part}: ask for an earlier or shorter part.")
+            file.seek(round(start * rate))
+            wave = file.read(-1 if seconds is None else round(seconds * rate), dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, RuntimeError) as error:
         raise ClipError(f"cannot read {path} as sound ({error}): replace the file.") from None
     if not wave.size or not np.isfinite(wave).all():
         raise ClipError(f"{path} holds no sound: replace the file.")
-    return wave.T, int(rate)
+    return wave.T, rate
 
 
-def encode_file(model: MusicGen, path: str | Path) -> torch.Tensor:
+def encode_file(
+    model: MusicGen, path: str | Path, start: float = 0.0, seconds: float | None = None
+) -> torch.Tensor:
     """Codes ``[codebooks, frames]`` of a sound file, mixed down to as many channels as the model has.
+
+    Parameters
+    ----------
+    model : MusicGen
+    path : str or Path
+    start, seconds : float
+        Which part of the sound, see :func:`read_audio`.
 
     Raises
     ------
     ClipError
-        If the file cannot be read.
+        If the file cannot be read, or what is left of it is longer than the model hears at once.
     """
-    wave, rate = read_audio(path)
+    import soundfile
+
+    if seconds is None and Path(path).is_file():
+        try:  # from the header, before a long file is read
+            length = soundfile.info(path).duration - start
+        except (soundfile.LibsndfileError, RuntimeError):
+            length = 0.0  # read_audio says what is wrong with it
+        if length > model.max_seconds:
+            raise ClipError(
+                f"{path} goes on for {length:.1f} s, but the model hears {model.max_seconds:g} s at once: choose a "
+                "part of it (--audio-start and --audio-seconds; start and seconds in Python)."
+            )
+    wave, rate = read_audio(path, start, seconds)
     audio = torch.from_numpy(wave.mean(axis=0, keepdims=True))
     channels = int(getattr(model.codec, "channels", 1))
     return model.encode(audio.expand(channels, -1)[None], rate)[0]
@@ -190,7 +175,7 @@ def compare_sounds(
 
     out = Path(out)
     model.check_prompt(prompt)
-    rows = [Row(prompt=prompt, seed=s, audio=codes, interventions=arm) for arm in arms.values() for s in seeds]
+    rows = [Row(prompt=prompt, seed=s, codes=codes, interventions=arm) for arm in arms.values() for s in seeds]
     made = generate(model, rows, seconds=seconds, progress=progress, **settings)
     audio = made.audio.reshape(len(arms), len(seeds), *made.audio.shape[1:])
     lines: list[dict[str, Any]] = []

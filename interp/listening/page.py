@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from interp._files import atomic
 from interp.errors import DataError
 from interp.plots.sound import mel_levels, mel_ticks
 from interp.report import write_audio
@@ -129,7 +130,8 @@ def listening_page(
             sound = _relative(write_audio(out / "audio" / f"{name}.wav", take.audio, sample_rate), out)
             target = out / "pictures" / f"{name}.png"
             target.parent.mkdir(exist_ok=True)
-            target.write_bytes(picture)
+            with atomic(target) as partial:
+                partial.write_bytes(picture)
             image = _relative(target, out)
         entries[_key(take)] = {
             "sound": sound,
@@ -151,7 +153,8 @@ def listening_page(
         "takes": entries,
     }
     page = out / "index.html"
-    page.write_text(_html(title, lead, data, {} if embed else _listed(links, out), made_by), encoding="utf-8")
+    with atomic(page) as partial:
+        partial.write_text(_html(title, lead, data, {} if embed else _listed(links, out), made_by), encoding="utf-8")
     return page
 
 

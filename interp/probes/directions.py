@@ -131,6 +131,19 @@ class Directions(Sequence[Direction]):
             f"{len(found)} directions match {asked} ({names}, ...): name the one you mean more closely."
         )
 
+    def top(self, k: int) -> Directions:
+        """The ``k`` directions of the highest held-out score (ITI's choice of heads), ties in forward order.
+
+        Raises
+        ------
+        DataError
+            If there are fewer.
+        """
+        ranked = sorted(self._items, key=lambda item: (-item.score, item.site))
+        if not 1 <= k <= len(ranked):
+            raise DataError(f"cannot take the {k} best of {len(ranked)} directions.")
+        return Directions(ranked[:k])
+
     def check_model(self, fingerprint: str) -> Directions:
         """Return the list if every direction was read from this checkpoint, else raise CheckpointMismatch."""
         for item in self._items:

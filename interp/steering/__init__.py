@@ -2,48 +2,42 @@
 
 from __future__ import annotations
 
-from interp.steering._jobs import Row
+from interp.steering._registry import register
 from interp.steering.causal import causal_ranking, code_log_likelihood
+from interp.steering.choice import choose
 from interp.steering.erasure import Eraser, fit_leace
-from interp.steering.files import dumps, load_interventions, loads, save_interventions
+from interp.steering.files import load, save
 from interp.steering.forced import forced_logits, kl_to_unsteered, log_likelihood
 from interp.steering.generate import generate
 from interp.steering.generation import Generation
 from interp.steering.interventions import (
     Ablate,
     Add,
+    Call,
     Clamp,
+    Ears,
     Interpolate,
     Intervention,
     SiteValues,
+    Smitin,
     Swap,
     cross_fade,
     soft_weights,
-    top_k,
 )
-from interp.steering.interventions.smitin import Smitin
-from interp.steering.schedules import (
-    Constant,
-    Curve,
-    Decay,
-    EveryN,
-    Function,
-    Product,
-    Ramp,
-    RandomGate,
-    Schedule,
-)
+from interp.steering.rows import Row, Settings
+from interp.steering.schedules import Constant, Curve, Decay, EveryN, Product, Ramp, RandomGate, Schedule
 
 __all__ = [
     "Ablate",
     "Add",
+    "Call",
     "Clamp",
     "Constant",
     "Curve",
     "Decay",
+    "Ears",
     "Eraser",
     "EveryN",
-    "Function",
     "Generation",
     "Interpolate",
     "Intervention",
@@ -52,21 +46,21 @@ __all__ = [
     "RandomGate",
     "Row",
     "Schedule",
+    "Settings",
     "SiteValues",
     "Smitin",
     "Swap",
     "causal_ranking",
+    "choose",
     "code_log_likelihood",
     "cross_fade",
-    "dumps",
     "fit_leace",
     "forced_logits",
     "generate",
     "kl_to_unsteered",
-    "load_interventions",
-    "loads",
+    "load",
     "log_likelihood",
-    "save_interventions",
+    "register",
+    "save",
     "soft_weights",
-    "top_k",
 ]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,27 +13,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from interp.errors import InterventionError
+from interp.errors import CheckpointMismatch, InterventionError
+from interp.probes.directions import Direction, Directions
 from interp.sites import KINDS, ModelShape
-from interp.steering._ops import (
-    AddOp,
-    ClampOp,
-    EraseOp,
-    Half,
-    InterpolateOp,
-    Key,
-    Op,
-    ReplaceOp,
-    Rows,
-    SmitinOp,
-    Timeline,
-)
-from interp.steering._parameters import PARAMETERS, replacements
-from interp.steering.interventions import Ablate, Add, Clamp, Interpolate, Intervention, Swap
-from interp.steering.interventions.smitin import Smitin
+from interp.steering.erasure import Eraser
+from interp.steering.interventions import Intervention, SiteValues
 from interp.steering.monitor import Monitor
+from interp.steering.ops import FormulaOp, Half, Key, Op, Rows, ShiftOp, Table, Timeline
 
-__all__ = ["Entry", "Plan"]
+__all__ = ["Edits", "Entry", "Tap", "check_interventions"]
+
+Tap = Callable[[Key, Tensor, int, Half], None]
+"""Called with a place, its edited activation ``[rows, positions, width]``, the first position, which rows it has."""
 
 
 @dataclass
@@ -45,9 +37,13 @@ class Entry:
         Row of the batch, and place of the intervention among the row's.
     item : Intervention
     schedule : int
-        Row of the plan's table of factors.
+        Row of the table of factors.
     stage : int
-        Order of application within the row.
+        Order of application within the row; negative if it does nothing.
+    unit : int
+        Of the monitor, if it listens; else 0.
+    ops : list of Op
+        The operations it went into.
     """
 
     row: int
@@ -59,20 +55,22 @@ class Entry:
     ops: list[Op] = field(default_factory=list)
 
 
-class Plan:
+class Edits:
     """All edits of a batch.
 
     Parameters
     ----------
     rows : sequence of sequences of Intervention
-        The interventions of each row, already checked against the model.
+        The interventions of each row, already checked against the model (:func:`check_interventions`).
     seeds : sequence of int
-        Seed of each row, for resample ablation.
+        Seed of each row, for interventions that draw.
     shape : ModelShape
     timeline : Timeline
     guided : bool
         Whether there are unconditional rows.
     device : torch.device
+    dtype : torch.dtype
+        Of the activations.
 
     Attributes
     ----------
@@ -84,7 +82,7 @@ class Plan:
     Raises
     ------
     InterventionError
-        If an intervention cannot touch any call.
+        If an intervention cannot touch any call, or pushes further than numbers of the dtype go.
     """
 
     def __init__(
@@ -95,25 +93,24 @@ class Plan:
         timeline: Timeline,
         guided: bool,
         device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         self.n, self.shape, self.timeline, self.guided = len(rows), shape, timeline, guided
-        self.device, self.seeds = torch.device(device), list(seeds)
+        self.device, self.dtype, self.seeds = torch.device(device), dtype, list(seeds)
         self._factors: list[NDArray[np.float64]] = [np.zeros(timeline.positions)]
         self._factor_ids: dict[Any, int] = {}
+        self._checked: set[tuple[int, int]] = set()
         self.entries: list[Entry] = []
         for row, items in enumerate(rows):
             self._enter(row, items)
-        self.table = torch.tensor(np.stack(self._factors), dtype=torch.float32, device=self.device)
-        self._made: dict[tuple[int, str], dict[Key, list[tuple[int, NDArray[Any]]]]] = {}
-        self.monitor: Monitor | None = None
-        smitin = [entry for entry in self.entries if isinstance(entry.item, Smitin)]
-        if smitin:
-            self.monitor = Monitor(smitin, np.stack(self._factors), timeline, shape, self.device)
+        table = np.stack(self._factors)
+        self.table = torch.tensor(table, dtype=torch.float32, device=self.device)
+        self.monitor = self._listen(table)
         self._ops: dict[Key, list[Op]] = {}
         self._build()
-        self._tap: Callable[[Key, Tensor, int, Half], None] | None = None
-        self.keys: list[Key] = []
-        self.listen(None, [])
+        self._taps: list[Tap] = []
+        self._tapped: set[Key] = set()
+        self.keys: list[Key] = self._places()
 
     # Building ------------------------------------------------------------------------------------------------
 
@@ -131,10 +128,22 @@ class Plan:
                 )
             if schedule == 0:
                 raise InterventionError(self._untouched(item))
-            additive = isinstance(item, Add | Smitin)
-            stage += not (additive and was_additive)
-            was_additive = additive
+            if item.additive:
+                self._check_reach(item, schedule)
+            stage += not (item.additive and was_additive)
+            was_additive = item.additive
             self.entries.append(Entry(row, index, item, schedule, stage=stage))
+
+    def _listen(self, table: NDArray[np.float64]) -> Monitor | None:
+        ears = {id(entry.item): entry.item.ears for entry in self.entries}
+        units = [(entry, ear) for entry in self.entries if (ear := ears[id(entry.item)]) is not None]
+        for unit, (entry, _) in enumerate(units, 1):
+            entry.unit = unit
+        if not units:
+            return None
+        rows = [entry.row for entry, _ in units]
+        factors = table[[entry.schedule for entry, _ in units]]
+        return Monitor([ear for _, ear in units], rows, factors, self.timeline, self.shape, self.device)
 
     def _untouched(self, item: Intervention) -> str:
         time = self.timeline
@@ -143,22 +152,36 @@ class Plan:
         length = time.seconds[-1]
         return f"an intervention touches no call of a clip of {length:.2f} s: {item.describe()}."
 
+    def _check_reach(self, item: Intervention, schedule: int) -> None:
+        """A push that the dtype cannot hold, or whose square a norm cannot, would turn music into silence or noise."""
+        if (id(item), schedule) in self._checked:
+            return
+        self._checked.add((id(item), schedule))
+        peak = float(np.abs(self._factors[schedule]).max())
+        for site, values in item.numbers.items():
+            shift = values["shift"] * peak
+            length = float(np.linalg.norm(shift))
+            limits = torch.finfo(self.dtype).max, torch.finfo(torch.float32).max ** 0.5
+            if not (np.abs(shift).max() < limits[0] and length < limits[1]):
+                raise InterventionError(
+                    f"a push of {length:.3g} at {site} is more than {str(self.dtype).removeprefix('torch.')} "
+                    f"activations can take: push less far; {item.describe()}."
+                )
+
     def _schedule(self, item: Intervention) -> int:
         """Row of the factor table for this item; 0 if it is zero everywhere."""
-        swap = (item.first, max(len(s.values) for s in item.source)) if isinstance(item, Swap) else None
-        key = (item.schedule, item.window, item.on, swap)
+        key = (item.schedule, item.window, item.on, item.span)
         if key in self._factor_ids:
             return self._factor_ids[key]
-        time = self.timeline
-        step, seconds = time.step, time.seconds
+        step, seconds = self.timeline.step, self.timeline.seconds
         factors = np.array(item.schedule(step, seconds))
         if item.on != "all":
             factors[(step < 0) != (item.on == "prompt")] = 0
         if item.window is not None:
             start, stop = item.window
             factors[(seconds < start - 1e-9) | (seconds >= stop - 1e-9)] = 0
-        if swap is not None:
-            factors[(step < swap[0]) | (step >= swap[0] + swap[1])] = 0
+        if item.span is not None:
+            factors[(step < item.span[0]) | (step >= item.span[1])] = 0
         if not factors.any():
             self._factor_ids[key] = 0
         else:
@@ -166,71 +189,24 @@ class Plan:
             self._factors.append(factors)
         return self._factor_ids[key]
 
-    def _rows(self, entries: Sequence[Entry], table: Tensor | None = None) -> Rows:
-        index = torch.zeros(self.n, dtype=torch.long)
-        cond, uncond = torch.zeros(self.n), torch.zeros(self.n)
-        for entry in entries:
-            index[entry.row] = entry.schedule if table is None else entry.unit
-            cond[entry.row] = float(entry.item.rows != "uncond")
-            uncond[entry.row] = float(entry.item.rows != "cond")
-        d = self.device
-        return Rows(self.table if table is None else table, index.to(d), cond.to(d), uncond.to(d))
-
     def _build(self) -> None:
         stages: dict[int, list[Entry]] = defaultdict(list)
         for entry in self.entries:
             if entry.stage >= 0:
                 stages[entry.stage].append(entry)
         for stage in sorted(stages):
-            by_type: dict[str, list[Entry]] = defaultdict(list)
+            families: dict[Hashable, list[Entry]] = defaultdict(list)
             for entry in stages[stage]:
-                by_type[_family(entry.item)].append(entry)
-            for family in sorted(by_type):
-                getattr(self, f"_build_{family}")(by_type[family])
-
-    def _add(self, key: Key, op: Op, entries: Sequence[Entry]) -> None:
-        self._ops.setdefault(key, []).append(op)
-        for entry in entries:
-            entry.ops.append(op)
-
-    def _groups(self, key: Key) -> tuple[int, int]:
-        """Number of groups at a place and the width of one."""
-        if key[0] in ("heads", "cross_heads"):
-            return self.shape.n_heads, self.shape.head_dim
-        return 1, self.shape.width
-
-    def _gather(self, key: Key, entries: Sequence[Entry], what: str, fill: float = 0.0) -> Tensor:
-        """Parameters ``[rows, groups, ...]`` of a place; worked out once for each different item.
-
-        ``what`` names one of the functions in ``_PARAMETERS``; groups and rows without one get ``fill``.
-        """
-        groups, _ = self._groups(key)
-        made: dict[int, int] = {}
-        blocks: list[NDArray[Any]] = []
-        index = np.zeros(self.n, dtype=np.int64)
-        for entry in entries:
-            if id(entry.item) not in made:
-                values = self._parameters(entry.item, what)[key]
-                block = np.full((groups, *np.max([np.shape(v) for _, v in values], axis=0).astype(int)), fill)
-                for group, value in values:
-                    part = (group, *(slice(0, size) for size in value.shape))
-                    block[part] = value if fill else block[part] + value  # type: ignore[index]  # a valid index
-                made[id(entry.item)] = len(blocks) + 1
-                blocks.append(block)
-            index[entry.row] = made[id(entry.item)]
-        full = np.full((len(blocks) + 1, *np.max([block.shape for block in blocks], axis=0)), fill)
-        for i, block in enumerate(blocks):
-            full[(i + 1, *(slice(0, size) for size in block.shape))] = block  # type: ignore[index]  # a valid index
-        return torch.tensor(full, dtype=torch.float32, device=self.device)[torch.tensor(index, device=self.device)]
-
-    def _parameters(self, item: Any, what: str) -> dict[Key, list[tuple[int, NDArray[Any]]]]:
-        cached = self._made.get((id(item), what))
-        if cached is None:
-            cached = defaultdict(list)
-            for site, value in PARAMETERS[what](item):
-                cached[site.kind, site.layer].append((site.head or 0, np.asarray(value)))
-            self._made[id(item), what] = cached
-        return cached
+                live = entry.unit > 0
+                # all additive edits of a stage are one sum, whatever their class
+                family = ("shift", live) if entry.item.additive else (entry.item.family, live)
+                families[family].append(entry)
+            for entries in sorted(families.values(), key=lambda part: part[0].unit > 0):
+                for key, there in self._at(entries).items():
+                    op = self._shift(key, there) if there[0].item.additive else self._formula(key, there)
+                    self._ops.setdefault(key, []).append(op)
+                    for entry in there:
+                        entry.ops.append(op)
 
     def _at(self, entries: Sequence[Entry]) -> dict[Key, list[Entry]]:
         places: dict[Key, list[Entry]] = defaultdict(list)
@@ -242,103 +218,118 @@ class Plan:
                 places[key].append(entry)
         return places
 
-    def _slots(self, entries: Sequence[Entry]) -> list[list[Entry]]:
-        """Distribute additive entries over slots, one entry a row in each."""
-        slots: list[list[Entry]] = []
+    def _shift(self, key: Key, entries: Sequence[Entry]) -> Op:
+        slots: list[list[Entry]] = []  # one entry a row in each
         seen: dict[int, int] = defaultdict(int)
         for entry in entries:
             if seen[entry.row] == len(slots):
                 slots.append([])
             slots[seen[entry.row]].append(entry)
             seen[entry.row] += 1
-        return slots
+        shifts = [(self._rows(part), self._gather(key, part, "shift").flatten(1)) for part in slots]
+        return ShiftOp(shifts, self._acts([rows for rows, _ in shifts], entries), entries[0].unit > 0)
 
-    def _build_add(self, entries: list[Entry]) -> None:
-        for key, there in self._at(entries).items():
-            slots = [
-                (self._rows(part), self._gather(key, part, "displacement").flatten(1)) for part in self._slots(there)
-            ]
-            self._add(key, AddOp(slots), there)
+    def _formula(self, key: Key, entries: Sequence[Entry]) -> Op:
+        first, rows = entries[0].item, self._rows(entries)
+        groups, _ = self._groups(key)
+        heads = {id(entry.item): [head for head, _ in _at_place(entry.item, key)] for entry in entries}
+        touched = torch.zeros(self.n, groups, dtype=torch.bool)
+        for entry in entries:
+            touched[entry.row, heads[id(entry.item)]] = True
+        names = list(next(iter(first.numbers.values())))
+        parameters = {name: self._gather(key, entries, name) for name in names if name not in first.tables}
+        tables = {name: self._table(key, entries, name) for name in names if name in first.tables}
+        acts = self._acts([rows], entries)
+        return FormulaOp(first.edit, rows, acts, touched.to(self.device), parameters, tables, first.own)
 
-    def _build_smitin(self, entries: list[Entry]) -> None:
-        assert self.monitor is not None
-        for key, there in self._at(entries).items():
-            slots = [
-                (
-                    self._rows(part, self.monitor.gates),
-                    self._gather(key, part, "displacement").flatten(1),
-                )
-                for part in self._slots(there)
-            ]
-            self._add(key, SmitinOp(slots, self.monitor.acts), there)
+    def _acts(self, rows: Sequence[Rows], entries: Sequence[Entry]) -> NDArray[np.bool_]:
+        if entries[0].unit:
+            assert self.monitor is not None
+            return self.monitor.acts
+        return np.logical_or.reduce([part.any_at() for part in rows])
 
-    def _build_interpolate(self, entries: list[Entry]) -> None:
-        for key, there in self._at(entries).items():
-            strength, vector = self._gather(key, there, "strength"), self._gather(key, there, "vector")
-            self._add(key, InterpolateOp(self._rows(there), strength, vector), there)
+    def _rows(self, entries: Sequence[Entry]) -> Rows:
+        index = torch.zeros(self.n, dtype=torch.long)
+        cond, uncond = torch.zeros(self.n), torch.zeros(self.n)
+        live = entries[0].unit > 0
+        for entry in entries:
+            index[entry.row] = entry.unit if live else entry.schedule
+            cond[entry.row] = float(entry.item.rows != "uncond")
+            uncond[entry.row] = float(entry.item.rows != "cond")
+        table = self.monitor.gates if live and self.monitor is not None else self.table
+        return Rows(table, index.to(self.device), cond.to(self.device), uncond.to(self.device))
 
-    def _build_clamp(self, entries: list[Entry]) -> None:
-        for key, there in self._at(entries).items():
-            low, high = self._gather(key, there, "low", -np.inf), self._gather(key, there, "high", np.inf)
-            self._add(key, ClampOp(self._rows(there), self._gather(key, there, "vector"), low, high), there)
+    def _groups(self, key: Key) -> tuple[int, int]:
+        """Number of groups at a place and the width of one."""
+        if key[0] in ("heads", "cross_heads"):
+            return self.shape.n_heads, self.shape.head_dim
+        return 1, self.shape.width
 
-    def _build_erase(self, entries: list[Entry]) -> None:
-        for key, there in self._at(entries).items():
-            mean, left, right = (self._gather(key, there, what) for what in ("mean", "left", "right"))
-            self._add(key, EraseOp(self._rows(there), mean, left, right), there)
+    def _gather(self, key: Key, entries: Sequence[Entry], name: str) -> Tensor:
+        """A parameter ``[rows, groups, ...]``, zeros where there is none; worked out once for each different item."""
+        groups, _ = self._groups(key)
+        place: dict[int, int] = {}
+        blocks: list[dict[int, NDArray[np.float64]]] = []
+        index = np.zeros(self.n, dtype=np.int64)
+        for entry in entries:
+            if id(entry.item) not in place:
+                place[id(entry.item)] = len(blocks) + 1
+                blocks.append({head: values[name] for head, values in _at_place(entry.item, key)})
+            index[entry.row] = place[id(entry.item)]
+        shapes = {np.shape(value) or (1,) for block in blocks for value in block.values()}
+        full = np.zeros((len(blocks) + 1, groups, *_largest(shapes)))
+        for i, block in enumerate(blocks, 1):
+            for group, value in block.items():
+                part = np.atleast_1d(value)
+                whole: tuple[Any, ...] = (i, group, *(slice(0, size) for size in part.shape))
+                full[whole] = part
+        return torch.tensor(full, dtype=torch.float32, device=self.device)[torch.tensor(index, device=self.device)]
 
-    def _build_replace(self, entries: list[Entry]) -> None:
-        for key, there in self._at(entries).items():
-            groups, width = self._groups(key)
-            pool: list[NDArray[Any]] = [np.zeros((1, width))]
-            filled, offsets = 1, {}
-            index = np.full((self.n, self.timeline.positions, groups), -1, dtype=np.int64)
-            for entry in there:
-                for site, values in replacements(entry.item, width):
-                    if (site.kind, site.layer) != key:
-                        continue
-                    if (id(entry.item), site) not in offsets:
-                        offsets[id(entry.item), site] = filled
-                        pool.append(values)
-                        filled += len(values)
-                    chosen = self._choose(entry, len(values))
-                    index[entry.row, :, site.head or 0] = np.where(
-                        chosen < 0, -1, chosen + offsets[id(entry.item), site]
-                    )
-            at = torch.tensor(index, device=self.device)
-            values_pool = torch.tensor(np.concatenate(pool), dtype=torch.float32, device=self.device)
-            op = ReplaceOp(self._rows(there), values_pool, lambda a, b, at=at: at[:, a:b], groups)  # type: ignore[misc]
-            self._add(key, op, there)
-
-    def _choose(self, entry: Entry, n: int) -> NDArray[np.int64]:
-        """Which of ``n`` values goes to each position, negative for none."""
-        step = self.timeline.step
-        if isinstance(entry.item, Swap):
-            at = step - entry.item.first
-            return np.where((at >= 0) & (at < n), at, -1)
-        if n == 1:
-            return np.zeros_like(step)
-        # drawn per position from the row's seed alone: twins of one seed get the same draws, whatever their batch
-        draws = np.random.default_rng([abs(self.seeds[entry.row]), entry.index, 7]).random(len(step))
-        return np.asarray((draws * n).astype(np.int64))
+    def _table(self, key: Key, entries: Sequence[Entry], name: str) -> Table:
+        groups, _ = self._groups(key)
+        values: list[NDArray[np.float64]] = []
+        offsets: dict[tuple[int, int], int] = {}
+        filled = 0
+        index = np.full((self.n, self.timeline.positions, groups), -1, dtype=np.int64)
+        for entry in entries:
+            for head, numbers in _at_place(entry.item, key):
+                part = numbers[name]
+                if (id(entry.item), head) not in offsets:
+                    offsets[id(entry.item), head] = filled
+                    values.append(part)
+                    filled += len(part)
+                rng = np.random.default_rng([abs(self.seeds[entry.row]), entry.index, 7])
+                choice = np.asarray(entry.item.pick(self.timeline.step, len(part), rng))
+                index[entry.row, :, head] = np.where(choice < 0, -1, choice + offsets[id(entry.item), head])
+        full = np.zeros((filled, *_largest({part.shape[1:] for part in values})))
+        at = 0
+        for part in values:
+            full[(slice(at, at + len(part)), *(slice(0, size) for size in part.shape[1:]))] = part
+            at += len(part)
+        choices = torch.tensor(full, dtype=torch.float32, device=self.device)
+        return Table(choices, torch.tensor(index, device=self.device))
 
     # Running -------------------------------------------------------------------------------------------------
 
-    def listen(self, tap: Callable[[Key, Tensor, int, Half], None] | None, keys: Sequence[Key]) -> None:
-        """Have ``tap(key, x, start, half)`` called with the edited activation of some places."""
-        self._tap = tap
-        every = {*self._ops, *(self.monitor.keys if self.monitor else ()), *keys}
-        self.keys = sorted(every, key=lambda k: (k[1], KINDS.index(k[0])))
+    def tap(self, tap: Tap, keys: Iterable[Key]) -> None:
+        """Have ``tap(key, x, start, half)`` called with the edited activation of these places, and maybe of others."""
+        self._taps.append(tap)
+        self._tapped |= set(keys)
+        self.keys = self._places()
+
+    def _places(self) -> list[Key]:
+        every = {*self._ops, *(self.monitor.keys if self.monitor else ()), *self._tapped}
+        return sorted(every, key=lambda key: (key[1], KINDS.index(key[0])))
 
     def touches(self, start: int, stop: int) -> bool:
-        """Whether any edit, or any ear of a monitor, falls on these positions."""
-        if self._tap is not None or (self.monitor is not None and stop >= self.timeline.prompt):
+        """Whether any edit, tap, or reading of a monitor falls on these positions."""
+        if self._taps or (self.monitor is not None and stop >= self.timeline.prompt):
             return True
-        return any(op.any_at[start:stop].any() for ops in self._ops.values() for op in ops)
+        return any(op.acts[start:stop].any() for ops in self._ops.values() for op in ops)
 
     def takes_padding(self, key: Key) -> bool:
-        """Whether :meth:`apply` there leaves rows beyond the plan's alone, so that nobody need cut them off."""
-        return self._tap is None and all(isinstance(op, AddOp | SmitinOp) for op in self._ops.get(key, ()))
+        """Whether :meth:`apply` there leaves rows beyond the batch's alone, so that nobody need cut them off."""
+        return not self._taps and all(op.padding for op in self._ops.get(key, ()))
 
     def begin(self, position: int | None) -> None:
         """Announce the call that samples at one position; monitors decide about it (None: a prompt is fed)."""
@@ -367,8 +358,8 @@ class Plan:
             self.monitor.hear(key, x[: self.n, -1])
         for op in self._ops.get(key, ()):
             x = op.apply(x, start, half)
-        if self._tap is not None:
-            self._tap(key, x, start, half)
+        for tap in self._taps:
+            tap(key, x, start, half)
         return x
 
     def end(self) -> None:
@@ -377,17 +368,91 @@ class Plan:
             self.monitor.conclude()
 
 
-def _family(item: Intervention) -> str:
-    if isinstance(item, Add):
-        return "add"
-    if isinstance(item, Smitin):
-        return "smitin"
-    if isinstance(item, Interpolate):
-        return "interpolate"
-    if isinstance(item, Clamp):
-        return "clamp"
-    if isinstance(item, Ablate):
-        return "erase" if item.how in ("project", "leace") else "replace"
-    if isinstance(item, Swap):
-        return "replace"
-    raise InterventionError(f"no engine knows how to apply {type(item).__name__}.")
+def _at_place(item: Intervention, key: Key) -> list[tuple[int, dict[str, NDArray[np.float64]]]]:
+    return [(site.head or 0, values) for site, values in item.numbers.items() if (site.kind, site.layer) == key]
+
+
+def _largest(shapes: Iterable[tuple[int, ...]]) -> tuple[int, ...]:
+    """Sizes into which all shapes fit."""
+    return tuple(int(size) for size in np.max(list(shapes), axis=0))
+
+
+# Checking --------------------------------------------------------------------------------------------------------
+
+
+def check_interventions(items: Sequence[Intervention], shape: ModelShape, fingerprint: Callable[[], str]) -> None:
+    """Check that interventions fit a model.
+
+    Raises
+    ------
+    SiteError
+        If a site does not exist or a direction has another width.
+    CheckpointMismatch
+        If a direction or an eraser was found on another checkpoint.
+    InterventionError
+        If values have another width, a formula does not work, or something is not an intervention.
+    """
+    for item in items:
+        if not isinstance(item, Intervention):
+            raise InterventionError(f"{item!r} is not an intervention: use Add, Interpolate, Clamp, Ablate, Swap, ...")
+        for spec in dataclasses.fields(item):
+            _check_part(getattr(item, spec.name), shape, fingerprint)
+        for site in item.sites:
+            site.check(shape)
+        if not item.own:
+            _check_formula(item, shape)
+
+
+def _check_part(part: Any, shape: ModelShape, fingerprint: Callable[[], str]) -> None:
+    """Whatever an intervention holds that knows its site, its width or its checkpoint."""
+    if isinstance(part, Directions | tuple | list):
+        for inner in part:
+            _check_part(inner, shape, fingerprint)
+    elif isinstance(part, Direction):
+        part.site.check(shape)
+        part.check_shape(shape)
+        if part.model:
+            part.check_model(fingerprint())
+    elif isinstance(part, SiteValues | Eraser):
+        width = part.values.shape[1] if isinstance(part, SiteValues) else part.dim
+        what = "values" if isinstance(part, SiteValues) else "the eraser"
+        part.site.check(shape)
+        if width != shape.dim(part.site.kind):
+            verb = "have" if isinstance(part, SiteValues) else "has"
+            raise InterventionError(
+                f"{what} for {part.site} {verb} width {width}, but the site has {shape.dim(part.site.kind)}."
+            )
+        if isinstance(part, Eraser) and part.model and part.model != fingerprint():
+            raise CheckpointMismatch(
+                f"the eraser for {part.site} was fitted on checkpoint {part.model} but is used with "
+                f"{fingerprint()}: fit it again on activations of this checkpoint."
+            )
+
+
+def _check_formula(item: Intervention, shape: ModelShape) -> None:
+    """Run the formula once on zeros, at one site of each width."""
+    for dim, site in {shape.dim(site.kind): site for site in item.sites}.items():
+        numbers: Mapping[str, NDArray[np.float64]] = item.numbers[site]
+        p = {
+            name: torch.tensor(value[:1] if name in item.tables else np.atleast_1d(value)[None], dtype=torch.float32)
+            .unsqueeze(1)
+            .unsqueeze(1)
+            for name, value in numbers.items()
+        }
+        h = torch.zeros(1, 1, 1, dim)
+        try:
+            result = item.edit(h, torch.ones(1, 1, 1, 1), p)
+        except (RuntimeError, TypeError, KeyError, AttributeError, NotImplementedError) as error:
+            problem = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise InterventionError(
+                f"the formula of {type(item).__name__} does not work at {site} of width {dim} ({problem}): look at "
+                "Intervention.edit for the shapes it gets."
+            ) from error
+        if not isinstance(result, Tensor) or result.shape != h.shape:
+            shape_ = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
+            raise InterventionError(
+                f"the formula of {type(item).__name__} gives {shape_} at {site} for activations of {tuple(h.shape)}: "
+                "it must keep their shape, and the numbers the site's width."
+            )
+
+

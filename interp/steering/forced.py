@@ -16,12 +16,10 @@ from torch import Tensor
 from interp.backends.audiocraft import Visitor
 from interp.errors import ClipError, InterventionError
 from interp.model import MusicGen
-from interp.steering._ops import Half, Key, Timeline
-from interp.steering._parameters import check_interventions
-from interp.steering.edits import Plan
+from interp.steering.edits import Edits, check_interventions
 from interp.steering.generation import Generation
 from interp.steering.interventions import Intervention
-from interp.steering.interventions.smitin import Smitin
+from interp.steering.ops import Half, Key, Timeline
 
 __all__ = ["forced_logits", "kl_to_unsteered", "log_likelihood"]
 
@@ -52,7 +50,7 @@ def forced_logits(
     prompt_frames : int
         Frames of the audio prompt.
     gates : sequence of dict, optional
-        For rows with Smitin: its recorded factors at every position, for each intervention (see
+        For self-monitored rows: its recorded factors at every position, for each intervention (see
         :func:`kl_to_unsteered`); a self-monitor cannot decide anew when all positions are computed at once.
 
     Returns
@@ -69,22 +67,22 @@ def forced_logits(
     rows = interventions or [()] * len(texts)
     for items in rows:
         check_interventions(items, model.shape, lambda: model.fingerprint)
-    plan = Plan(rows, [0] * len(texts), model.shape, timeline, guided, model.device)
-    if plan.monitor is not None:
+    edits = Edits(rows, [0] * len(texts), model.shape, timeline, guided, model.device, model.dtype)
+    if edits.monitor is not None:
         if gates is None:
             raise InterventionError(
                 "a self-monitor decides while it generates: give the factors it decided on, or use kl_to_unsteered."
             )
-        for entry in plan.entries:
+        for entry in edits.entries:
             if entry.unit:
-                recorded = gates[entry.row][entry.index].to(plan.monitor.gates)
-                plan.monitor.gates[entry.unit, : len(recorded)] = recorded
+                recorded = gates[entry.row][entry.index].to(edits.monitor.gates)
+                edits.monitor.gates[entry.unit, : len(recorded)] = recorded
     half: Half = "both" if guided else "cond"
 
     def visitor(key: Key) -> Visitor:
-        return lambda x: plan.apply(key, x.flatten(2), 0, half).view(x.shape)
+        return lambda x: edits.apply(key, x.flatten(2), 0, half).view(x.shape)
 
-    visit = {key: visitor(key) for key in plan.keys}
+    visit = {key: visitor(key) for key in edits.keys}
     if not guided:
         logits = model.predict(codes, texts, visit=visit).logits
         assert logits is not None
@@ -194,7 +192,7 @@ def _recorded(generation: Generation) -> dict[int, dict[int, Tensor]]:
     size = generation.codes.shape[-1] + generation.model.n_codebooks
     for i, row in enumerate(generation.rows):
         for index, item in enumerate(row.interventions):
-            if isinstance(item, Smitin):
+            if item.ears is not None:
                 mine = generation.monitor.query("row == @i and intervention == @index")
                 factors = torch.zeros(size)
                 steps = torch.tensor(mine["step"].to_numpy(dtype=np.int64)) + row.prompt_frames

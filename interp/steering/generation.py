@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from html import escape
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -12,23 +15,26 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from interp.errors import SiteError
+from interp.errors import DataError, SiteError
 from interp.model import MusicGen
-from interp.sites import Kind, Site
+from interp.sites import KINDS, Kind, Site
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import xarray as xr
 
-    from interp.steering._jobs import Row
+    from interp.steering.record import Edited
+    from interp.steering.rows import Row
 
 __all__ = ["Generation"]
 
 _DECODE = 32
+_BATCH = 64
+_SHOWN = 8
+
+Side = Literal["cond", "uncond"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Generation:
     """Generated music and the record of how it came about.
 
@@ -47,14 +53,18 @@ class Generation:
         (``decided_on``, NaN where the schedule does not act), ``tau``, the ``factor`` applied and whether it
         ``acted``; ``clean`` is false where readings hold the same step's edits (see
         :mod:`interp.steering.interventions.smitin`).
-    captured : dict of Site to list of Tensor
-        For each captured site and row, ``[halves, frames, dim]``; read it with :meth:`activation`.
-    pooled : dict of kind to list of Tensor
-        For each kind of captured site and row, ``[halves, vectors, sites, dim]``; read it with :meth:`activations`.
-    edits : list
-        Row, intervention, half, positions, displacements: see :meth:`calls`.
     settings : dict
         Options of the run.
+
+    Examples
+    --------
+    >>> import interp
+    >>> from interp.steering import Row, generate
+    >>> music = generate(interp.load("tiny", "cpu"), Row("jazz, piano"), 0.1, engine="hooks", progress=False)
+    >>> music
+    <Generation: 1 row of 0.10 s by tiny, 0 interventions>
+    >>> music.codes.shape
+    torch.Size([1, 4, 5])
     """
 
     model: MusicGen
@@ -62,13 +72,37 @@ class Generation:
     rows: tuple[Row, ...]
     log: pd.DataFrame
     monitor: pd.DataFrame
-    captured: Mapping[Site, list[Tensor]]
-    edits: list[tuple[int, int, str, Any, Any]]
     settings: Mapping[str, Any]
-    pooled: Mapping[Kind, list[Tensor]] = field(default_factory=dict)
+    _captured: Mapping[Site, list[Tensor]] = field(default_factory=dict)
+    _pooled: Mapping[Kind, list[Tensor]] = field(default_factory=dict)
+    _edited: Edited = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.codes)
+
+    def __repr__(self) -> str:
+        n, items = len(self), len(set(self.log["description"]))
+        seconds = self.codes.shape[-1] / self.model.frame_rate
+        return (
+            f"<Generation: {n} {'row' if n == 1 else 'rows'} of {seconds:.2f} s by {self.model.name}, "
+            f"{items} {'intervention' if items == 1 else 'interventions'}>"
+        )
+
+    def _repr_html_(self) -> str:
+        lines = [
+            f"<tr><th>{i}</th><td>{escape(row.prompt or '')}</td><td>{row.seed}</td>"
+            f"<td>{row.prompt_frames / self.model.frame_rate:g} s</td>"
+            f"<td>{escape('; '.join(item.describe() for item in row.interventions))}</td></tr>"
+            for i, row in enumerate(self.rows[:_SHOWN])
+        ]
+        more = len(self.rows) - len(lines)
+        if more > 0:
+            lines.append(f"<tr><td></td><td colspan=4>and {more} more</td></tr>")
+        head = "".join(f"<th>{name}</th>" for name in ("row", "prompt", "seed", "continued", "interventions"))
+        return (
+            f"<table><caption>{escape(repr(self)[1:-1])}</caption><thead><tr>{head}</tr></thead>"
+            f"<tbody>{''.join(lines)}</tbody></table>"
+        )
 
     @functools.cached_property
     def audio(self) -> Tensor:
@@ -80,12 +114,21 @@ class Generation:
         """Of :attr:`audio`, in Hz."""
         return self.model.sample_rate
 
-    def activation(self, site: Site | str, half: Literal["cond", "uncond"] = "cond") -> Tensor:
-        """Captured activations of a site, float32 ``[rows, frames, dim]``, as later layers saw them.
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """Sites that were captured in full, see :meth:`captured`."""
+        return tuple(self._captured)
 
-        Entry t is the activation at the position that writes frame t of the first codebook, so the first generated
-        frame of a row is entry ``row.prompt_frames``; this is what :class:`~interp.steering.interventions.Swap` takes
-        with ``first=-row.prompt_frames``.
+    def captured(self, site: Site | str, half: Side = "cond") -> Tensor:
+        """Activations of a site at every position that was fed, as later layers saw them.
+
+        Returns
+        -------
+        Tensor
+            Float32 ``[rows, positions, dim]`` on the CPU. Entry t is the activation at the position that writes frame
+            t of the first codebook, so the first generated frame of a row is entry ``row.prompt_frames``; the last
+            entries, one less than there are codebooks, finish the delayed ones. This is what
+            :class:`~interp.steering.Swap` takes with ``first=-row.prompt_frames``.
 
         Raises
         ------
@@ -93,18 +136,13 @@ class Generation:
             If the site was not captured, or there are no unconditional rows.
         """
         site = Site.parse(site)
-        if site not in self.captured:
+        if site not in self._captured:
             raise SiteError(f"{site} was not captured: name it in generate(..., capture=...).")
-        if half == "uncond" and self.settings.get("guidance") is None:
-            raise SiteError("there are no unconditional rows without guidance.")
-        # rows whose halves are identical were run once
-        return torch.stack([x[min(len(x) - 1, int(half == "uncond"))] for x in self.captured[site]])
+        self._check_half(half)
+        return torch.stack([_of_half(x, half) for x in self._captured[site]])
 
-    def activations(
-        self,
-        half: Literal["cond", "uncond"] = "cond",
-        labels: pd.DataFrame | None = None,
-        out: str | Path | None = None,
+    def to_dataset(
+        self, half: Side = "cond", labels: pd.DataFrame | None = None, out: str | Path | None = None
     ) -> xr.Dataset:
         """What was pooled while generating, in the form of :func:`interp.activations.extract`: ready to be probed.
 
@@ -133,9 +171,99 @@ class Generation:
         DataError, StoreError
             If labels do not fit, or the store was made by something else.
         """
-        from interp.steering._dataset import captured_dataset
+        import xarray as xr
 
-        return captured_dataset(self, half, labels, out)
+        if not self._pooled:
+            raise SiteError(
+                "nothing was pooled while generating: name sites and pooling, generate(..., capture=, pool=)."
+            )
+        self._check_half(half)
+        arrays = {kind: np.stack([_of_half(x, half).numpy() for x in rows]) for kind, rows in self._pooled.items()}
+        table = self._labels(labels)
+        names = [str(name) for name in table.columns if name != "group"]
+        manifest = self._manifest(half, table)
+        header = xr.Dataset(
+            coords=self._coords(table), attrs={"labels": json.dumps(names), "made_by": json.dumps(manifest)}
+        )
+        dims = {kind: ("clip", "pool", f"{kind}_site", f"{kind}_dim") for kind in arrays}
+        if out is None:
+            return header.assign({kind: (dims[kind], array) for kind, array in arrays.items()})
+        from interp._store import Store, open_store
+
+        shapes: dict[str, Any] = {kind: (dims[kind], array.shape) for kind, array in arrays.items()}
+        store = Store.create_or_open(Path(out), header, shapes, "float32", manifest["batch_size"], False)
+        try:
+            for batch in range(store.n_batches):
+                start = batch * store.batch_size
+                if not store.done(batch):
+                    store.write(batch, start, {k: a[start : start + store.batch_size] for k, a in arrays.items()})
+        finally:
+            store.close()
+        return open_store(out)
+
+    def _check_half(self, half: str) -> None:
+        if half not in ("cond", "uncond"):
+            raise SiteError(f"there is no half {half!r}: it is 'cond' or 'uncond'.")
+        if half == "uncond" and self.settings.get("guidance") is None:
+            raise SiteError("there are no unconditional rows without guidance.")
+
+    def _sites_of(self) -> dict[Kind, list[str]]:
+        return {kind: [str(site) for site in self.settings["capture"] if site.kind == kind] for kind in self._pooled}
+
+    def _labels(self, labels: pd.DataFrame | None) -> pd.DataFrame:
+        """Prompt, seed and what is added, a row each; rows of one seed, which share their noise, are one group."""
+        n = len(self)
+        if labels is not None and len(labels) != n:
+            raise DataError(f"there are {n} rows of music but {len(labels)} rows of labels: give one a row.")
+        table = pd.DataFrame(
+            {
+                "prompt": np.array([row.prompt or "" for row in self.rows], object),
+                "seed": [row.seed for row in self.rows],
+                "group": [f"seed-{row.seed}" for row in self.rows],
+            },
+            index=pd.Index([f"row-{i:05d}" for i in range(n)], name="clip"),
+        )
+        if labels is not None:
+            for name in labels.columns:
+                table[str(name)] = labels[name].to_numpy()
+        table["group"] = table["group"].astype(str)
+        return table
+
+    def _coords(self, table: pd.DataFrame) -> dict[str, Any]:
+        from interp._extraction import _plain
+
+        coords: dict[str, Any] = {
+            "clip": np.array(list(table.index), object),
+            "pool": np.array(self.settings["pool_names"], object),
+            **{f"{kind}_site": np.array(sites, object) for kind, sites in self._sites_of().items()},
+        }
+        taken = set(coords) | set(KINDS) | {f"{kind}_dim" for kind in KINDS}
+        for name in table.columns:
+            if name in taken:
+                raise DataError(f"a label cannot be called {name!r}, which the store needs itself: rename the column.")
+            coords[str(name)] = ("clip", _plain(table[name]))
+        return coords
+
+    def _manifest(self, half: str, table: pd.DataFrame) -> dict[str, Any]:
+        from interp._codes import digest
+        from interp._extraction import FORMAT, _versions
+
+        model, prompts = self.model, [row.prompt for row in self.rows]
+        return {
+            "format": FORMAT,
+            "model": {"name": model.name, "fingerprint": model.fingerprint},
+            "sites": self._sites_of(),
+            "pool": list(self.settings["pool"]),
+            "text": prompts[0] if len(set(prompts)) == 1 else digest(prompts),
+            "dtype": "float32",
+            "model_dtype": str(model.dtype).removeprefix("torch."),
+            "clips": {"number": len(table), "ids": digest(list(table.index)), "codes": digest(self.codes.tolist())},
+            "frame_rate": model.frame_rate,
+            "batch_size": min(_BATCH, len(table)),
+            "captured": {"while": "generating", "half": half},
+            "info": {k: v for k, v in self.settings.items() if k not in ("capture", "pool", "pool_names")},
+            "versions": _versions(),
+        }
 
     def calls(self) -> pd.DataFrame:
         """One line for each row, intervention, half and edited position: step, second, displacement."""
@@ -151,9 +279,14 @@ class Generation:
                     "displacement": moved,
                 }
             )
-            for row, index, half, positions, moved in self.edits
+            for row, index, half, positions, moved in self._edited
             if len(positions)
         ]
         if not parts:
             return pd.DataFrame(columns=["row", "intervention", "half", "step", "seconds", "displacement"])
         return pd.concat(parts, ignore_index=True)
+
+
+def _of_half(x: Tensor, half: str) -> Tensor:
+    """One half of ``[halves, ...]``; rows whose halves are identical were run once."""
+    return x[min(len(x) - 1, int(half == "uncond"))]

@@ -11,22 +11,25 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from interp.sites import ModelShape
-from interp.steering._ops import Key, Timeline
+from interp.steering.interventions.base import Ears
+from interp.steering.ops import Key, Timeline
 
 __all__ = ["Monitor"]
 
 
 class Monitor:
-    """Self-monitors of several :class:`~interp.steering.interventions.smitin.Smitin` interventions; one *unit* each.
+    """Self-monitors of several interventions; one *unit* each, from 1. Unit 0 never acts.
 
     Parameters
     ----------
-    entries : sequence of Entry
-        Their ``unit`` is set here, from 1; unit 0 never acts.
-    factors : array of shape (schedules, positions)
-        The plan's factors (schedule, window).
+    ears : sequence of Ears
+        What each unit hears and how it decides.
+    rows : sequence of int
+        Row of the batch of each unit.
+    factors : array of shape (units, positions)
+        Schedule and window of each unit.
     timeline, shape, device
-        Of the plan.
+        Of the batch.
 
     Attributes
     ----------
@@ -40,32 +43,27 @@ class Monitor:
 
     def __init__(
         self,
-        entries: Sequence[Any],
+        ears: Sequence[Ears],
+        rows: Sequence[int],
         factors: NDArray[np.float64],
         timeline: Timeline,
         shape: ModelShape,
         device: torch.device,
     ) -> None:
-        n, positions = len(entries), timeline.positions
+        n, positions = len(ears), timeline.positions
         step = timeline.step
         allowed = np.zeros((n + 1, positions))
         tau, delta = np.zeros(n + 1), np.zeros(n + 1)
-        size = max(len(entry.item.monitor) for entry in entries)
+        size = max(len(ear.directions) for ear in ears)
         picked = np.zeros((n, size), dtype=np.int64)
         count = np.zeros(n, dtype=np.int64)
         layers: dict[int, tuple[NDArray[Any], NDArray[Any]]] = {}
-        cache: dict[int, tuple[Any, float]] = {}
-        for i, entry in enumerate(entries):
-            item = entry.item
-            entry.unit = i + 1
-            if id(item) not in cache:
-                cache[id(item)] = (item.monitor, item.threshold)
-            monitored, tau[i + 1] = cache[id(item)]
-            delta[i + 1] = item.delta
-            allowed[i + 1] = factors[entry.schedule] * (step % item.s == 0) * (step >= 0)
-            count[i] = len(monitored)
-            for j, direction in enumerate(monitored):
-                layer, head = direction.site.layer, direction.site.head
+        for i, ear in enumerate(ears):
+            tau[i + 1], delta[i + 1] = ear.tau, ear.delta
+            allowed[i + 1] = factors[i] * (step % ear.every == 0) * (step >= 0)
+            count[i] = len(ear.directions)
+            for j, direction in enumerate(ear.directions):
+                layer, head = direction.site.layer, direction.site.head or 0
                 if layer not in layers:
                     layers[layer] = (
                         np.zeros((n, shape.n_heads, shape.head_dim)),
@@ -79,7 +77,7 @@ class Monitor:
         def put(x: NDArray[Any]) -> Tensor:
             return torch.tensor(x, dtype=torch.float32, device=device)
 
-        self.rows = torch.tensor([entry.row for entry in entries], device=device)
+        self.rows = torch.tensor(list(rows), device=device)
         self.keys: list[Key] = [("heads", layer) for layer in sorted(layers)]
         self.acts = np.asarray((allowed != 0).any(0))
         self.gates = torch.zeros(n + 1, positions, device=device)
@@ -95,7 +93,7 @@ class Monitor:
         self._heads = shape.n_heads
         self._last = torch.full((n + 1,), torch.nan, device=device)
         self._position: int | None = None
-        self._all_rows = bool(n) and [entry.row for entry in entries] == list(range(n))
+        self._all_rows = bool(n) and list(rows) == list(range(n))
 
     def decide(self, position: int | None) -> None:
         """Set the factor of every unit at a position from the last reading (none yet: C counts as 0).

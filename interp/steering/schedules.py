@@ -10,19 +10,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from interp.errors import InterventionError
+from interp.steering._registry import register
 
 __all__ = [
     "Constant",
     "Curve",
     "Decay",
     "EveryN",
-    "Function",
     "Product",
     "Ramp",
     "RandomGate",
@@ -64,6 +63,7 @@ class Schedule:
         return repr(self)
 
 
+@register
 @dataclass(frozen=True)
 class Constant(Schedule):
     """The same factor at every step."""
@@ -77,6 +77,7 @@ class Constant(Schedule):
         return "every step" if self.value == 1 else f"every step, times {self.value:g}"
 
 
+@register
 @dataclass(frozen=True)
 class EveryN(Schedule):
     """Full strength at every ``n``-th step, nothing in between (SMITIN: 5, arXiv 2506.10225's code: 25)."""
@@ -95,6 +96,7 @@ class EveryN(Schedule):
         return f"every {self.n} steps" + (f" from step {self.offset}" if self.offset else "")
 
 
+@register
 @dataclass(frozen=True)
 class Decay(Schedule):
     """``rate ** step`` over generated steps (0.998 in MusicRFM); prompt steps get the full strength."""
@@ -112,6 +114,7 @@ class Decay(Schedule):
         return f"decaying by {self.rate:g} a step"
 
 
+@register
 @dataclass(frozen=True)
 class Ramp(Schedule):
     """Linear in time from ``low`` at second ``start`` to ``high`` at second ``stop``, flat outside.
@@ -141,6 +144,7 @@ class Ramp(Schedule):
         return f"from {self.low:g} at {self.start:g} s to {self.high:g} at {self.stop:g} s"
 
 
+@register
 @dataclass(frozen=True)
 class RandomGate(Schedule):
     """Full strength at a random share ``p`` of the steps (MusicRFM: 0.3), drawn once from ``seed``."""
@@ -164,6 +168,7 @@ class RandomGate(Schedule):
         return f"at a random {self.p:.0%} of steps (seed {self.seed})"
 
 
+@register
 @dataclass(frozen=True)
 class Curve(Schedule):
     """Piecewise linear in time through ``(seconds, values)``, flat outside: any function of seconds, as a table."""
@@ -191,19 +196,7 @@ class Curve(Schedule):
         return f"along a curve of {len(self.seconds)} points from {self.seconds[0]:g} s to {self.seconds[-1]:g} s"
 
 
-@dataclass(frozen=True)
-class Function(Schedule):
-    """Any Python function of seconds; it cannot be written to a file (use :meth:`Curve.of` for that)."""
-
-    function: Callable[[float], float]
-
-    def factors(self, step: Steps, seconds: Factors) -> Factors:
-        return np.array([float(self.function(float(x))) for x in seconds.ravel()]).reshape(seconds.shape)
-
-    def describe(self) -> str:
-        return f"by {getattr(self.function, '__name__', 'a function')}(seconds)"
-
-
+@register
 @dataclass(frozen=True)
 class Product(Schedule):
     """Two schedules at once: their factors multiply."""
@@ -216,9 +209,3 @@ class Product(Schedule):
 
     def describe(self) -> str:
         return f"{self.left.describe()}, {self.right.describe()}"
-
-
-SCHEDULES: dict[str, type[Any]] = {
-    item.__name__: item for item in (Constant, EveryN, Decay, Ramp, RandomGate, Curve, Product)
-}
-"""Schedules that can be written to a file, by name."""

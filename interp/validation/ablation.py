@@ -25,9 +25,8 @@ from interp.probes.study import ProbeStudy, probe_arrays
 from interp.probes.traits import read_trait
 from interp.sites import Place, Site
 from interp.steering import Ablate, Eraser, Intervention, fit_leace
-from interp.steering._ops import Timeline
-from interp.steering._parameters import check_interventions
-from interp.steering.edits import Plan
+from interp.steering.edits import Edits, check_interventions
+from interp.steering.ops import Timeline
 from interp.validation.arms import Arm
 
 if TYPE_CHECKING:
@@ -123,12 +122,13 @@ def read_under(
     for start in range(0, len(codes), batch_size):
         part = codes[start : start + batch_size].to(model.device)
         timeline = Timeline(0, model.sequence(part[:1])[0].shape[-1], model.frame_rate)
-        plan = Plan([list(interventions)] * len(part), [0] * len(part), model.shape, timeline, False, model.device)
+        items = [list(interventions)] * len(part)
+        edits = Edits(items, [0] * len(part), model.shape, timeline, False, model.device, model.dtype)
 
-        def visitor(place: Place, plan: Plan = plan) -> Visitor:
-            return lambda x: plan.apply(place, x.flatten(2), 0, "cond").view(x.shape)
+        def visitor(place: Place, edits: Edits = edits) -> Visitor:
+            return lambda x: edits.apply(place, x.flatten(2), 0, "cond").view(x.shape)
 
-        visit = {place: visitor(place) for place in plan.keys}
+        visit = {place: visitor(place) for place in edits.keys}
         values = model.predict(part, read=sites, visit=visit, logits=False).values
         for i, site in enumerate(sites):
             found[i, start : start + len(part)] = values[site].float().mean(1).cpu().numpy()

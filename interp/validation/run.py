@@ -222,7 +222,7 @@ def _row(
     arm: Arm, dose: float, i: int, codes: Sequence[torch.Tensor | None], seeds: Sequence[int], text: str | None
 ) -> Row:
     prompt = text if arm.text is None else arm.text
-    return Row(prompt, seed=seeds[i], audio=codes[i], interventions=arm.build(dose, i))
+    return Row(prompt, seed=seeds[i], codes=codes[i], interventions=arm.build(dose, i))
 
 
 def _check_zero(made: Generation, zero: Sequence[tuple[Arm, int]], first: int) -> None:

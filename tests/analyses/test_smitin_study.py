@@ -178,13 +178,14 @@ def test_arms_do_what_their_names_say(tiny: MusicGen) -> None:
     soft, sparse = only(Arm("", "soft", 3.0, "mean_diff")), only(Arm("", "sparse", 3.0))
     assert soft.weights == weights == sparse.weights and sparse.schedule == EveryN(5)
     smitin = only(Arm("", "smitin", 20.0))
-    assert isinstance(smitin, Smitin) and smitin.listen is None and smitin.w == weights and smitin.tau is None
-    plain = Smitin(probes.heads["logistic"], 20.0).displacements()
-    assert all(np.array_equal(a, b) for (_, a), (_, b) in zip(smitin.displacements(), plain, strict=True))
+    assert isinstance(smitin, Smitin) and smitin.monitor is None and smitin.w == weights and smitin.tau is None
+    plain = Smitin(probes.heads["logistic"], 20.0)
+    assert smitin.sites == plain.sites
+    assert all(np.array_equal(smitin.numbers[site]["shift"], plain.numbers[site]["shift"]) for site in plain.sites)
     assert smitin.threshold == Smitin(probes.heads["logistic"]).threshold
     layer = only(Arm("", "smitin", 8.0, "mean_diff", "resid", remove=True, tau=0.5))
     assert isinstance(layer, Smitin) and layer.remove and layer.threshold == 0.5
-    assert layer.listen == probes.heads["logistic"] and [str(s) for s in layer.sites] == ["L1.resid"]
+    assert layer.monitor == probes.heads["logistic"] and [str(s) for s in layer.sites] == ["L1.resid"]
     assert interventions(session, Arm("text", "text", ask=True), probes) == ()
     idle = only(Arm("none", "none"))
     assert isinstance(idle, Smitin) and idle.threshold == -1.0  # it listens, and never acts

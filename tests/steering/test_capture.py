@@ -33,9 +33,9 @@ def test_captured_equals_extracted(
         progress=False,
     )  # fmt: skip
     clips = interp.Clips.from_arrays([np.zeros((1, 8000))] * len(rows), 16000)
-    cond = music.activations()
+    cond = music.to_dataset()
     for half, texts in (("cond", [row.prompt for row in rows]), ("uncond", None)):
-        captured = music.activations(half)
+        captured = music.to_dataset(half)
         extracted = interp.extract(
             tiny_lm_model, clips, SITES, POOL, texts, codes=music.codes.__getitem__, progress=False
         )
@@ -47,7 +47,7 @@ def test_captured_equals_extracted(
                 captured[kind].values, extracted[kind].values, rtol=1e-3, atol=2e-5, err_msg=f"{kind} {half}"
             )
         assert list(captured["pool"].values) == list(extracted["pool"].values)
-    assert np.abs(cond["resid"].values - music.activations("uncond")["resid"].values).max() > 1e-3  # kept apart
+    assert np.abs(cond["resid"].values - music.to_dataset("uncond")["resid"].values).max() > 1e-3  # kept apart
     # and nothing was changed by listening
     plain = generate(
         tiny_lm_model, rows, 0.5, 3.0, two_step=two_step, engine=engine, batch_size=3, progress=False
@@ -57,14 +57,12 @@ def test_captured_equals_extracted(
 
 def test_pooled_is_the_mean_of_what_is_captured_in_full(tiny_lm_model: MusicGen) -> None:
     rows = [Row("a", 0), Row(None, 1)]  # the second row's halves are identical and run once
-    pooled = generate(tiny_lm_model, rows, 0.4, capture="L1.resid", pool="mean", progress=False).activations()
-    full = generate(tiny_lm_model, rows, 0.4, capture="L1.resid", progress=False).activation("L1.resid")
-    # entry t is at position t, frame t is heard at position t + 1: they share frames 0 to T - 2
-    n = full.shape[1]
-    last = generate(tiny_lm_model, rows, 0.4, capture="L1.resid", pool="last", progress=False).activations()
-    wanted = (full[:, 1:].sum(1) + torch.from_numpy(last["resid"].values[:, 0, 0])) / n
+    pooled = generate(tiny_lm_model, rows, 0.4, capture="L1.resid", pool="mean", progress=False).to_dataset()
+    full = generate(tiny_lm_model, rows, 0.4, capture="L1.resid", progress=False).captured("L1.resid")
+    # entry t is at position t, frame t is heard at position t + 1
+    wanted = full[:, 1:21].mean(1)
     np.testing.assert_allclose(pooled["resid"].values[:, 0, 0], wanted, rtol=1e-4, atol=1e-5)
-    assert generate(tiny_lm_model, rows, 0.4, capture="L1.resid", pool="mean", progress=False).captured == {}
+    assert generate(tiny_lm_model, rows, 0.4, capture="L1.resid", pool="mean", progress=False).sites == ()
 
 
 def test_a_capture_is_a_store_that_can_be_probed(tiny: MusicGen, tmp_path: Path) -> None:
@@ -72,21 +70,21 @@ def test_a_capture_is_a_store_that_can_be_probed(tiny: MusicGen, tmp_path: Path)
     rows = [Row(prompt, i) for i, prompt in enumerate(prompts)]
     music = generate(tiny, rows, 0.5, capture="resid", pool="mean", progress=False)
     heard = pd.DataFrame({"asked": [i % 2 for i in range(24)]})
-    ds = music.activations(labels=heard, out=tmp_path / "captured")
+    ds = music.to_dataset(labels=heard, out=tmp_path / "captured")
     made_by = json.loads(interp.open_store(tmp_path / "captured").attrs["made_by"])
     assert made_by["captured"] == {"while": "generating", "half": "cond"}
     assert made_by["model"]["fingerprint"] == tiny.fingerprint
     assert made_by["info"]["guidance"] == 3.0
-    np.testing.assert_array_equal(ds["resid"].values, music.activations()["resid"].values)
+    np.testing.assert_array_equal(ds["resid"].values, music.to_dataset()["resid"].values)
     table = interp.labels(ds)
     assert list(table["prompt"]) == prompts
     assert list(table["group"][:2]) == ["seed-0", "seed-1"]
     study = probe(ds, "asked", sites="resid", methods=["ridge"], folds=3, n_permutations=0)
     assert study.table["test_score"].max() > 0.9  # the prompt is in the residual stream
-    again = music.activations(labels=heard, out=tmp_path / "captured")  # nothing is done twice
+    again = music.to_dataset(labels=heard, out=tmp_path / "captured")  # nothing is done twice
     np.testing.assert_array_equal(again["resid"].values, ds["resid"].values)
     with pytest.raises(StoreError, match=r"captured = .*cond.*but this call has"):
-        music.activations("uncond", labels=heard, out=tmp_path / "captured")
+        music.to_dataset("uncond", labels=heard, out=tmp_path / "captured")
 
 
 def test_bad_captures_get_a_sentence(tiny_lm_model: MusicGen) -> None:
@@ -94,11 +92,11 @@ def test_bad_captures_get_a_sentence(tiny_lm_model: MusicGen) -> None:
     plain = generate(tiny_lm_model, rows, 0.2, None, progress=False)
     alone = generate(tiny_lm_model, rows, 0.2, None, capture="resid", pool="mean", progress=False)
     for call, error, sentence in [
-        (lambda: plain.activations(), SiteError, "nothing was pooled"),
-        (lambda: alone.activations("uncond"), SiteError, "no unconditional rows without guidance"),
-        (lambda: alone.activations("left"), SiteError, "no half 'left'"),
-        (lambda: alone.activations(labels=pd.DataFrame({"x": [1, 2]})), DataError, "1 rows of music but 2"),
-        (lambda: alone.activations(labels=pd.DataFrame({"resid": [1]})), DataError, "cannot be called 'resid'"),
+        (lambda: plain.to_dataset(), SiteError, "nothing was pooled"),
+        (lambda: alone.to_dataset("uncond"), SiteError, "no unconditional rows without guidance"),
+        (lambda: alone.to_dataset("left"), SiteError, "no half 'left'"),
+        (lambda: alone.to_dataset(labels=pd.DataFrame({"x": [1, 2]})), DataError, "1 rows of music but 2"),
+        (lambda: alone.to_dataset(labels=pd.DataFrame({"resid": [1]})), DataError, "cannot be called 'resid'"),
         (lambda: generate(tiny_lm_model, rows, 0.2, pool="mean", progress=False), SiteError, "nothing to pool"),
         (
             lambda: generate(tiny_lm_model, rows, 31.0, capture="resid", pool="mean", progress=False),

@@ -55,10 +55,10 @@ def test_steering_through_nnsight_equals_plain_hooks_to_the_bit(
         for engine in ("nnsight", "hooks", "fast")
     )
     assert torch.equal(reference.codes, plain.codes)
-    for site in reference.captured:
+    for site in reference.sites:
         for half in ("cond", "uncond"):
-            assert torch.equal(reference.activation(site, half), plain.activation(site, half))  # type: ignore[arg-type]
-            assert torch.allclose(fast.activation(site, half), plain.activation(site, half), atol=1e-4)  # type: ignore[arg-type]
+            assert torch.equal(reference.captured(site, half), plain.captured(site, half))  # type: ignore[arg-type]
+            assert torch.allclose(fast.captured(site, half), plain.captured(site, half), atol=1e-4)  # type: ignore[arg-type]
     assert reference.log.equals(plain.log)
     assert reference.monitor.equals(plain.monitor)
     assert torch.equal(fast.codes, plain.codes)

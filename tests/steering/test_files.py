@@ -1,40 +1,46 @@
-"""Interventions written to a text file and read back."""
+"""Interventions written to a file and read back."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.numpy import save_file
+from torch import Tensor
 
-from interp.errors import CheckpointMismatch, InterventionError
+from interp.errors import CheckpointMismatch, InterpError, StoreError
 from interp.model import MusicGen
 from interp.probes.directions import Directions
+from interp.sites import Site
 from interp.steering import (
     Ablate,
     Add,
+    Call,
     Clamp,
     Curve,
     Decay,
     EveryN,
-    Function,
     Interpolate,
     Intervention,
     Ramp,
     RandomGate,
     Row,
+    Schedule,
     Smitin,
     Swap,
-    dumps,
     fit_leace,
     generate,
-    load_interventions,
-    loads,
-    save_interventions,
+    load,
+    register,
+    save,
 )
 
 Make = Callable[..., Directions]
@@ -57,62 +63,158 @@ def everything(make: Make) -> list[Intervention]:
     ]
 
 
+def contents(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    with safe_open(path, framework="np") as file:
+        return json.loads(file.metadata()["content"]), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+
+
 def test_what_is_read_is_what_was_written(tiny_lm_model: MusicGen, make_directions: Make, tmp_path: Path) -> None:
     items = everything(make_directions)
-    path = save_interventions(tmp_path / "deep" / "interventions.json", items)
-    again = load_interventions(path)
+    path = save(tmp_path / "deep" / "interventions", items)
+    assert path.name == "interventions.safetensors"
+    again = load(tmp_path / "deep" / "interventions")
     assert list(again) == items
-    assert dumps(again) == path.read_text()
+    assert save(tmp_path / "twice", again).read_bytes() == path.read_bytes()
     assert [x.describe() for x in again] == [x.describe() for x in items]
     made = [generate(tiny_lm_model, [Row("a", 1, None, tuple(x))], 0.2, progress=False).codes for x in (items, again)]
     assert torch.equal(made[0], made[1])
-    assert list(tmp_path.rglob("*.part")) == []
+    assert [file.name for file in (tmp_path / "deep").iterdir()] == [path.name]
 
 
-def test_the_file_is_small_readable_text(make_directions: Make) -> None:
+def test_directions_are_written_once(make_directions: Make, tmp_path: Path) -> None:
     heads = make_directions()
     doses = [Add(heads, dose=float(dose)) for dose in range(20)]
-    text = dumps(doses)
-    assert len(text) < 3 * len(dumps(doses[:1]))  # directions are written once
-    assert json.loads(text)["interventions"][3]["dose"] == 3.0
-    assert json.loads(text)["directions"][0]["site"] == "L0.H0"
+    content, arrays = contents(save(tmp_path / "x", doses))
+    assert content["interventions"][3]["fields"]["dose"] == 3.0
+    assert content["directions"][0]["site"] == {"site": "L0.H0"}
+    assert len(arrays) == len(heads)
 
 
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
-        (lambda c: c["interventions"][0].update(strenght=3), "unknown fields \\(strenght\\)"),
-        (lambda c: c["interventions"][1]["schedule"].update(extra=1), "extra"),
+        (lambda c: c["interventions"][0]["fields"].update(strenght=3), "unknown fields \\(strenght\\)"),
+        (lambda c: c["interventions"][1]["fields"]["schedule"]["fields"].update(extra=1), "extra"),
         (lambda c: c["directions"][0].update(colour="red"), "colour"),
         (lambda c: c.update(comment="hi"), "comment"),
-        (lambda c: c.update(format="other/9"), "format"),
         (lambda c: c["interventions"][0].update(type="Explode"), "Explode"),
-        (lambda c: c["interventions"][1].update(schedule={"type": "Sometimes"}), "Sometimes"),
-        (lambda c: c["interventions"][0].update(directions=[10**6]), "malformed"),
-        (lambda c: c["interventions"][0].pop("directions"), "malformed"),
-        (lambda c: c["interventions"][0].update(dose={"number": "nan"}), "nan"),
-        (lambda c: c["interventions"][0].update(strength=2.0), "not both"),
-        (lambda c: c["directions"][0]["vector"].update(base64="AAAA"), "malformed"),
+        (lambda c: c["interventions"][1]["fields"].update(schedule={"sometimes": 3}), "sometimes"),
+        (lambda c: c["interventions"][1]["fields"].update(schedule={"a": 1, "b": 2}), "'a', 'b'"),
+        (lambda c: c["interventions"][0]["fields"].update(directions={"directions": [10**6]}), "damaged"),
+        (lambda c: c["interventions"][0]["fields"].pop("directions"), "damaged"),
+        (lambda c: c["interventions"][0]["fields"].update(dose={"number": "nan"}), "nan"),
+        (lambda c: c["interventions"][0]["fields"].update(strength=2.0), "not both"),
+        (lambda c: c["directions"][0].update(vector={"array": 99999}), "damaged"),
+        (lambda c: c["interventions"].append("L3.H2"), "no intervention"),
     ],
 )
-def test_what_is_not_known_is_refused(make_directions: Make, spoil: Callable[[dict], object], says: str) -> None:  # type: ignore[type-arg]
-    content = json.loads(dumps(everything(make_directions)))
+def test_what_is_not_known_is_refused(
+    make_directions: Make, tmp_path: Path, spoil: Callable[[dict[str, Any]], object], says: str
+) -> None:
+    path = save(tmp_path / "x", everything(make_directions))
+    content, arrays = contents(path)
     spoil(content)
-    with pytest.raises(InterventionError, match=says) as caught:
-        loads(json.dumps(content))
+    save_file(arrays, path, metadata={"content": json.dumps(content)})
+    with pytest.raises(InterpError, match=says) as caught:
+        load(path)
     assert "\n" not in str(caught.value)
 
 
 def test_other_files_and_other_checkpoints(make_directions: Make, tmp_path: Path) -> None:
-    with pytest.raises(InterventionError, match="JSON"):
-        loads("drums please")
-    with pytest.raises(InterventionError, match="cannot read"):
-        load_interventions(tmp_path / "nowhere.json")
-    with pytest.raises(InterventionError, match=r"Curve\.of"):
-        dumps(Add(make_directions(), dose=1.0, schedule=Function(math.sin)))
-    text = dumps(Add(make_directions(model="here"), dose=1.0))
-    assert len(loads(text, model="here")) == 1
+    other = tmp_path / "other.safetensors"
+    other.write_text("drums please")
+    with pytest.raises(StoreError, match="damaged or no file of interventions"):
+        load(other)
+    with pytest.raises(StoreError, match=r"format None"):
+        save_file({"x": np.zeros(1)}, tmp_path / "foreign.safetensors")
+        load(tmp_path / "foreign")
+    with pytest.raises(StoreError, match="there are no interventions"):
+        load(tmp_path / "nowhere")
+    path = save(tmp_path / "here", Add(make_directions(model="here"), dose=1.0))
+    assert len(load(path, model="here")) == 1
     with pytest.raises(CheckpointMismatch, match="there"):
-        loads(text, model="there")
-    with pytest.raises(InterventionError, match="cannot write"):
-        save_interventions("/proc/nope/x.json", Add(make_directions(), dose=1.0))
+        load(path, model="there")
+    with pytest.raises(StoreError, match="cannot write"):
+        save("/proc/nope/x", Add(make_directions(), dose=1.0))
+
+
+# What a user writes in a file of their own ----------------------------------------------------------------------
+
+
+@register
+@dataclass(frozen=True)
+class Rotate(Intervention):
+    """Turn an activation round by a share, keeping its length."""
+
+    at: tuple[Site, ...] = ()
+    share: float = 0.5
+
+    def parameters(self) -> Mapping[Site, Mapping[str, Any]]:
+        return {site: {"share": self.share} for site in self.at}
+
+    @staticmethod
+    def edit(h: Tensor, factor: Tensor, p: Mapping[str, Tensor]) -> Tensor:
+        turned = h + factor * p["share"] * (h.flip(-1) - h)
+        return turned * h.norm(dim=-1, keepdim=True) / turned.norm(dim=-1, keepdim=True)
+
+    def what(self) -> str:
+        return f"rotate by {self.share:g}"
+
+
+@register
+@dataclass(frozen=True)
+class Odd(Schedule):
+    """Every other step."""
+
+    def factors(self, step: np.ndarray, seconds: np.ndarray) -> np.ndarray:
+        return (step % 2).astype(float)
+
+
+def test_an_intervention_of_ones_own_runs_everywhere_is_logged_saved_and_loaded(
+    tiny_lm_model: MusicGen, make_directions: Make, tmp_path: Path
+) -> None:
+    item = Rotate((Site.parse("L1.H2"), Site.parse("L0.resid")), 0.7, rows="cond", schedule=Odd())
+    rows = [
+        Row("a", 1, None, arm)
+        for arm in ((), (item,), (Add(make_directions(), dose=1.0), item), (Rotate((Site.parse("L1.H1"),), 0.0),))
+    ]
+    nnsight, hooks, fast = (
+        generate(tiny_lm_model, rows, 0.3, engine=engine, capture="heads", progress=False)
+        for engine in ("nnsight", "hooks", "fast")
+    )
+    assert torch.equal(nnsight.codes, hooks.codes)
+    assert torch.equal(fast.codes, hooks.codes)
+    assert not torch.equal(hooks.codes[0], hooks.codes[1])
+    # heads that it does not name, and steps where its factor is zero, keep every bit
+    before, after = (hooks.captured("L0.H0")[i] for i in (0, 1))
+    assert torch.equal(before[0], after[0])
+    line = hooks.log.query("row == 1").iloc[0]
+    assert (line["type"], line["half"], line["first_step"], line["sites"]) == ("Rotate", "cond", 1, 2)
+    assert "rotate by 0.7 at L0.resid, L1.H2; conditional rows" in line["description"]
+    assert line["displacement_max"] > 0
+    again = load(save(tmp_path / "rotate", [item]))
+    assert again == (item,)
+    repeated = generate(tiny_lm_model, [Row("a", 1, None, again)], 0.3, progress=False)
+    assert torch.equal(repeated.codes[0], fast.codes[1])
+
+
+def test_what_is_not_registered_is_not_written(tmp_path: Path) -> None:
+    @dataclass(frozen=True)
+    class Private(Rotate):
+        pass
+
+    @dataclass(frozen=True)
+    class Sometimes(Schedule):
+        pass
+
+    site = Site.parse("L0.H0")
+    for item, says in (
+        (Private((site,)), "Private is not registered"),
+        (Rotate((site,), schedule=Sometimes()), "Sometimes is not registered"),
+        (Call("L0.H0", torch.sin), "Call is not registered"),
+    ):
+        with pytest.raises(StoreError, match=says):
+            save(tmp_path / "x", item)
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(InterpError, match="already the name"):
+        register(dataclass(frozen=True)(type("Add", (Rotate,), {})))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from interp.errors import InterventionError
-from interp.steering import Constant, Curve, Decay, EveryN, Function, Product, Ramp, RandomGate
+from interp.steering import Constant, Curve, Decay, EveryN, Product, Ramp, RandomGate
 
 STEP = np.arange(-10, 300)
 SECONDS = (STEP + 10) / 50
@@ -24,7 +24,6 @@ def test_each_formula_written_out() -> None:
         Ramp(1, 3, 0.5, 2)(STEP, SECONDS),
         Ramp(2, 2)(STEP, SECONDS),
         Curve((1, 2), (0, 4))(STEP, SECONDS),
-        Function(math.sin)(STEP, SECONDS),
         Constant(0.25)(STEP, SECONDS),
         (EveryN(5) * Decay(0.9))(STEP, SECONDS),
         strict=True,
@@ -37,7 +36,6 @@ def test_each_formula_written_out() -> None:
             0.5 + 1.5 * share,
             float(second >= 2),
             4 * min(max(second - 1, 0), 1),
-            math.sin(second),
             0.25,
             (t % 5 == 0) * 0.9 ** max(t, 0),
         ]
@@ -56,7 +54,7 @@ def test_a_random_gate_is_a_fixed_draw_of_the_right_rate() -> None:
 
 
 def test_every_schedule_describes_itself() -> None:
-    for schedule in (Constant(), EveryN(5), Decay(), Ramp(0, 1), RandomGate(), Curve((0,), (1,)), Function(math.cos)):
+    for schedule in (Constant(), EveryN(5), Decay(), Ramp(0, 1), RandomGate(), Curve((0,), (1,))):
         assert "(" not in schedule.describe()[:3]
         assert schedule.describe() in Product(schedule, Constant(2.0)).describe()
 
@@ -70,7 +68,7 @@ def test_every_schedule_describes_itself() -> None:
         lambda: RandomGate(2),
         lambda: Curve((1, 1), (0, 0)),
         lambda: Curve((1, 2), (0,)),
-        lambda: Function(lambda second: math.nan)(STEP, SECONDS),
+        lambda: Curve((1,), (math.nan,))(STEP, SECONDS),
     ],
 )
 def test_bad_schedules_get_one_sentence(make: object) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from interp.errors import InterventionError
 from interp.model import MusicGen
 from interp.probes.directions import Direction, Directions
 from interp.sites import Site
-from interp.steering import Add, EveryN, Row, Smitin, dumps, generate, loads, soft_weights
+from interp.steering import Add, EveryN, Row, Smitin, generate, load, save, soft_weights
 
 Make = Callable[..., Directions]
 
@@ -237,8 +238,9 @@ def test_parameters_are_the_papers(tiny_lm_model: MusicGen) -> None:
     assert item.threshold == pytest.approx(np.median(twelve) - twelve.std())
     four = np.sort(twelve)[-4:]
     assert replace(item, n_monitor=4).threshold == pytest.approx(np.median(four) - four.std())
-    add, remove = item.displacements(), replace(item, remove=True).displacements()
-    assert all(np.array_equal(a, -b) for (_, a), (_, b) in zip(add, remove, strict=True))
+    add, remove = item.parameters(), replace(item, remove=True).parameters()
+    assert add.keys() == remove.keys()
+    assert all(np.array_equal(add[site]["shift"], -np.asarray(remove[site]["shift"])) for site in add)
 
 
 @pytest.mark.parametrize(
@@ -266,15 +268,15 @@ def test_probes_that_lack_something_are_refused(tiny_lm_model: MusicGen, field: 
 
 
 def test_the_monitor_may_listen_to_other_probes_than_those_that_push(
-    tiny_lm_model: MusicGen, audio_prompt: Tensor
+    tiny_lm_model: MusicGen, audio_prompt: Tensor, tmp_path: Path
 ) -> None:
     """With the same probes it is the paper's rule; with others, readings and tau are the listener's, at any site."""
     heard = probes(tiny_lm_model, 3)
-    plain, same = Smitin(heard, alpha=10.0, s=2), Smitin(heard, alpha=10.0, s=2, listen=heard)
+    plain, same = Smitin(heard, alpha=10.0, s=2), Smitin(heard, alpha=10.0, s=2, monitor=heard)
     width = tiny_lm_model.shape.width
     rng = np.random.default_rng(0)
     layer = Direction.from_weight("L1.resid", rng.standard_normal(width), sigma=0.3, trait="drums", method="mean_diff")
-    other = Smitin(Directions([layer]), alpha=10.0, s=2, weights=(1.0,), listen=heard)
+    other = Smitin(Directions([layer]), alpha=10.0, s=2, weights=(1.0,), monitor=heard)
     assert other.threshold == plain.threshold and other.sites == (layer.site,)
     rows = [Row("a", 0, audio_prompt, (item,)) for item in (plain, same, other)]
     for engine in ("fast", "hooks"):
@@ -284,8 +286,8 @@ def test_the_monitor_may_listen_to_other_probes_than_those_that_push(
         assert first["decided_on"].nunique() == 1  # nothing has been pushed yet: all three have heard the same
         factor = made.monitor.query("row == 2 and acted")["factor"].max()
         assert made.log.query("row == 2")["displacement_max"].max() == pytest.approx(factor * 10.0 * 0.3, rel=1e-4)
-    assert loads(dumps(other)) == (other,)
+    assert load(save(tmp_path / "other", other)) == (other,)
     with pytest.raises(InterventionError, match="monitor listens to self-attention heads"):
-        Smitin(heard, listen=Directions([layer]))
+        Smitin(heard, monitor=Directions([layer]))
     with pytest.raises(InterventionError, match="no intercept"):
-        Smitin(Directions([layer]), weights=(1.0,), listen=Directions(replace(d, intercept=math.nan) for d in heard))
+        Smitin(Directions([layer]), weights=(1.0,), monitor=Directions(replace(d, intercept=math.nan) for d in heard))

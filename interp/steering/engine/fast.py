@@ -19,8 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from interp.model import MusicGen
-from interp.steering._ops import Half, Key
 from interp.steering.engine.reference import Batch, Session
+from interp.steering.ops import Half, Key
 
 __all__ = ["FastEngine", "unsupported"]
 
@@ -89,10 +89,10 @@ def _norm(norm: Any, x: Tensor) -> Tensor:
 
 class _FastSession:
     def __init__(self, engine: FastEngine, batch: Batch) -> None:
-        self.engine, self.batch, self.plan = engine, batch, batch.plan
+        self.engine, self.batch, self.edits = engine, batch, batch.edits
         model = engine.model
         self.shape, self.device = model.shape, model.device
-        self.rows = batch.plan.n
+        self.rows = batch.edits.n
         self.half: Half = "cond" if batch.uncond is None else "both"
         self.n = self.rows * (1 if batch.uncond is None else 2)
         multiple = _MULTIPLE * torch.get_num_threads() if self.device.type == "cpu" else 1
@@ -101,7 +101,7 @@ class _FastSession:
         self.table = engine.positions(batch.positions)
         self.fed = 0
         self.attention: _Attention = (_CompiledAttention if engine.compiled else _TorchAttention)(self)
-        self.keys = set(self.plan.keys)
+        self.keys = set(self.edits.keys)
         self._cross()
 
     # Text ------------------------------------------------------------------------------------------------------
@@ -162,7 +162,7 @@ class _FastSession:
             x = self._layer(index, layer, x, start)
         self.fed += 1
         self.attention.advance()
-        self.plan.end()
+        self.edits.end()
         logits = F.linear(_norm(self.engine.lm.out_norm, x), self.engine.readout, self.engine.readout_bias)
         logits = logits.view(len(x), len(self.engine.embeddings), -1)
         return logits[: self.rows], None if self.half == "cond" else logits[self.rows : self.n]
@@ -175,12 +175,12 @@ class _FastSession:
         return x + self.table[self.fed : self.fed + tokens.shape[-1]]
 
     def _edit(self, key: Key, x: Tensor, start: int) -> Tensor:
-        """Let the plan act on ``x [padded, width]``; the padding is left alone."""
+        """Let the edits act on ``x [padded, width]``; the padding is left alone."""
         if key not in self.keys:
             return x
-        if len(x) == self.n or self.plan.takes_padding(key):
-            return self.plan.apply(key, x[:, None], start, self.half)[:, 0]
-        edited = self.plan.apply(key, x[: self.n, None], start, self.half)[:, 0]
+        if len(x) == self.n or self.edits.takes_padding(key):
+            return self.edits.apply(key, x[:, None], start, self.half)[:, 0]
+        edited = self.edits.apply(key, x[: self.n, None], start, self.half)[:, 0]
         return torch.cat([edited, x[self.n :]])
 
     def _layer(self, index: int, layer: Any, x: Tensor, start: int) -> Tensor:
@@ -218,7 +218,7 @@ class _FastSession:
         """Fill the cache with the prompt's positions, once for all rows that share text, audio and edits."""
         n = tokens.shape[-1]
         batch = self.batch
-        alone = self.plan.touches(start, start + n)
+        alone = self.edits.touches(start, start + n)
         owner: list[Any] = []
         for half in range(self.n // self.rows):
             for row in range(self.rows):
@@ -242,7 +242,7 @@ class _FastSession:
                 some = members[first : first + size]
                 self._prompt_layers(self._embed_many(both, some), some, first, lambda key, x: x)
         self.fed += n
-        self.plan.end()
+        self.edits.end()
 
     def _embed_many(self, tokens: Tensor, rows: Tensor) -> Tensor:
         embedded = [table[tokens[rows][:, k]] for k, table in enumerate(self.engine.embeddings)]
@@ -254,7 +254,7 @@ class _FastSession:
     def _edit_prompt(self, key: Key, x: Tensor, start: int) -> Tensor:
         if key not in self.keys:
             return x
-        edited = self.plan.apply(key, x[: self.n], start, self.half)
+        edited = self.edits.apply(key, x[: self.n], start, self.half)
         return edited if len(x) == self.n else torch.cat([edited, x[self.n :]])
 
     def _prompt_layers(self, x: Tensor, members: Tensor, first: int, edit: Callable[[Key, Tensor], Tensor]) -> None:

@@ -1,6 +1,6 @@
 """Engines that run audiocraft's own modules: the reference through nnsight, and plain hooks.
 
-An engine feeds tokens to the LM and lets a :class:`~interp.steering.edits.Plan` read and edit activations on the way.
+An engine feeds tokens to the LM and lets :class:`~interp.steering.edits.Edits` read and edit activations on the way.
 :mod:`interp.steering.engine.fast` is the third one.
 """
 
@@ -16,8 +16,8 @@ from torch import Tensor
 
 from interp.backends.audiocraft import Visitor, hooked
 from interp.model import MusicGen
-from interp.steering._ops import Half, Key
-from interp.steering.edits import Plan
+from interp.steering.edits import Edits
+from interp.steering.ops import Half, Key
 
 __all__ = ["Batch", "Engine", "HookEngine", "NNsightEngine", "Session"]
 
@@ -32,7 +32,7 @@ class Batch:
     ----------
     cond, uncond : dict
         Condition tensors of the conditional and of the unconditional rows (None: there are none).
-    plan : Plan
+    edits : Edits
     positions : int
         Most positions that will be fed in all.
     two_step : bool
@@ -43,7 +43,7 @@ class Batch:
 
     cond: Conditions
     uncond: Conditions | None
-    plan: Plan
+    edits: Edits
     positions: int
     two_step: bool
     text_of: list[int]
@@ -93,7 +93,7 @@ class _StreamingSession:
 
     def feed(self, tokens: Tensor, start: int, want: bool = True) -> tuple[Tensor, Tensor | None]:
         cond, uncond = self._feed(tokens, start)
-        self._batch.plan.end()
+        self._batch.edits.end()
         return cond, uncond
 
     def _feed(self, tokens: Tensor, start: int) -> tuple[Tensor, Tensor | None]:
@@ -127,12 +127,12 @@ class NNsightEngine:
             def visitor(key: Key) -> Callable[[Tensor], Tensor | None]:
                 def visit(x: Tensor) -> Tensor | None:
                     flat = x.flatten(2)
-                    edited = batch.plan.apply(key, flat, start, half)
+                    edited = batch.edits.apply(key, flat, start, half)
                     return None if edited is flat else edited.view(x.shape)
 
                 return visit
 
-            visit = {key: visitor(key) for key in batch.plan.keys}
+            visit = {key: visitor(key) for key in batch.edits.keys}
             logits = self.model.forward(tokens, conditions, visit=visit).logits
             assert logits is not None
             return logits[:, :, -1]
@@ -161,10 +161,10 @@ class HookEngine:
 
         def visitor(key: Key) -> Visitor:
             def visit(x: Tensor) -> Tensor:
-                return batch.plan.apply(key, x.flatten(2), now["start"], now["half"]).view(x.shape)
+                return batch.edits.apply(key, x.flatten(2), now["start"], now["half"]).view(x.shape)
 
             return visit
 
-        visit = {key: visitor(key) for key in batch.plan.keys}
+        visit = {key: visitor(key) for key in batch.edits.keys}
         with hooked(self.model.lm, visit), self.model.streaming():
             yield _StreamingSession(self.model, batch, call)

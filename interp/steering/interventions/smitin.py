@@ -18,27 +18,36 @@ position has been read before step 0. Under guidance the conditional rows are he
 
 What is not published (delta, over which heads tau is taken) is a parameter with a documented default.
 
-**Beyond the paper** the monitor may listen to other probes than those whose directions push (``listen``): a
+**Beyond the paper** the monitor may hear other probes than those whose directions push (``monitor``): a
 classifier's weights hear best, other directions may move more, at heads or in the residual stream.
 """
 
 from __future__ import annotations
 
-import functools
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
+from torch import Tensor
 
 from interp.errors import InterventionError
 from interp.probes.directions import Direction, Directions
-from interp.sites import Site
-from interp.steering.interventions.base import Intervention, _directions, _need_sigma, _weights, soft_weights
+from interp.steering._registry import register
+from interp.steering.interventions._directions import (
+    answer_of,
+    as_directions,
+    as_weights,
+    need_sigma,
+    soft_weights,
+)
+from interp.steering.interventions.base import Ears, Intervention, Parameters
 
 __all__ = ["Smitin"]
 
 
+@register
 @dataclass(frozen=True)
 class Smitin(Intervention):
     """Self-monitored steering; parameters are named as in the paper.
@@ -62,9 +71,26 @@ class Smitin(Intervention):
         Take the trait away: the same rule for the probes turned round, so C is the median probability of absence.
     weights : sequence of float, optional
         Soft weights in place of ``((acc - acc_min) / (acc_max - acc_min))^3``.
-    listen : Directions, optional
-        Probes of heads, with intercept and score, that the monitor and ``tau`` are made of; ``directions`` if not
+    monitor : Directions, optional
+        Probes of heads, with intercept and score, that are heard and that ``tau`` is made of; ``directions`` if not
         given, as in the paper.
+
+    Raises
+    ------
+    InterventionError
+        If a number is out of range, directions are not of heads or lack sigma, intercept or score, or point to several
+        classes.
+
+    Examples
+    --------
+    >>> from interp.probes import Direction
+    >>> heads = [
+    ...     Direction.from_weight(f"L0.H{i}", [1.0, 0.0], sigma=1.0, intercept=0.0, score=score, trait="drums")
+    ...     for i, score in enumerate((0.6, 0.8, 1.0))
+    ... ]
+    >>> item = Smitin(heads, alpha=10.0, n_monitor=2)
+    >>> [str(d.site) for d in item.monitored], round(item.threshold, 3), [round(w, 3) for w in item.w]
+    (['L0.H2', 'L0.H1'], 0.8, [0.0, 0.125, 1.0])
     """
 
     directions: Directions
@@ -75,17 +101,19 @@ class Smitin(Intervention):
     tau: float | None = None
     remove: bool = False
     weights: tuple[float, ...] | None = None
-    listen: Directions | None = None
+    monitor: Directions | None = None
+
+    additive: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "directions", _directions(self.directions, "Smitin", unique=True))
-        if self.listen is None:
+        object.__setattr__(self, "directions", as_directions(self.directions, "Smitin", unique=True))
+        if self.monitor is None:
             if any(item.site.kind != "heads" for item in self.directions):
                 raise InterventionError("Smitin steers self-attention heads: give directions at sites like L3.H2.")
         else:
-            object.__setattr__(self, "listen", _directions(self.listen, "Smitin's monitor", unique=True))
-            if any(item.site.kind != "heads" for item in self.listen):
+            object.__setattr__(self, "monitor", as_directions(self.monitor, "Smitin's monitor", unique=True))
+            if any(item.site.kind != "heads" for item in self.monitor):
                 raise InterventionError("Smitin's monitor listens to self-attention heads: give probes like L3.H2.")
         if not math.isfinite(self.alpha) or self.alpha < 0:
             raise InterventionError(f"Smitin cannot have alpha {self.alpha}: give 0 or more (remove=True takes away).")
@@ -99,30 +127,21 @@ class Smitin(Intervention):
             raise InterventionError(f"Smitin cannot have tau {self.tau}: give a probability.")
         if self.on != "generated":
             raise InterventionError("Smitin listens while it generates: it acts on generated positions only.")
-        _need_sigma(self.directions, f"alpha {self.alpha:g}")
-        for item in self._listened:
+        need_sigma(self.directions, f"alpha {self.alpha:g}")
+        for item in self._probes:
             if not math.isfinite(item.intercept):
                 raise InterventionError(f"{item} has no intercept, so it gives no probability to Smitin's monitor.")
             if not math.isfinite(item.score):
                 raise InterventionError(f"{item} has no held-out accuracy (score), which Smitin ranks heads by.")
-        object.__setattr__(self, "weights", _weights(self.weights, len(self.directions)))
-
-    @functools.cached_property
-    def sites(self) -> tuple[Site, ...]:  # type: ignore[override]  # worked out once: engines ask for every row
-        return tuple(sorted({item.site for item in self.directions}))
+        object.__setattr__(self, "weights", as_weights(self.weights, len(self.directions)))
 
     @property
-    def _listened(self) -> Directions:
-        return self.directions if self.listen is None else self.listen
+    def _probes(self) -> Directions:
+        return self.directions if self.monitor is None else self.monitor
 
     @property
     def active(self) -> bool:
         return self.alpha > 0
-
-    @property
-    def clean(self) -> bool:
-        """Whether no reading that decides a step was taken in a forward pass that was edited."""
-        return self.s > 1
 
     @property
     def w(self) -> tuple[float, ...]:
@@ -130,31 +149,44 @@ class Smitin(Intervention):
         return soft_weights(self.directions) if self.weights is None else self.weights
 
     @property
-    def monitor(self) -> tuple[Direction, ...]:
+    def monitored(self) -> tuple[Direction, ...]:
         """The most accurate heads, turned round for removal; ties in forward order."""
-        ranked = sorted(self._listened, key=lambda item: (-item.score, item.site))[: self.n_monitor]
+        ranked = sorted(self._probes, key=lambda item: (-item.score, item.site))[: self.n_monitor]
         return tuple(item.flip() if self.remove else item for item in ranked)
 
     @property
     def threshold(self) -> float:
-        """tau, given or ``median(acc) - std(acc)`` over the monitored heads."""
+        """tau, as it was set or ``median(acc) - std(acc)`` over the monitored heads."""
         if self.tau is not None:
             return float(self.tau)
-        acc = np.array([item.score for item in self.monitor])
+        acc = np.array([item.score for item in self.monitored])
         return float(np.median(acc) - np.std(acc))
 
-    def displacements(self) -> list[tuple[Site, NDArray[np.float64]]]:
-        """``alpha * w * sigma * theta`` for each head, raw units."""
-        sign = -1.0 if self.remove else 1.0
-        return [
-            (item.site, sign * self.alpha * w * item.sigma * item.vector)
-            for item, w in zip(self.directions, self.w, strict=True)
-        ]
+    @property
+    def ears(self) -> Ears:
+        trait = f"{'not ' if self.remove else ''}{answer_of(self.directions[0])}"
+        return Ears(self.monitored, self.threshold, self.delta, self.s, trait)
 
-    def _what(self) -> str:
-        first = self.directions[0]
+    @property
+    def clean(self) -> bool:
+        """Whether no reading that decides a step was taken in a forward pass that was edited."""
+        return self.ears.clean
+
+    def parameters(self) -> Parameters:
+        """``shift`` ``[dim]`` at each head, ``alpha * w * sigma * theta``, raw units."""
+        sign = -1.0 if self.remove else 1.0
+        return {
+            item.site: {"shift": sign * self.alpha * w * item.sigma * item.vector}
+            for item, w in zip(self.directions, self.w, strict=True)
+        }
+
+    @staticmethod
+    def edit(h: Tensor, factor: Tensor, p: Mapping[str, Tensor]) -> Tensor:
+        return h + factor * p["shift"]
+
+    def what(self) -> str:
         return (
-            f"SMITIN {'remove' if self.remove else 'add'} {first.trait}={first.positive}: alpha {self.alpha:g}, every "
-            f"{self.s} steps, delta {self.delta:g}, off when the median of {len(self.monitor)} heads reaches tau "
+            f"SMITIN {'remove' if self.remove else 'add'} {answer_of(self.directions[0])}: alpha {self.alpha:g}, every "
+            f"{self.s} steps, delta {self.delta:g}, off when the median of {len(self.monitored)} heads reaches tau "
             f"{self.threshold:.3f}"
         )

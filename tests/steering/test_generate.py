@@ -177,14 +177,14 @@ def test_out_of_memory_splits_the_batch_and_keeps_the_music(
 ) -> None:
     rows = [Row("a", seed) for seed in range(5)]
     expected = generate(tiny_lm_model, rows, 0.3, progress=False).codes
-    run = running._run
+    run = running.run_batch
 
-    def starved(job: object, some: list[Row], tick: object) -> object:
+    def starved(job: object, some: list[Row], *rest: object) -> object:
         if len(some) > 2:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes.")
-        return run(job, some, tick)  # type: ignore[arg-type]
+        return run(job, some, *rest)
 
-    monkeypatch.setattr(running, "_run", starved)
+    monkeypatch.setattr(running, "run_batch", starved)
     assert torch.equal(generate(tiny_lm_model, rows, 0.3, progress=False).codes, expected)
     assert "out of memory" in caplog.text
 
@@ -195,7 +195,7 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(
     def broken(*_: object) -> object:
         raise RuntimeError("something else")
 
-    monkeypatch.setattr(running, "_run", broken)
+    monkeypatch.setattr(running, "run_batch", broken)
     with pytest.raises(RuntimeError, match="something else"):
         generate(tiny_lm_model, [Row("a"), Row("b")], 0.3, progress=False)
 
@@ -226,9 +226,9 @@ def test_a_failure_leaves_the_model_as_it_was(tiny_lm_model: MusicGen) -> None:
     before = generate(tiny_lm_model, [Row("a", 1)], 0.3, engine="hooks", progress=False).codes
 
     class Explosive(Add):
-        """Fails when its displacement is asked for."""
+        """Fails when its numbers are asked for."""
 
-        def displacements(self) -> list:  # type: ignore[type-arg]
+        def parameters(self) -> dict:  # type: ignore[type-arg]
             raise ValueError("boom")
 
     from interp.probes.directions import Direction
