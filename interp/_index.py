@@ -1,8 +1,9 @@
 """What a store of activations holds, in one small file that is replaced whole: its rows, its blocks, its clips.
 
-A *row* is a clip's content under a text, and stays where it is for good; a *block* is an array ``[row, pool, site, dim]``
-of sites of one kind; the *view* is the table of clips of the last call, each with its row. So labels can be corrected,
-clips added, removed and renamed, and sites and poolings added, without touching an activation.
+A *row* is a clip's content under a text, and stays where it is for good; a *block* is an array
+``[row, pool, site, dim]`` of sites of one kind; the *view* is the table of clips of the last call, each with its row.
+So labels can be corrected, clips added, removed and renamed, and sites and poolings added, without touching an
+activation.
 """
 
 from __future__ import annotations
@@ -91,10 +92,13 @@ class Index:
             ) from error
 
     def write(self, path: Path) -> None:
-        """Replace the index of the store at `path`."""
+        """Replace the index of the store at `path`, unless it says the same."""
         text = json.dumps(asdict(self))
+        text = f'{{"sha256": "{_digest(text)}", "index": {text}}}\n'
+        if (path / INDEX).is_file() and (path / INDEX).read_text(encoding="utf-8") == text:
+            return
         with atomic(path / INDEX) as partial:
-            partial.write_text(f'{{"sha256": "{_digest(text)}", "index": {text}}}\n', encoding="utf-8")
+            partial.write_text(text, encoding="utf-8")
 
     # Rows and blocks ----------------------------------------------------------------------------------------
 

@@ -101,7 +101,7 @@ class _Blocks(BackendArray):
         sites: Sequence[str],
     ) -> None:
         self.path, self.rows = path, rows
-        self.parts: list[tuple[Block, zarr.Array, Rows, Rows]] = []
+        self.parts: list[tuple[Block, zarr.Array[Any], Rows, Rows]] = []
         for block in blocks:
             at_pool = np.array([block.pools.index(p) if p in block.pools else -1 for p in pools])
             at_site = np.array([block.sites.index(s) if s in block.sites else -1 for s in sites])
@@ -148,8 +148,8 @@ def open_group(path: Path) -> zarr.Group:
         return zarr.open_group(path, mode="r+")
     except Exception as error:  # zarr has many ways to say that a file is not one of its own
         raise StoreError(
-            f"{path} is not a store of activations, or its zarr.json is damaged: choose another place, or delete it and "
-            "extract again."
+            f"{path} is not a store of activations, or its zarr.json is damaged: choose another place, or delete it "
+            "and extract again."
         ) from error
 
 
@@ -168,7 +168,7 @@ def finished(group: zarr.Group, block: Block, batch_size: int) -> npt.NDArray[np
         return done
 
 
-def spoiled(path: Path, array: zarr.Array, block: Block, rows: Rows) -> list[Path]:
+def spoiled(path: Path, array: zarr.Array[Any], block: Block, rows: Rows) -> list[Path]:
     """Chunks of a block that hold some of the rows and cannot be read."""
     size = array.chunks[0]
     bad = []
@@ -191,7 +191,8 @@ def chunk_file(path: Path, name: str, batch: int, axes: int = 4) -> Path:
 def _damage(path: Path, files: Sequence[Path]) -> StoreError:
     more = f" and {len(files) - 1} more" if len(files) > 1 else ""
     return StoreError(
-        f"{files[0]}{more} is missing or damaged: run the same extraction into {path} again, which makes that part again."
+        f"{files[0]}{more} is missing or damaged: run the same extraction into {path} again, which makes that part "
+        "again."
     )
 
 

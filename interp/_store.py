@@ -1,9 +1,9 @@
 """Activations on disk, addressed by content: killed at any moment, nothing that was finished is lost.
 
-A store is a Zarr v3 group with arrays ``[row, pool, site, dim]`` and one file, ``index.json``, which says what they hold
-(:mod:`interp._index`). Beside each array stands one with a flag a row, written after the row's data; every chunk carries
-a checksum and is written by a rename, so a row is finished, or it is made again. Processes that fill one store claim a
-batch of rows with a lock on one byte of a file, which the operating system drops when they die.
+A store is a Zarr v3 group with arrays ``[row, pool, site, dim]`` and one file, ``index.json``, which says what they
+hold (:mod:`interp._index`). Beside each array stands one with a flag a row, written after the row's data; every chunk
+carries a checksum and is written by a rename, so a row is finished, or it is made again. Processes that fill one store
+claim a batch of rows with a lock on one byte of a file, which the operating system drops when they die.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import json
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,8 @@ import zarr
 from zarr.codecs import BloscCodec, Crc32cCodec
 
 from interp._index import INDEX, Block, Index
-from interp._lazy import chunk_file, dataset, finished, open_group, open_store, spoiled
+from interp._lazy import chunk_file, dataset, open_group, open_store, spoiled
+from interp._manifest import shared
 from interp.errors import StoreError
 from interp.sites import Kind, Site
 
@@ -42,8 +45,8 @@ class Store:
     ----------
     path : Path
         Folder; made if it does not exist.
-    made_by : mapping
-        What all rows have in common. Must be what the store was made with.
+    header : Dataset
+        From :func:`interp._manifest.describe`. What all rows have in common must be what the store was made with.
     dtype : str
         Of the data.
     batch_size : int
@@ -59,8 +62,9 @@ class Store:
     """
 
     def __init__(
-        self, path: Path, made_by: Mapping[str, Any], dtype: str, batch_size: int, compress: bool = False
+        self, path: Path, header: xr.Dataset, dtype: str, batch_size: int, compress: bool = False
     ) -> None:
+        made_by = shared(header)
         self.path, self.dtype, self.compress = path, dtype, compress
         self._refuse_foreign()
         with write_errors(path):
@@ -71,7 +75,7 @@ class Store:
                 if not (path / INDEX).exists():
                     with write_errors(path):
                         zarr.open_group(path, mode="a", zarr_format=3)
-                    Index(dict(made_by), batch_size).write(path)
+                    Index(made_by, batch_size).write(path)
                 self.index = Index.read(path)
                 _check(path, self.index.made_by, made_by)
                 self._group = open_group(path)
@@ -114,7 +118,8 @@ class Store:
                 self._make(block, len(index.rows), dims, block in added)
             index.show(header, self.rows.tolist())
             index.write(self.path)
-            self._sweep(self.path)
+            for folder in [self.path, *(self.path / name for b in index.blocks for name in (b.name, b.done))]:
+                self._sweep(folder)
         self.index, self._group = index, open_group(self.path)
 
     def _make(self, block: Block, n_rows: int, dims: Mapping[Kind, int], new: bool) -> None:
@@ -141,6 +146,15 @@ class Store:
             block.done, shape=(n_rows,), chunks=(size,), dtype="int8", fill_value=0, compressors=[Crc32cCodec()],
             dimension_names=("row",), overwrite=True,
         )  # fmt: skip
+
+    def noted(self, what: str, clips: Sequence[str], keys: Sequence[str]) -> dict[str, str]:
+        """What an earlier call noted of clips that still hold what they held."""
+        view = self.index.view
+        if not view:
+            return {}
+        before = {clip: self.index.rows[row] for clip, row in zip(view["ids"], view["rows"], strict=True)}
+        notes = json.loads(view["attrs"]["made_by"]).get(what, {})
+        return {c: notes[c] for c, key in zip(clips, keys, strict=True) if c in notes and before.get(c) == key}
 
     def batches(self) -> list[int]:
         """Batches that hold rows of the clips."""
@@ -267,9 +281,7 @@ class Store:
                     entry.unlink(missing_ok=True)
 
 
-def keep(
-    path: str | Path, header: xr.Dataset, keys: Sequence[str], made_by: Mapping[str, Any], arrays: Mapping[Kind, Floats]
-) -> xr.Dataset:
+def keep(path: str | Path, header: xr.Dataset, keys: Sequence[str], arrays: Mapping[Kind, Floats]) -> xr.Dataset:
     """Write activations that are in memory as a store, and open it.
 
     Parameters
@@ -280,24 +292,19 @@ def keep(
         From :func:`interp._manifest.describe`.
     keys : sequence of str
         Content of every clip.
-    made_by : mapping
-        What the rows have in common.
     arrays : mapping of kind to array ``[clips, pools, sites, dim]``
         In the order of the header.
     """
     sites = {kind: [Site.parse(str(site)) for site in header[f"{kind}_site"].values] for kind in arrays}
     dtype = next(iter(arrays.values())).dtype.name
-    store = Store(Path(path), made_by, dtype, min(64, len(keys)))
+    store = Store(Path(path), header, dtype, min(64, len(keys)))
     try:
         store.want(header, keys, sites, {kind: array.shape[3] for kind, array in arrays.items()})
-        held = {kind: [str(site) for site in there] for kind, there in store.index.sites().items()}
-        if held != {kind: [str(site) for site in there] for kind, there in sites.items()} or store.index.pools != list(
-            header["pool"].values
-        ):
+        if store.index.sites() != sites or store.index.pools != list(header["pool"].values):
             raise StoreError(f"{path} holds other sites or poolings: choose another place for the output.")
         for batch in store.batches():
             while not store.claim(batch):
-                pass
+                time.sleep(0.2)
             clips = store.lacking(batch)
             if len(clips):
                 store.write(batch, clips, {kind: array[clips] for kind, array in arrays.items()})
@@ -333,8 +340,6 @@ def _check(path: Path, there: Mapping[str, Any], here: Mapping[str, Any]) -> Non
     for key in dict.fromkeys([*there, *here]):
         sides = [_identity(made_by.get(key)) for made_by in (there, here)]
         if sides[0] != sides[1]:
-            import json
-
             texts = [json.dumps(made_by.get(key)) for made_by in (there, here)]
             texts = [text if len(text) <= 160 else f"{text[:150]}... ({len(text)} characters)" for text in texts]
             raise StoreError(
