@@ -14,10 +14,9 @@ import torch
 import interp
 from analyses._smitin_music import Session, ask, base_prompt, codes_of
 from analyses._study import slug
+from interp import judges
 from interp.clips import Clips
-from interp.errors import DataError
-from interp.judges.base import answer
-from interp.probes.directions import Directions, random_like
+from interp.directions import Directions, random_like
 from interp.probes.study import ProbeStudy, probe
 from interp.report import write_audio
 from interp.steering import Add, EveryN, Intervention, Row, Smitin, generate, soft_weights
@@ -293,27 +292,16 @@ def _judged(
 ) -> pd.DataFrame:
     """What the judge makes of clips: hit, score, not_music, similarity, embedding."""
     judge, rate = session.judge, session.model.sample_rate
-    scores = judge.score(audio, rate)
-    name, _, value = trait.partition("=")
-    questions = getattr(judge, "questions", {})
-    if questions:
-        column = value or name
-        if column not in questions.get(name, []):
-            known = [q if len(a) == 1 else f"{q}={one}" for q, a in questions.items() for one in a]
-            raise DataError(f"the judge {judge.name!r} cannot hear {trait!r}: it knows {', '.join(known)}.")
-        given = answer(scores, questions[name])
-        hit, score = (given == value if value else given == 1).to_numpy(bool), scores[column].to_numpy(float)
-        noise = scores["not_music"].to_numpy(float) >= 0.5
-    else:
-        score = scores[value or name].to_numpy(float)  # the probes of all traits answer at once
-        hit, noise = score >= 0.5, np.full(len(scores), np.nan)
+    scores = judges.score(judge, audio, rate)
+    heard = judges.hears(judge, scores, trait)
+    hit, score, noise = (heard[name].to_numpy() for name in ("hit", "score", "not_music"))
     if remove:  # the trait is gone and music is left
-        hit = ~hit & ~(noise.astype(float) > 0)
+        hit = ~hit & ~noise
     found = pd.DataFrame({"hit": hit, "score": score, "not_music": noise, "similarity": np.nan})
     embedding = _embed(judge, audio, rate)
     if asked is not None and embedding is not None:
         found["similarity"] = _cosine(embedding, asked)
-    elif any(named) and questions:
+    elif any(named):
         kept = [[scores[a].iloc[i] for _, a in one if a in scores] for i, one in enumerate(named)]
         found["similarity"] = [float(np.mean(one)) if one else np.nan for one in kept]
     if embedding is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,7 @@ from interp.validation import has_trait, lacks_trait
 if TYPE_CHECKING:
     from interp.model import MusicGen
 
-__all__ = ["Session", "ask", "balanced", "base_prompt", "codes_of", "judge_for", "pairs", "reference"]
+__all__ = ["Session", "ask", "balanced", "base_prompt", "codes_of", "pairs", "reference"]
 
 _OTHERS: dict[str, tuple[Any, ...]] = {"genre": GENRES, "instrument": tuple(INSTRUMENTS)}
 _CHUNK = 64
@@ -46,31 +45,6 @@ class Session:
     pool: str = "last"
     seed: int = 0
     progress: bool = False
-
-
-def judge_for(model: str, judge: str, monitor: Callable[[], Any]) -> Any:
-    """The judge that a name stands for: ``rendered``, ``probe`` (not independent), ``clap`` or ``clap:CHECKPOINT``.
-
-    Raises
-    ------
-    DataError
-        If there is no such judge, or no name and the model is not the shipped one.
-    """
-    from interp.judges import ClapJudge, RenderedJudge
-
-    if not judge and model != "tiny":
-        raise DataError(
-            f"the music of {model} needs a judge: give --judge clap (or clap:FOLDER with the weights), or "
-            "--judge probe for the model's own probes, which is not independent evidence."
-        )
-    if judge in ("", "rendered"):
-        return RenderedJudge()
-    if judge == "probe":
-        return monitor()
-    name, _, where = judge.partition(":")
-    if name != "clap":
-        raise DataError(f"there is no judge {judge!r}: use rendered, probe, clap, or clap:FOLDER.")
-    return ClapJudge(where) if where else ClapJudge()
 
 
 def pairs(trait: str, n: int, seed: int, seconds: float, progress: bool = False) -> Clips:

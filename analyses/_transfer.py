@@ -20,11 +20,11 @@ import interp
 from analyses._study import Steps, activations, labelled_clips, slug
 from analyses._transfer_judge import choose_ear
 from interp.clips import Clips
+from interp.directions import Direction, combine
 from interp.errors import DataError
 from interp.judges import DspJudge, degenerate, prompt_similarity
-from interp.judges.base import mono
+from interp.judges.audio import mono
 from interp.probes import probe
-from interp.probes.directions import Direction, combine
 from interp.report import write_audio
 from interp.steering import Intervention, Row, generate
 
@@ -114,10 +114,7 @@ class Transfer:
         self.model: MusicGen = interp.load(config.model)
         if config.data is None and config.model != "tiny":
             raise DataError(f"{config.model} needs clips of real music: say --data FOLDER, with metadata.csv.")
-        self.ear = choose_ear(
-            config.judge, self.model, config.trait, classes, judge_data=config.judge_data, out=config.out,
-            seed=config.seed,
-        )  # fmt: skip
+        self.ear = choose_ear(config.judge, self.model, config.trait, classes, judge_data=config.judge_data)
         self.clips: Clips = labelled_clips(config.data, config.n_clips, config.seed, progress)
         if config.trait not in self.clips.labels:
             raise DataError(

@@ -36,9 +36,9 @@ from analyses._regression_tables import (
 )
 from analyses._study import Steps, activations, formats_of, from_command_line, labelled_clips, slug
 from interp import geometry, plots, tables
+from interp.directions import Directions, combine, random_like
+from interp.directions.reading import read_stacks
 from interp.errors import DataError
-from interp.probes.directions import Directions, combine, random_like
-from interp.probes.reading import read_stacks
 from interp.probes.resample import weighted_scores
 from interp.probes.study import ProbeStudy, probe
 from interp.sites import Site
@@ -321,7 +321,7 @@ class _Study:
 
     def _pilot(self, trait: str) -> pd.DataFrame:
         """Where to push: the layer where the *sum* of all methods' directions works best, so that none is favoured."""
-        from interp.judges import RenderedJudge
+        from interp import judges
         from interp.validation import Arm, prompts_without, run_arms
 
         arms = []
@@ -333,15 +333,15 @@ class _Study:
         seeds = range(self.config.seed + 20_000, self.config.seed + 20_000 + self.config.pilot_seeds)
         codes = prompts_without(self.model, trait, self.config.pilot_seeds, 1.5, seed=self.config.seed + 500)
         result = run_arms(
-            self.model, trait, arms, codes, [2.0], seeds=list(seeds), judge=RenderedJudge(), prompt_seconds=1.5,
-            progress=self.progress,
+            self.model, trait, arms, codes, [2.0], seeds=list(seeds), judge=judges.load("", model=self.model),
+            prompt_seconds=1.5, progress=self.progress,
         )  # fmt: skip
         table = result.table[result.table["arm"] != UNSTEERED]
         return table.rename(columns={"arm": "site"})[["trait", "site", "n", "hits", "rate", "not_music"]]
 
     def _steer(self, trait: str, site: str) -> pd.DataFrame:
         """Every method at one layer and at the best heads, at equal dose and at equal norm, with controls."""
-        from interp.judges import RenderedJudge
+        from interp import judges
         from interp.validation import prompts_without, run_arms
 
         places = {"resid": [site]}
@@ -355,7 +355,8 @@ class _Study:
         n = self.config.n_seeds
         result = run_arms(
             self.model, trait, arms, prompts_without(self.model, trait, n, 1.5, seed=self.config.seed),
-            self.config.doses, seeds=list(range(self.config.seed, self.config.seed + n)), judge=RenderedJudge(),
+            self.config.doses, seeds=list(range(self.config.seed, self.config.seed + n)),
+            judge=judges.load("", model=self.model),
             prompt_seconds=1.5, progress=self.progress,
         )  # fmt: skip
         clips = result.clips

@@ -43,18 +43,19 @@ from analyses._smitin_arms import (
     play,
     shuffled_probes,
 )
-from analyses._smitin_music import Session, balanced, judge_for, pairs, reference
+from analyses._smitin_music import Session, balanced, pairs, reference
 from analyses._smitin_report import answer, write_report
 from analyses._smitin_tables import AVERAGE, embeddings, equal_success, paper_table, summary
 from analyses._study import Steps, from_command_line, slug
-from interp import tables
+from interp import judges, tables
 from interp.clips import Clips
 from interp.errors import DataError
-from interp.judges import ProbeJudge
-from interp.validation import heard
+from interp.judges import Judge, ProbeJudge
 
 if TYPE_CHECKING:
     import xarray as xr
+
+    from interp.model import MusicGen
 
 __all__ = ["Config", "main"]
 
@@ -189,10 +190,12 @@ def main(config: Config | None = None, *, progress: bool = True) -> dict[str, pd
     config = from_command_line(Config, __doc__) if config is None else config
     if min(config.n_seeds, config.n_text_seeds, config.n_part_seeds, config.pilot_seeds) < 2:
         raise DataError("steering compares twins: give two seeds or more to every part.")
-    judge = judge_for(config.model, config.judge, lambda: None)  # said before anything takes time
-    for trait in config.traits if judge is not None else ():
-        heard(judge, pd.DataFrame(), trait)
-    study = _Study(config, progress)
+    if not config.judge:
+        judges.load("", model=config.model, traits=config.traits)  # said before anything takes time
+    model = interp.load(config.model)
+    if config.judge != "probe":
+        judges.load(config.judge, model=model, traits=config.traits)
+    study = _Study(config, model, progress)
     found = study.tables()
     for key, table in found.items():
         tables.write(table, config.out / key)
@@ -204,15 +207,14 @@ def main(config: Config | None = None, *, progress: bool = True) -> dict[str, pd
 
 
 class _Study:
-    def __init__(self, config: Config, progress: bool) -> None:
-        self.config, self.progress = config, progress
-        self.model = interp.load(config.model)
+    def __init__(self, config: Config, model: MusicGen, progress: bool) -> None:
+        self.config, self.model, self.progress = config, model, progress
         key = {k: v for k, v in dataclasses.asdict(config).items() if k not in ("out", "n_sounds")}
         self.steps = Steps(config.out, key | {"fingerprint": self.model.fingerprint})
         self.data = {trait: self._activations(trait) for trait in config.traits}
         self.probes = {trait: fit_probes(ds, trait, config.pool, config.seed) for trait, ds in self.data.items()}
         self.session = Session(
-            self.model, judge_for(config.model, config.judge, self._own_judge), data=config.data,
+            self.model, self._judge(), data=config.data,
             plain_words=config.model == "tiny", k=config.k, s=config.s, delta=config.delta,
             n_monitor=config.n_monitor, tau=None if config.tau is None else float(config.tau), rows=config.rows,
             seconds=config.seconds, prompt_seconds=config.prompt_seconds, guidance=config.guidance, pool=config.pool,
@@ -234,7 +236,10 @@ class _Study:
         pools = ["mean", *([c.pool] if c.pool != "mean" else [])]
         return interp.extract(self.model, clips, sites="heads, resid", pool=pools, out=store, progress=self.progress)
 
-    def _own_judge(self) -> ProbeJudge:
+    def _judge(self) -> Judge:
+        if self.config.judge != "probe":
+            judge: Judge = judges.load(self.config.judge, model=self.model, traits=self.config.traits)
+            return judge
         heads = [d for trait in self.config.traits for d in self.probes[trait].heads["logistic"]]
         return ProbeJudge(self.model, heads)
 
@@ -426,7 +431,8 @@ class _Study:
     def about(self) -> dict[str, Any]:
         """What made it, for the foot of the page; what the judge is worth."""
         judge = self.session.judge
-        worth = ", ".join(f"{k} {float(v):.1%}" for k, v in judge.accuracy.items()) or "not measured"
+        rows = judge.accuracy_frame().dropna(subset="lo").drop_duplicates("trait")
+        worth = ", ".join(f"{row.trait} {row.value:.1%}" for row in rows.itertuples()) or "not measured"
         words = f"{judge.name}{'' if judge.independent else ' (NOT independent)'}; accuracy: {worth}"
         name = f"{self.model.name} {self.model.fingerprint[:12]}"
         return {"study": "analyses.smitin", "model": name, "judge": words, "seed": self.config.seed}

@@ -34,11 +34,10 @@ from analyses._steering_monitored import (
     monitored_controls,
 )
 from analyses._study import Steps, activations, from_command_line, held_back, labelled_clips, slug
-from interp import tables, validation
+from interp import judges, tables, validation
+from interp.directions import Direction, Directions
 from interp.errors import DataError
 from interp.geometry import fit_directions
-from interp.judges import RenderedJudge
-from interp.probes.directions import Direction, Directions
 from interp.probes.study import ProbeStudy, probe
 from interp.validation import RULE, UNSTEERED, Validation, split_trait
 
@@ -145,8 +144,11 @@ def main(config: Config | None = None, *, progress: bool = True) -> dict[str, pd
         to ``config.out``.
     """
     config = from_command_line(Config, __doc__) if config is None else config
-    judge = _judge(config)
-    study = _Study(config, interp.load(config.model), judge, progress)
+    if not config.judge:
+        judges.load("", model=config.model, traits=config.traits)  # said before anything takes time
+    model = interp.load(config.model)
+    judge = judges.load(config.judge, model=model, traits=config.traits)
+    study = _Study(config, model, judge, progress)
     found = study.tables()
     for name, table in found.items():
         tables.write(table, config.out / name, formats=("csv",) if name in ("clips", "scan") else ("csv", "md", "tex"))
@@ -163,34 +165,9 @@ def _control(rows: pd.DataFrame, dose: float) -> float:
     return float((here if len(here) else rows.nlargest(1, "dose"))["diff"].iloc[0])
 
 
-def _judge(config: Config) -> Any:
-    """The judge that is asked for.
-
-    Raises
-    ------
-    DataError
-        If it is unknown, or another model than the shipped one has none.
-    """
-    name, _, where = config.judge.partition(":")
-    if not name and config.model != "tiny":
-        raise DataError(
-            f"the music of {config.model} needs a judge that knows it: --judge clap (or clap:FOLDER with the weights); "
-            "--judge rendered only for music like the rendered one."
-        )
-    if name in ("", "rendered"):
-        return RenderedJudge()
-    if name == "clap":
-        from interp.judges import ClapJudge
-
-        return ClapJudge(where) if where else ClapJudge()
-    raise DataError(f"there is no judge {config.judge!r}: use rendered, clap, or clap:FOLDER.")
-
-
 class _Study:
     def __init__(self, config: Config, model: MusicGen, judge: Any, progress: bool) -> None:
         self.config, self.model, self.judge, self.progress = config, model, judge, progress
-        for trait in config.traits:
-            validation.heard(judge, pd.DataFrame(), trait)
         if config.texts and len(config.texts) != len(config.traits):
             raise DataError(f"{len(config.traits)} traits need {len(config.traits)} texts, not {len(config.texts)}.")
         self.clips = labelled_clips(config.data, config.n_clips, config.seed, progress)

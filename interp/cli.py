@@ -7,55 +7,21 @@ interrupted.
 
 from __future__ import annotations
 
-import errno
 import json
-import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
-from interp.errors import DataError, InterpError, Interrupted
+from interp._terminal import err, sentences, show
+from interp.errors import DataError
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
-__all__ = ["RANKING", "app", "main", "sentences", "show"]
-
-GOES_ON = "Stopped. Nothing that was finished is lost: the same command goes on where it stopped."
-
-
-def _err() -> Console:
-    return Console(stderr=True, highlight=False, soft_wrap=True)
-
-
-@contextmanager
-def sentences() -> Iterator[None]:
-    """Tell what goes wrong in one sentence, and leave with the exit status that fits."""
-    try:
-        yield
-    except Interrupted as error:
-        _stop(str(error))
-    except KeyboardInterrupt:
-        _stop(GOES_ON)
-    except InterpError as error:
-        _say(str(error))
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            _say("the disk is full: make room, then give the same command again; it goes on where it stopped.")
-        elif isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError | PermissionError):
-            _say(f"cannot use {error.filename or 'a file'}: {error.strerror or error}.")
-        else:
-            raise
-
-
-def _stop(sentence: str) -> NoReturn:
-    _err().print(f"\n{sentence}", style="yellow", markup=False)
-    raise SystemExit(130) from None
+__all__ = ["RANKING", "app", "main"]
 
 
 class _Sentences(TyperGroup):
@@ -64,11 +30,6 @@ class _Sentences(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         with sentences():
             return super().invoke(ctx)
-
-
-def _say(sentence: str) -> NoReturn:
-    _err().print(sentence[:1].upper() + sentence[1:], style="red", markup=False)
-    raise SystemExit(1) from None
 
 
 app = typer.Typer(
@@ -88,6 +49,9 @@ Out = Annotated[Path, typer.Option(help="Folder for tables, figures and sounds."
 Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same result.")]
 Trait = Annotated[str, typer.Option(help="A label column, or one class of it: drums, instrument=piano.")]
 Method = Annotated[str, typer.Option(help="logistic, ridge, mean_diff, ...")]
+Judge = Annotated[
+    str, typer.Option(help="rendered, clap, clap:FOLDER, trained, probe, FILE.py:NAME, ...; several with commas.")
+]
 
 
 @app.command()
@@ -213,8 +177,8 @@ def geometry(
     """
     import interp
     from interp import plots, tables
+    from interp.directions import Directions
     from interp.geometry import compare_methods, cosine_table
-    from interp.probes import Directions
 
     if what.suffix == ".safetensors":
         table = cosine_table(Directions.load(what))
@@ -256,7 +220,7 @@ def steer(
     """
     import interp
     from interp import listening
-    from interp.probes import Directions
+    from interp.directions import Directions
     from interp.steering import Add, choose
 
     if audio is None and (audio_start or audio_seconds):
@@ -284,21 +248,39 @@ def steer(
 def judge(
     sounds: Annotated[Path, typer.Argument(help="A sound, or a folder of sounds.")],
     out: Out = Path("judge"),
+    judge: Judge = "rendered,quality",
+    trait: Annotated[str, typer.Option(help="Traits with commas, for judges that must know what is asked.")] = "",
+    data: Annotated[Path | None, typer.Option(help="Labelled clips that a judge learns or is measured on.")] = None,
     rows: Annotated[int, typer.Option(min=1, help="Lines to print.")] = 10,
 ) -> None:
-    """Judge sounds by what can be heard in them; never looks at an activation."""
+    """Judge sounds by what can be heard in them; never looks at an activation.
+
+    The judge 'rendered' knows music like that of the model that ships; for other music name another.
+    """
     from interp import tables
-    from interp.judges import Judge, QualityJudge, RenderedJudge, accuracy_table
+    from interp.judges import accuracy_table, panel
+    from interp.judges.words import in_words
     from interp.listening import judge_files
 
-    judges: list[Judge] = [RenderedJudge(), QualityJudge()]
-    table = judge_files(judges, sounds)
-    worth = accuracy_table(judges)
+    chosen = panel(judge, data=data, traits=[one.strip() for one in trait.split(",") if one.strip()])
+    table = judge_files(chosen, sounds)
+    worth = accuracy_table(chosen)
     tables.write(table, out / "judged")
     tables.write(worth, out / "judges")
-    show(table.head(rows), f"{len(table)} sounds")
-    show(worth[["judge", "trait", "measure", "value", "lo", "hi", "chance", "audio"]], "What these judges are worth")
-    _note(f"All of it is in {out / 'judged.csv'} and {out / 'judges.csv'}.")
+    files = [str(Path(file).relative_to(sounds)) if sounds.is_dir() else Path(file).name for file in table["file"]]
+    for each in chosen:
+        scores = table.filter(regex=f"^{each.name}[.]").rename(columns=lambda name: name.partition(".")[2])
+        said = in_words(each, scores)
+        said.insert(0, "file", [name if len(name) <= 20 else f"...{name[-17:]}" for name in files])
+        show(said.head(rows), f"{each.name}: {len(table)} sounds")
+    told = worth.assign(range=[_range(lo, hi) for lo, hi in zip(worth["lo"], worth["hi"], strict=True)])
+    told = told[told["audio"].isna() | (told["audio"] == told.groupby(["judge", "trait"])["audio"].transform("first"))]
+    show(told[["judge", "trait", "measure", "value", "range", "chance"]], "What these judges are worth")
+    _note(f"Every probability and measure is in {out / 'judged.csv'} and {out / 'judges.csv'}.")
+
+
+def _range(lo: float, hi: float) -> str:
+    return f"{lo:.2f}-{hi:.2f}" if lo == lo else ""
 
 
 @app.command()
@@ -307,7 +289,11 @@ def validate(
     trait: Annotated[str, typer.Argument(help="drums, instrument=piano, genre=jazz|rock, ...")],
     out: Out = Path("validate"),
     model: Model = "tiny",
-    arms: Annotated[str, typer.Option(help="full: every control, quality, necessity, verdict; basic: four.")] = "full",
+    judge: Judge = "",
+    clips: Annotated[
+        Path | None, typer.Option(help="Labelled sounds to continue and to compare with; rendered when not given.")
+    ] = None,
+    arms: Annotated[str, typer.Option(help="full: every control, quality, necessity, verdict; basic: five.")] = "full",
     site: Annotated[str | None, typer.Option(help="Where to push; chosen on pilot seeds when not given.")] = None,
     method: Method = "logistic",
     doses: Annotated[str, typer.Option(help="In standard deviations, with commas.")] = "0.5,1,2,3",
@@ -321,17 +307,20 @@ def validate(
 ) -> None:
     """Does pushing along the direction cause the trait? Success, cost and specificity against every control."""
     import interp
-    from interp import plots, tables, validation
+    from interp import judges, plots, tables, validation
 
     if arms not in ("full", "basic"):
         raise DataError(f"there is no set of arms {arms!r}: use full or basic.")
+    if not judge:
+        judges.load("", model=model, traits=[trait])
     ds = interp.open_store(store)
     musicgen = interp.load(model, device=device or None)
     study = validation.validate(
         musicgen, ds, trait, arms="full" if arms == "full" else "basic", site=site, method=method,
         doses=_numbers(doses), n_seeds=seeds, seed=seed, k=heads, text=text,
         others=[one for one in others.split(",") if one],
-        iti_doses=_numbers(iti_doses) if iti_doses else (), progress=True,
+        iti_doses=_numbers(iti_doses) if iti_doses else (), progress=True, judge=judge or None,
+        clips=None if clips is None else interp.Clips.from_folder(clips),
     )  # fmt: skip
     tables.write(study.table, out / "causal")
     tables.write(study.clips, out / "clips")
@@ -414,23 +403,7 @@ def _numbers(text: str) -> list[float]:
 
 
 def _note(text: str) -> None:
-    _err().print(text, style="dim", markup=False)
-
-
-def show(table: pd.DataFrame, title: str = "", columns: Iterable[str] | None = None) -> None:
-    """Print a table to the terminal, numbers rounded and right-aligned."""
-    from rich.table import Table
-    from rich.text import Text
-
-    from interp.tables import number
-
-    chosen = table[list(columns)] if columns is not None else table
-    grid = Table(title=title or None, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
-    for name, dtype in chosen.dtypes.items():
-        grid.add_column(str(name), justify="right" if dtype.kind in "iuf" else "left", overflow="fold")
-    for row in chosen.itertuples(index=False):
-        grid.add_row(*(Text(number(value)) for value in row))
-    Console(soft_wrap=not sys.stdout.isatty(), highlight=False, width=None if sys.stdout.isatty() else 160).print(grid)
+    err().print(text, style="dim", markup=False)
 
 
 def main() -> None:

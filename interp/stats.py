@@ -25,6 +25,7 @@ __all__ = [
     "dose_response",
     "group_weights",
     "holm",
+    "jackknife_interval",
     "max_statistic",
     "mean_interval",
     "paired_bootstrap",
@@ -158,6 +159,45 @@ def mean_interval(
     weights = group_weights(names, n_bootstrap, np.random.default_rng(rng))
     lo, hi = bootstrap_interval((weights @ x) / weights.sum(1), len(np.unique(names)), level)
     return Interval(float(x.mean()), float(lo), float(hi), level)
+
+
+def jackknife_interval(value: float, left_out: ArrayLike, level: float = 0.95) -> Interval:
+    """Confidence interval of a smooth statistic from leaving out one unit at a time (Tukey's jackknife).
+
+    Parameters
+    ----------
+    value : float
+        The statistic of all units.
+    left_out : array of shape (units,)
+        The statistic without each unit in turn.
+    level : float
+        Confidence.
+
+    Returns
+    -------
+    Interval
+        The value, give or take the jackknife's standard error times the t quantile with ``units - 1`` degrees of
+        freedom. It is the spread of the statistic at this number of units; its bias stays in.
+
+    Raises
+    ------
+    DataError
+        If there are fewer than two units.
+
+    Examples
+    --------
+    >>> x = np.array([1.0, 2.0, 3.0, 6.0])
+    >>> around = jackknife_interval(x.mean(), (x.sum() - x) / 3)  # of a mean: the usual t interval
+    >>> bool(np.isclose(around.hi - around.value, stats.t.ppf(0.975, 3) * x.std(ddof=1) / 2))
+    True
+    """
+    x = np.asarray(left_out, dtype=float)
+    n = len(x)
+    if n < 2:
+        raise DataError("a jackknife needs two units or more.")
+    error = np.sqrt((n - 1) / n * ((x - x.mean()) ** 2).sum())
+    half = float(stats.t.ppf(0.5 + level / 2, n - 1) * error)
+    return Interval(float(value), float(value) - half, float(value) + half, level)
 
 
 def permutation_p(observed: ArrayLike, null: ArrayLike) -> Array:

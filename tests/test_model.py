@@ -13,9 +13,11 @@ from torch import Tensor
 
 from interp.backends.audiocraft import LMModel
 from interp.backends.build import random_musicgen
+from interp.clips import Clip
 from interp.errors import ClipError, ModelError, SiteError
 from interp.model import MusicGen
 from interp.sites import Site, select_sites
+from interp.tracing import TracedLM
 
 SOME = settings(
     max_examples=6,
@@ -195,11 +197,11 @@ def test_streaming_step_by_step_equals_audiocraft(tiny_lm_model: MusicGen) -> No
 def test_free_tracing_reads_and_writes_heads(tiny_lm_model: MusicGen) -> None:
     model = tiny_lm_model
     tokens, conditions = inputs(model, 2, 6)
-    with torch.no_grad(), model.trace(tokens, [], conditions):
-        read = model.heads(0)[:, :, 3].clone().save()
-        model.heads(1)[:, :, 2] = 0
-        model.heads(2, cross=True)[:, -1] *= 2
-        late = model.place("resid", 2).save()
+    with model.trace(tokens, [], conditions):
+        read = model.heads[0][:, :, 3].clone().save()
+        model.heads[1][:, :, 2] = 0
+        model.cross_heads[2][:, -1] *= 2
+        late = model.resid[2].save()
         logits = model.output.save()
     same = model.forward(
         tokens,
@@ -211,6 +213,175 @@ def test_free_tracing_reads_and_writes_heads(tiny_lm_model: MusicGen) -> None:
     assert torch.equal(late, same.values[Site("resid", 2)])
     assert torch.equal(logits, same.logits)
     assert not torch.equal(logits, model.forward(tokens, conditions).logits)
+
+
+def test_sites_by_name_and_by_layer_are_written_like_visitors_write_them(tiny_lm_model: MusicGen) -> None:
+    model = tiny_lm_model
+    tokens, conditions = inputs(model, 2, 6)
+    push = torch.randn(32, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    with model.trace(tokens, conditions=conditions):
+        before = model["L0.H1"].save()
+        model["L0.H1"] = 0
+        model["L0.H2"] += push[:8]
+        model.attn[0] = model.attn[0] + push
+        model.resid[0] += push
+        model["L1.X.H3"] = push[:8]
+        model["L1.mlp"] = 0.5
+        last = model.resid[-1].save()
+        logits = model.output.save()
+
+    def heads(x: Tensor) -> Tensor:
+        x = x.clone()
+        x[:, :, 1] = 0
+        x[:, :, 2] += push[:8].float()
+        return x
+
+    def crossed(x: Tensor) -> Tensor:
+        x = x.clone()
+        x[:, :, 3] = push[:8].float()
+        return x
+
+    same = model.forward(
+        tokens,
+        conditions,
+        read=["L2.resid"],
+        visit={
+            ("heads", 0): heads,
+            ("attn", 0): lambda x: x + push.float(),
+            ("resid", 0): lambda x: x + push.float(),
+            ("cross_heads", 1): crossed,
+            ("mlp", 1): lambda x: torch.full_like(x, 0.5),
+        },
+    )
+    assert torch.allclose(logits, same.logits, atol=1e-6)
+    assert torch.allclose(last, same.values[Site("resid", 2)], atol=1e-6)
+    assert before.abs().max() > 0  # what was read and saved before a write by name stays what it was
+    assert len(model.heads) == 3 and "each [rows, positions, 4, 8]" in repr(model.heads)
+
+
+def test_what_is_written_takes_the_dtype_of_the_place() -> None:
+    model = MusicGen(random_musicgen(2, 2, 16, dtype=torch.bfloat16))
+    tokens, _ = inputs(model, 1, 4)
+    with model.trace(tokens):
+        model.resid[0] = model.resid[0].float() + 1.0
+        model["L1.H0"] = torch.ones(8, dtype=torch.float64)
+        after = model.resid[1].save()
+    assert after.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("texts", ["a", ["a", "b"], None])
+def test_a_trace_hears_tokens_codes_audio_or_a_text(tiny_lm_model: MusicGen, texts: Any) -> None:
+    model = tiny_lm_model
+    audio = 0.3 * torch.randn(2, 1, 4800, generator=torch.Generator().manual_seed(0))
+    codes = model.encode(audio, 16000)
+    expected = model.predict(codes, texts, read=["L1.resid"]).values[Site("resid", 1)]
+    with model.trace(model.sequence(codes)[0][..., :-1], text=texts):
+        tokens = model.resid[1].save()
+    with model.trace(codes=codes, text=texts):
+        by_codes = model.resid[1].save()
+    with model.trace(audio=audio, sample_rate=16000, text=texts):
+        by_audio = model.resid[1].save()
+    for value in (tokens, by_codes, by_audio):
+        assert torch.equal(value, expected)
+    with model.trace(texts):
+        from_text = model.resid[1].save()
+    start = torch.full((2 if isinstance(texts, list) else 1, 4, 1), model.cardinality)
+    assert torch.equal(from_text, model.forward(start, text=texts, read=["L1.resid"]).values[Site("resid", 1)])
+    with model.trace(audio=Clip("x", audio[0].numpy(), 16000), text=texts if isinstance(texts, str) else None):
+        clip = model.resid[1].save()
+    if not isinstance(texts, list):
+        assert torch.allclose(clip, expected[:1], atol=1e-6)
+
+
+def test_several_inputs_share_a_trace(tiny_lm_model: MusicGen) -> None:
+    model = tiny_lm_model
+    tokens, _ = inputs(model, 2, 6)
+    with model.trace() as tracer:
+        with tracer.invoke("a"):
+            first = model.heads[1].save()
+        with tracer.invoke(tokens, text="b"):
+            model.resid[0] += 1
+            second = model.heads[1].save()
+        with tracer.invoke():
+            everything = model.heads[1].save()
+    alone = model.forward(tokens, text="b", read=["L1.H2"], visit={("resid", 0): lambda x: x + 1})
+    assert first.shape[0] == 1 and everything.shape == (3, tokens.shape[-1], 4, 8)
+    assert torch.allclose(second[:, :, 2], alone.values[Site("heads", 1, 2)], atol=1e-6)
+
+
+def test_wrong_inputs_and_places_of_a_trace_get_one_sentence(tiny_lm_model: MusicGen) -> None:
+    model = tiny_lm_model
+    tokens, conditions = inputs(model, 2, 6)
+    codes = torch.zeros(2, 4, 6, dtype=torch.long)
+    noise = torch.zeros(1, 16000)
+    for arguments, options, error, sentence in (
+        ((tokens,), {"text": ["a"]}, ModelError, "2 rows of tokens need 2 texts, one a row, not 1"),
+        ((tokens, [], model.conditions(["a"] * 3)), {}, ModelError, "need 2 texts, one a row, not 3"),
+        ((codes,), {}, ModelError, "do not begin with the start token: give codes as trace"),
+        ((tokens.float(),), {}, ModelError, r"tokens are long \[rows, 4, positions\], not torch.float32"),
+        ((tokens[:, :3],), {}, ModelError, r"not torch.int64 \[2, 3, 10\]"),
+        ((tokens,), {"codes": codes}, ModelError, "either tokens or codes"),
+        (("a",), {"text": "b"}, ModelError, "a trace takes one text"),
+        ((tokens, ["a", "b"]), {}, ModelError, "give texts as text="),
+        ((), {"audio": noise}, ClipError, "how many samples a second"),
+        ((tokens,), {"audio": noise, "sample_rate": 16000}, ClipError, "not several"),
+        ((), {"audio": noise.repeat(1, 31), "sample_rate": 16000}, ClipError, "31.0 s long, but .* at most 30 s"),
+        ((tokens,), {"txt": "a"}, TypeError, "txt"),
+    ):
+        with pytest.raises(error, match=sentence), model.trace(*arguments, **options):
+            _ = model.output.save()
+    with pytest.raises(SiteError, match="no resid of layer 3: the model has layers 0 to 2"), model.trace(tokens):
+        _ = model.resid[3].save()
+    with pytest.raises(SiteError, match=r"no site L0\.H4"), model.trace(tokens):
+        model["L0.H4"] = 0
+    with pytest.raises(SiteError, match="resid of layer 0 had been computed"), model.trace(tokens):
+        late = model.resid[1].mean()
+        model.resid[0] = late
+    with pytest.raises(SiteError, match=r"resid of layer 0 takes \[2, 10, 32\], not \[5\]"), model.trace(tokens):
+        model.resid[0] = torch.zeros(5)
+    with pytest.raises(SiteError, match="inside a trace only"):
+        _ = model.resid[0]
+    with pytest.raises(ModelError, match="need 2 texts"):
+        model.forward(tokens, model.conditions(["a"]))
+    with pytest.raises(ModelError, match="need 2 texts"):
+        model.predict(codes, ["a", "b", "c"])
+    assert torch.equal(model.forward(tokens, conditions).logits, model.forward(tokens, conditions).logits)
+
+
+def test_one_text_is_one_row(tiny_lm_model: MusicGen) -> None:
+    ((one, _),), ((many, _),) = (tiny_lm_model.conditions(t).values() for t in ("jazz", ["jazz", None]))
+    assert one.shape[0] == 1 and torch.allclose(one[0], many[0], atol=1e-6)
+    assert tiny_lm_model.condition_lengths("jazz") == [1]
+
+
+def test_predictions_are_audiocrafts_and_their_gradients_those_of_plain_autograd(tiny_lm_model: MusicGen) -> None:
+    model = tiny_lm_model
+    untouched = random_musicgen(3, 4, 32, seed=1).lm.requires_grad_(False)
+    codes = torch.randint(32, (2, 4, 7), generator=torch.Generator().manual_seed(4))
+    conditions = model.conditions(["a", None])
+    expected = untouched.compute_predictions(codes, [], conditions, keep_only_valid_steps=False)
+    leaf: list[Tensor] = []
+
+    def open_graph(x: Tensor) -> Tensor:
+        leaf.append(x.detach().requires_grad_(True))
+        return leaf[-1]
+
+    made = model.predict(codes, conditions=conditions, visit={("heads", 1): open_graph}, grad=True)
+    assert made.logits is not None and torch.allclose(made.logits, expected.logits, atol=1e-6)
+    (gradient,) = torch.autograd.grad(made.logits.logsumexp(-1).sum(), leaf)
+
+    def hook(module: Any, args: Any) -> Any:
+        leaf.append(args[0].detach().requires_grad_(True))
+        return (leaf[-1], *args[1:])
+
+    layers: Any = untouched.transformer.layers
+    layers[1].self_attn.out_proj.register_forward_pre_hook(hook)
+    plain = untouched.compute_predictions(codes, [], conditions, keep_only_valid_steps=False).logits
+    (by_hand,) = torch.autograd.grad(plain.logsumexp(-1).sum(), leaf[-1:])
+    assert gradient.abs().max() > 0
+    assert torch.allclose(gradient.flatten(2), by_hand[:, :-1], atol=1e-6)  # audiocraft feeds the last step as well
+    assert not by_hand[:, -1].any()
+    assert not model.predict(codes).logits.requires_grad
 
 
 def _zero_head_2(x: Tensor) -> None:
@@ -277,10 +448,17 @@ def test_encode_takes_any_rate_and_channels(tiny_lm_model: MusicGen) -> None:
 
 
 def test_nothing_of_nnsight_is_overridden_by_accident(tiny_lm_model: MusicGen) -> None:
-    theirs = {name for base in MusicGen.__mro__[1:-1] for name in vars(base) if not name.startswith("__")}
-    assert theirs & set(vars(MusicGen)) == {"device"}
+    theirs = {name for base in TracedLM.__mro__[1:-1] for name in vars(base) if not name.startswith("__")}
+    ours = set(vars(MusicGen)) | set(vars(TracedLM))
+    assert theirs & ours == {"device", "interleave", "_batch", "_batch_size"}
     assert not theirs & set(vars(tiny_lm_model))
-    assert "transformer" in repr(tiny_lm_model)
+
+
+def test_a_model_shows_what_it_is_in_a_few_lines(tiny_lm_model: MusicGen) -> None:
+    text, page = repr(tiny_lm_model), tiny_lm_model._repr_html_()
+    assert len(text.splitlines()) == 5 and max(map(len, text.splitlines())) <= 80
+    for fact in ("random-3x4x32-1", "3 of 4 heads, width 32", "4 codebooks of 32", "16000 Hz", "float32 on cpu"):
+        assert fact in text and fact in page
 
 
 def test_the_codec_is_no_part_of_the_traced_model(tiny_lm_model: MusicGen) -> None:

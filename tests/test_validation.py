@@ -14,16 +14,15 @@ import xarray as xr
 
 import interp
 from interp.clips import Clips
+from interp.directions.reading import read_stacks
 from interp.errors import ControlError, DataError
-from interp.judges import RenderedJudge
 from interp.model import MusicGen
 from interp.probes import probe
-from interp.probes.reading import read_stacks
-from interp.probes.splits import permute_labels
 from interp.probes.study import ProbeStudy
+from interp.splits import permute_labels
 from interp.stats import wilson
 from interp.steering import Add
-from interp.validation import Arm, default_arms, heard, prompts_without, run_arms, shuffled_like, validate
+from interp.validation import Arm, default_arms, prompts_without, run_arms, shuffled_like, validate
 from interp.validation import run as running
 
 
@@ -32,7 +31,7 @@ class _Threshold:
 
     name = "loud"
     questions: ClassVar = {"drums": ["drums"], "instrument": ["piano", "organ"]}
-    answer = RenderedJudge.answer
+    independent = True
 
     def score(self, audio: torch.Tensor, sample_rate: int) -> pd.DataFrame:
         level = audio.square().mean(dim=(1, 2)).sqrt().numpy()
@@ -142,7 +141,7 @@ def test_shuffled_directions_are_as_long_and_know_nothing(
     x = interp.features(ds, "L1.resid")
     drums = interp.labels(ds)["drums"].to_numpy() == 1
 
-    def gap(direction: interp.probes.Direction) -> float:  # type: ignore[name-defined]
+    def gap(direction: interp.Direction) -> float:  # type: ignore[name-defined]
         along = x @ direction.vector
         return float((along[drums].mean() - along[~drums].mean()) / along.std())
 
@@ -195,18 +194,6 @@ def test_default_arms_push_equally_far(ds: xr.Dataset, studies: tuple[ProbeStudy
     assert set(arms["worst heads"].where.split(", ")) == set(ranked[-3:])
     with pytest.raises(ControlError, match="overlap"):
         default_arms(ds, treated, heads, resid, k=7)
-
-
-def test_what_counts_as_heard() -> None:
-    judge = _Threshold()
-    scores = pd.DataFrame({"drums": [0.2, 0.5], "piano": [0.1, 0.6], "organ": [0.3, 0.3], "not_music": [0.6, 0.1]})
-    hit, score = heard(judge, scores, "drums")  # type: ignore[arg-type]
-    assert hit.tolist() == [False, True] and score.tolist() == [0.2, 0.5]
-    assert heard(judge, scores, "instrument=piano")[0].tolist() == [False, True]  # type: ignore[arg-type]
-    assert heard(judge, scores, "instrument=organ")[0].tolist() == [False, False]  # type: ignore[arg-type]
-    for trait in ("instrument", "instrument=tuba", "tempo", "drums=1"):
-        with pytest.raises(DataError, match=r"cannot hear .* it knows drums, instrument=piano"):
-            heard(judge, scores, trait)  # type: ignore[arg-type]
 
 
 def test_validate_chooses_its_site_on_pilot_seeds_and_tells_everything(

@@ -14,10 +14,11 @@ import xarray as xr
 import interp
 from interp.clips import Clips
 from interp.data import render_clips
+from interp.directions import Direction
 from interp.errors import ControlError, DataError
 from interp.judges import RenderedJudge, fad
 from interp.model import MusicGen
-from interp.probes import Direction, probe
+from interp.probes import probe
 from interp.probes.study import ProbeStudy
 from interp.steering import Add
 from interp.validation import (
@@ -57,7 +58,7 @@ class _Loud:
 
     name = "loud"
     questions: ClassVar = {"drums": ["drums"], "instrument": ["piano", "organ"]}
-    answer = RenderedJudge.answer
+    independent = True
 
     def score(self, audio: torch.Tensor, sample_rate: int) -> pd.DataFrame:
         level = audio.square().mean(dim=(1, 2)).sqrt().numpy()

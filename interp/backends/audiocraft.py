@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from interp.errors import ModelError
-from interp.sites import HEAD_KINDS, Kind, Place
+from interp.sites import HEAD_KINDS, Kind, ModelShape, Place
 
 __all__ = [
     "PLACES",
@@ -45,7 +45,6 @@ __all__ = [
     "build_sequence",
     "builders",
     "check_traceable",
-    "condition_lengths",
     "condition_tensors",
     "convert_audio",
     "frame_steps",
@@ -55,10 +54,13 @@ __all__ = [
     "join_heads",
     "layer_of",
     "lm_fingerprint",
+    "model_shape",
     "output_projection",
     "revert_sequence",
     "set_precision",
+    "sinusoids",
     "split_heads",
+    "use_exact_positions",
 ]
 
 ConditionTensors = dict[str, tuple[Tensor, Tensor]]
@@ -97,6 +99,7 @@ with _without_extension_note():
         TextConditioner,
     )
     from audiocraft.modules.seanet import SEANetDecoder, SEANetEncoder
+    from audiocraft.modules.transformer import StreamingTransformer, create_sin_embedding
     from audiocraft.quantization.base import QuantizedResult
     from audiocraft.quantization.vq import ResidualVectorQuantizer
     from audiocraft.utils.autocast import TorchAutocast
@@ -187,28 +190,62 @@ def output_projection(lm: LMModel, place: Place) -> Tensor:
     return weight if scale is None else scale.detach().double()[:, None] * weight
 
 
+class _ExactPositions(StreamingTransformer):
+    """audiocraft's transformer with its sinusoidal positions computed in float32, whatever the dtype of activations.
+
+    audiocraft computes them in that dtype. bfloat16 has 8 bits: of the 1,504 positions of half a minute of music 573
+    are distinct, and the model hears its own past in the wrong order. In float32 nothing changes, to the bit.
+    """
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        offsets = self._streaming_state.get("offsets", torch.zeros(1, dtype=torch.long, device=x.device))
+        if self.positional_embedding in ("sin", "sin_rope"):
+            positions = torch.arange(x.shape[1], device=x.device) + offsets[:, None]
+            x = x + sinusoids(self, positions).to(x.dtype)
+        apply: Any = self._apply_layer
+        for layer in self.layers:
+            x = apply(layer, x, *args, **kwargs)
+        if self._is_streaming:
+            self._streaming_state["offsets"] = (offsets + x.shape[1]).expand(len(x))
+        return x
+
+
+def sinusoids(transformer: Any, positions: Tensor) -> Tensor:
+    """What a transformer adds to its input at positions ``[..., T]``: float32 ``[..., T, width]``."""
+    width = transformer.layers[0].self_attn.embed_dim
+    table: Tensor = create_sin_embedding(positions.reshape(1, -1, 1), width, transformer.max_period, torch.float32)
+    return transformer.positional_scale * table.view(*positions.shape, width)
+
+
+def use_exact_positions(lm: LMModel) -> None:
+    """Let an LM compute its positions in float32, see :class:`_ExactPositions`."""
+    if type(lm.transformer) is StreamingTransformer:
+        lm.transformer.__class__ = _ExactPositions
+
+
+def model_shape(lm: LMModel) -> ModelShape:
+    """Sizes of an LM that decide which sites exist."""
+    layers: Any = lm.transformer.layers
+    return ModelShape(
+        n_layers=len(layers),
+        n_heads=layers[0].self_attn.num_heads,
+        width=lm.dim,
+        cross_attention=layers[0].cross_attention is not None,
+    )
+
+
 def condition_tensors(lm: LMModel, texts: Sequence[str | None]) -> ConditionTensors:
-    """Embed texts as generation does; ``None`` is the null text of classifier-free guidance."""
+    """Embed texts as generation does; ``None`` is the null text of classifier-free guidance.
+
+    Cross-attention in audiocraft does not mask padding, so a text padded to the length of a longer neighbour is not
+    quite the same condition: rows whose activations must not depend on their neighbours share a batch with texts of
+    their own length only.
+    """
     attributes = [
         ConditioningAttributes(text=dict.fromkeys(lm.condition_provider.text_conditions, text)) for text in texts
     ]
     with torch.no_grad():
         return dict(lm.condition_provider(lm.condition_provider.tokenize(attributes)))
-
-
-def condition_lengths(lm: LMModel, texts: Sequence[str | None]) -> list[int]:
-    """Length in tokens of each text on its own, at least 1 (a null text is one zero vector).
-
-    Cross-attention in audiocraft does not mask padding, so a text padded to the length of a longer neighbour
-    is not quite the same condition: rows whose activations must not depend on their neighbours share a batch
-    with texts of their own length only.
-    """
-    lengths: dict[str | None, int] = {}
-    for text in texts:
-        if text not in lengths:
-            embeddings = condition_tensors(lm, [text]).values()
-            lengths[text] = max((embedding.shape[1] for embedding, _ in embeddings), default=1)
-    return [lengths[text] for text in texts]
 
 
 def build_sequence(lm: LMModel, codes: Tensor) -> tuple[Tensor, Tensor]:

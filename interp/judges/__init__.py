@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from interp.judges.base import Audio, Judge, accuracy_table, judge_all
+from interp.judges.accuracy import accuracy_table, measure, worth
+from interp.judges.audio import Audio
+from interp.judges.base import Judge, answers, can_hear, embed, has_embedding, hears, judge_all, require, score
 from interp.judges.clap import ClapJudge
-from interp.judges.distances import Fad, Kad, fad, frechet_distance, kad
+from interp.judges.distances import Fad, Kad, Reference, fad, fad_difference, fad_interval, frechet_distance, kad
 from interp.judges.dsp import DspJudge
-from interp.judges.dsp_accuracy import measure_dsp_judge
-from interp.judges.oversteer import over_steered
 from interp.judges.probe import ProbeJudge
 from interp.judges.quality import QualityJudge, Thresholds, degenerate, quality
+from interp.judges.registry import load, panel, register
 from interp.judges.rendered import RenderedJudge
-from interp.judges.rendered_accuracy import measure_rendered_judge
 from interp.judges.similarity import prompt_similarity
-from interp.judges.training import train_rendered_judge
+from interp.judges.trained import TrainedJudge, train
 
 __all__ = [
     "Audio",
@@ -24,18 +24,31 @@ __all__ = [
     "Kad",
     "ProbeJudge",
     "QualityJudge",
+    "Reference",
     "RenderedJudge",
     "Thresholds",
+    "TrainedJudge",
     "accuracy_table",
+    "answers",
+    "can_hear",
     "degenerate",
+    "embed",
     "fad",
+    "fad_difference",
+    "fad_interval",
     "frechet_distance",
+    "has_embedding",
+    "hears",
     "judge_all",
     "kad",
-    "measure_dsp_judge",
-    "measure_rendered_judge",
-    "over_steered",
+    "load",
+    "measure",
+    "panel",
     "prompt_similarity",
     "quality",
-    "train_rendered_judge",
+    "register",
+    "require",
+    "score",
+    "train",
+    "worth",
 ]

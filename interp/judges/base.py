@@ -1,4 +1,10 @@
-"""What a judge is, how several judge at once, and how a judge's own accuracy is told beside its verdict."""
+"""What a judge is: the one contract, and the one place where it is decided what a judge hears.
+
+A judge measures audio alone. One that can be asked for traits has *questions*: a name and the answers that compete,
+``{"drums": ["drums"], "genre": ["jazz", "rock"]}``; a question with a single answer is asked yes or no. Its
+:meth:`Judge.score` gives the probability that an answer is right *and* that this is music, and ``not_music``.
+:func:`hears` turns scores into what is counted, the same for every judge, study and command.
+"""
 
 from __future__ import annotations
 
@@ -7,41 +13,58 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
-import torch
-from numpy.typing import ArrayLike
+from numpy.typing import NDArray
 
-from interp.errors import ClipError, DataError
+from interp.errors import DataError
+from interp.judges.audio import Audio
+from interp.traits import Trait
 
 __all__ = [
-    "ACCURACY_COLUMNS",
-    "Audio",
     "Judge",
-    "accuracy_row",
-    "accuracy_table",
-    "answer",
-    "by_length",
+    "answers",
+    "can_hear",
+    "describe",
+    "embed",
+    "has_embedding",
+    "hears",
     "judge_all",
-    "measure_answers",
-    "mono",
-    "wilson",
+    "named",
+    "require",
+    "score",
 ]
-
-Audio = torch.Tensor | np.ndarray | Sequence[ArrayLike | torch.Tensor]
-"""Audio of N clips: ``[N, C, T]``, or ``[N, T]``, or a list of ``[C, T]`` / ``[T]`` (lengths may differ)."""
 
 
 @runtime_checkable
 class Judge(Protocol):
     """Measures traits in audio alone.
 
+    A judge may also have ``embed(audio, sample_rate)``, one vector a clip, float32 ``[N, dim]``: distances between
+    sets of clips and similarity to a prompt are measured with it (:func:`has_embedding`).
+
     Attributes
     ----------
     name : str
-        Short name; prefixes the judge's columns in :func:`judge_all`.
+        Short name; tells several judges apart in tables.
     independent : bool
         False for a judge that looks inside the model it judges (the model's own probe).
-    accuracy : Mapping[str, float]
-        How well the judge does on held-out labelled audio, by trait; empty when that was never measured.
+    questions : mapping of str to sequence of str
+        Question -> the answers that compete, which are columns of :meth:`score`; empty for a judge that only measures.
+
+    Examples
+    --------
+    >>> class Loud:
+    ...     name, independent, questions = "loud", True, {"loud": ["loud"]}
+    ...     def score(self, audio, sample_rate):
+    ...         level = np.abs(np.asarray(audio)).max(axis=(1, 2))
+    ...         return pd.DataFrame({"loud": level, "not_music": 0.0})
+    ...     def accuracy_frame(self):
+    ...         return pd.DataFrame()
+    >>> isinstance(Loud(), Judge)
+    True
+    >>> hears(Loud(), np.array([[[0.9, -0.2]], [[0.1, 0.0]]]), "loud", 16_000)
+         hit  score  not_music
+    0   True    0.9      False
+    1  False    0.1      False
     """
 
     @property
@@ -51,87 +74,195 @@ class Judge(Protocol):
     def independent(self) -> bool: ...
 
     @property
-    def accuracy(self) -> Mapping[str, float]: ...
+    def questions(self) -> Mapping[str, Sequence[str]]: ...
 
     def score(self, audio: Audio, sample_rate: int) -> pd.DataFrame:
-        """Return one row per clip; columns are traits (probabilities) or measures (in their unit)."""
+        """Return one row per clip; columns are answers and ``not_music`` (probabilities), or measures in their unit."""
         ...
 
     def accuracy_frame(self) -> pd.DataFrame:
-        """Return columns ``trait, measure, value, lo, hi, chance, n, n_groups, audio``, one row per trait."""
+        """Return columns ``trait, measure, value, lo, hi, chance, n, n_groups, audio``; empty if never measured."""
         ...
 
 
-ACCURACY_COLUMNS = ["trait", "measure", "value", "lo", "hi", "chance", "n", "n_groups", "audio"]
+def has_embedding(judge: Judge) -> bool:
+    """Whether a judge embeds clips, for distances and similarity."""
+    return callable(getattr(judge, "embed", None))
 
 
-def mono(audio: Audio, sample_rate: int, target_rate: int | None = None) -> list[torch.Tensor]:
-    """Bring audio of any accepted form to mono clips at one sample rate.
-
-    Parameters
-    ----------
-    audio : Audio
-        ``[N, C, T]``, ``[N, T]`` or a list of ``[C, T]`` / ``[T]``.
-    sample_rate : int
-        Sample rate of `audio` in Hz.
-    target_rate : int, optional
-        Sample rate wanted, in Hz; `sample_rate` when None.
+def embed(judge: Judge, audio: Audio, sample_rate: int) -> NDArray[np.float32]:
+    """Let a judge embed clips, and check what it gives.
 
     Returns
     -------
-    list of torch.Tensor
-        N clips, float32 ``[T]``, channels averaged.
+    numpy.ndarray, float32 ``[N, dim]``
 
     Raises
     ------
-    ClipError
-        If there is no clip, a clip is empty or has a wrong shape, or a sample is not finite.
+    DataError
+        If the judge has no embedding, or one is not finite.
     """
-    if sample_rate <= 0:
-        raise ClipError(f"The sample rate is {sample_rate}; give the rate of the audio in Hz, for example 16000.")
-    if isinstance(audio, torch.Tensor | np.ndarray) and audio.ndim not in (2, 3):
-        raise ClipError(f"Audio has shape {list(audio.shape)}; give [clips, channels, samples] or a list of clips.")
-    if len(audio) == 0:
-        raise ClipError("There is no clip to judge; give at least one.")
-    clips: list[torch.Tensor] = []
-    for index, item in enumerate(audio):
-        clip = torch.as_tensor(np.asarray(item) if not isinstance(item, torch.Tensor) else item.detach().cpu())
-        clip = clip.to(torch.float32)
-        if clip.ndim not in (1, 2) or clip.numel() == 0:
-            raise ClipError(
-                f"Clip {index} has shape {list(clip.shape)}; give [channels, samples] with at least one sample."
+    if not has_embedding(judge):
+        raise DataError(f"the judge {judge.name!r} has no embedding, so no distance can be measured with it.")
+    vectors: NDArray[np.float32] = np.asarray(judge.embed(audio, sample_rate), dtype=np.float32)  # type: ignore[attr-defined]
+    if vectors.shape[:1] != (len(audio),) or not np.isfinite(vectors).all():
+        raise DataError(
+            f"the judge {judge.name!r} gave embeddings {list(vectors.shape)} of {len(audio)} clips, finite or not: it "
+            "must give one finite vector a clip."
+        )
+    return vectors
+
+
+def describe(judge: Judge) -> str:
+    """Name the traits that a judge can be asked for, as they are written: ``drums, instrument=piano, ...``."""
+    return ", ".join(q if len(a) == 1 and a[0] == q else f"{q}={one}" for q, a in judge.questions.items() for one in a)
+
+
+def can_hear(judge: Judge, trait: str | Trait) -> bool:
+    """Whether a judge can be asked for a trait.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> judge = SimpleNamespace(name="ear", questions={"drums": ["drums"], "genre": ["jazz", "rock"]})
+    >>> [can_hear(judge, trait) for trait in ("drums", "genre=jazz", "genre", "orchestral")]
+    [True, True, False, False]
+    """
+    return _answer(judge, Trait.parse(trait)) is not None
+
+
+def require(judges: Judge | Sequence[Judge], *traits: str | Trait) -> None:
+    """Refuse at once, before any work, what a judge cannot hear.
+
+    Raises
+    ------
+    DataError
+        If a judge answers no question, or does not know a trait; the sentence says what it knows and what can be done.
+    """
+    several: Any = judges if isinstance(judges, list | tuple) else [judges]
+    for judge in several:
+        for trait in map(Trait.parse, traits):
+            if _answer(judge, trait) is not None:
+                continue
+            if not judge.questions:
+                raise DataError(
+                    f"the judge {judge.name!r} measures sound and answers no question, so it cannot say whether it "
+                    f"hears {str(trait)!r}: ask one that does, such as rendered, tagger, clap, or trained."
+                )
+            raise DataError(
+                f"the judge {judge.name!r} cannot hear {str(trait)!r}: it knows {describe(judge)}. "
+                "Name the tags of a tagger that stand for it, have a judge trained on the sound of your labelled clips "
+                "(--judge trained, with their folder), or listen yourself (interp steer --doses)."
             )
-        if not bool(torch.isfinite(clip).all()):
-            raise ClipError(f"Clip {index} holds samples that are not finite; drop it or generate it anew.")
-        clips.append(clip.mean(0) if clip.ndim == 2 else clip)
-    if target_rate is None or target_rate == sample_rate:
-        return clips
-    import torchaudio
-
-    resampled: list[torch.Tensor] = [torch.empty(0)] * len(clips)
-    for indices, batch in by_length(clips):
-        for index, clip in zip(indices, torchaudio.functional.resample(batch, sample_rate, target_rate), strict=True):
-            resampled[index] = clip
-    return resampled
 
 
-def by_length(clips: Sequence[torch.Tensor], batch_size: int = 64) -> list[tuple[list[int], torch.Tensor]]:
-    """Group clips of equal length into batches, so that none is padded.
+def score(judge: Judge, audio: Audio, sample_rate: int) -> pd.DataFrame:
+    """Let a judge score clips, and check what it says.
 
     Returns
     -------
-    list of (indices, batch)
-        `indices` into `clips`, `batch` float32 ``[len(indices), T]``.
+    DataFrame
+        As :meth:`Judge.score`: one row a clip, indexed from 0.
+
+    Raises
+    ------
+    DataError
+        If there is not one row a clip, an answer or ``not_music`` is missing, or a probability is not finite.
     """
-    lengths: dict[int, list[int]] = {}
-    for index, clip in enumerate(clips):
-        lengths.setdefault(clip.shape[-1], []).append(index)
-    batches = []
-    for indices in lengths.values():
-        for start in range(0, len(indices), batch_size):
-            chunk = indices[start : start + batch_size]
-            batches.append((chunk, torch.stack([clips[i] for i in chunk])))
-    return batches
+    table = judge.score(audio, sample_rate).reset_index(drop=True)
+    if len(table) != len(audio):
+        raise DataError(
+            f"the judge {judge.name!r} gave {len(table)} rows for {len(audio)} clips: it must give one a clip."
+        )
+    if judge.questions:
+        _check(judge, table, [one for of in judge.questions.values() for one in of])
+    return table
+
+
+def answers(judge: Judge, scores: pd.DataFrame) -> pd.DataFrame:
+    """What a judge answers to each of its questions.
+
+    Parameters
+    ----------
+    judge : Judge
+        Who was asked.
+    scores : DataFrame
+        Of :func:`score`.
+
+    Returns
+    -------
+    DataFrame
+        One row a clip and one column a question. Yes or no: 1.0 where the probability is at least one half, else 0.0.
+        Otherwise the likeliest answer, or ``"not_music"`` where that is likelier than music.
+
+    Raises
+    ------
+    DataError
+        If an answer's column is missing, or a probability is not finite.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> judge = SimpleNamespace(name="ear", questions={"drums": ["drums"], "genre": ["jazz", "rock"]})
+    >>> answers(judge, pd.DataFrame({"drums": [0.7, 0.1], "jazz": [0.6, 0.1], "rock": [0.2, 0.1],
+    ...                              "not_music": [0.2, 0.8]}))
+       drums      genre
+    0    1.0       jazz
+    1    0.0  not_music
+    """
+    return pd.DataFrame({question: _answered(judge, scores, of) for question, of in judge.questions.items()})
+
+
+def hears(
+    judge: Judge, heard: pd.DataFrame | Audio, trait: str | Trait, sample_rate: int | None = None
+) -> pd.DataFrame:
+    """Whether a judge hears a trait in each clip: the one definition of a hit.
+
+    A yes/no trait is heard at a probability of at least one half; a class where no other answer, and not ``not_music``,
+    is likelier.
+
+    Parameters
+    ----------
+    judge : Judge
+        Who is asked.
+    heard : DataFrame, or Audio
+        Scores of :func:`score`, or the clips themselves.
+    trait : str or Trait
+        ``"drums"``, ``"genre=jazz"``.
+    sample_rate : int, optional
+        Of audio, in Hz.
+
+    Returns
+    -------
+    DataFrame
+        One row a clip: ``hit`` (bool), ``score`` (probability of trait and music), ``not_music`` (bool: likelier no
+        music at all).
+
+    Raises
+    ------
+    DataError
+        If the judge does not know the trait, or a score is not finite.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> judge = SimpleNamespace(name="ear", questions={"drums": ["drums"], "genre": ["jazz", "rock"]})
+    >>> scores = pd.DataFrame({"drums": [0.7, 0.1], "jazz": [0.3, 0.1], "rock": [0.5, 0.1], "not_music": [0.2, 0.8]})
+    >>> hears(judge, scores, "genre=rock")
+         hit  score  not_music
+    0   True    0.5      False
+    1  False    0.1       True
+    """
+    trait = Trait.parse(trait)
+    require(judge, trait)
+    if not isinstance(heard, pd.DataFrame):
+        if sample_rate is None:
+            raise DataError("say the sample rate of the clips that are to be heard, in Hz.")
+        heard = score(judge, heard, sample_rate)
+    column, of = str(_answer(judge, trait)), judge.questions[trait.column]
+    said = _answered(judge, heard, of)
+    hit = said == (1.0 if len(of) == 1 else column)
+    return pd.DataFrame({"hit": hit, "score": heard[column].astype(float), "not_music": heard["not_music"] >= 0.5})
 
 
 def judge_all(judges: Sequence[Judge], audio: Audio, sample_rate: int) -> pd.DataFrame:
@@ -149,132 +280,58 @@ def judge_all(judges: Sequence[Judge], audio: Audio, sample_rate: int) -> pd.Dat
     Returns
     -------
     pandas.DataFrame
-        N rows; column ``<judge>.<column>`` for every column of every judge. ``attrs["accuracy"]`` holds
-        :func:`accuracy_table` as a list of records, so that a saved verdict keeps what its judges are worth.
+        N rows; column ``<judge>.<column>`` for every column of every judge. What the judges are worth is in
+        :func:`interp.judges.accuracy_table`.
 
     Raises
     ------
     DataError
-        If there is no judge, two share a name, or one returns another number of rows than there are clips.
+        If there is no judge, two share a name, or a judge breaks its contract (:func:`score`).
+    """
+    named(judges)
+    return pd.concat([score(judge, audio, sample_rate).add_prefix(f"{judge.name}.") for judge in judges], axis=1)
+
+
+def named(judges: Sequence[Judge]) -> None:
+    """Refuse judges that cannot be told apart in a table, or none at all.
+
+    Raises
+    ------
+    DataError
+        If there is no judge, or two share a name.
     """
     if not judges:
-        raise DataError("There is no judge; give at least one.")
+        raise DataError("there is no judge: give at least one.")
     names = [judge.name for judge in judges]
     if len(set(names)) < len(names):
-        raise DataError(
-            f"Two judges share a name ({', '.join(names)}); name them apart so that columns can be told apart."
-        )
-    frames = []
-    for judge in judges:
-        frame = judge.score(audio, sample_rate)
-        if len(frame) != len(audio):
-            raise DataError(
-                f"Judge {judge.name} returned {len(frame)} rows for {len(audio)} clips; it must return one a clip."
-            )
-        frames.append(frame.reset_index(drop=True).add_prefix(f"{judge.name}."))
-    table = pd.concat(frames, axis=1)
-    table.attrs["accuracy"] = accuracy_table(judges).to_dict("records")
-    return table
+        raise DataError(f"two judges share a name ({', '.join(names)}): give them different names.")
 
 
-def accuracy_table(judges: Sequence[Judge]) -> pd.DataFrame:
-    """Tell what each judge is worth: one row per judge and trait.
-
-    A judge whose accuracy was never measured gets one row with ``measure == "not measured"``, so that it cannot pass
-    unnoticed.
-    """
-    frames = []
-    for judge in judges:
-        frame = judge.accuracy_frame()
-        if frame.empty:
-            frame = pd.DataFrame([{"trait": "", "measure": "not measured", "value": np.nan}])
-        frame = frame.reindex(columns=ACCURACY_COLUMNS)
-        frame.insert(0, "judge", judge.name)
-        frame.insert(1, "independent", judge.independent)
-        frames.append(frame)
-    return pd.DataFrame([row for frame in frames for row in frame.to_dict("records")])
+def _answer(judge: Judge, trait: Trait) -> str | None:
+    """The answer (a column of scores) that a trait stands for; None if the judge does not know it."""
+    of = list(judge.questions.get(trait.column, ()))
+    if not trait.positive:
+        return of[0] if len(of) == 1 else None
+    return trait.positive if trait.positive in of else None
 
 
-def answer(scores: pd.DataFrame, answers: Sequence[str]) -> pd.Series:
-    """Turn a classifier's probabilities into one answer a clip.
-
-    Parameters
-    ----------
-    scores : pandas.DataFrame
-        P(answer and music) by answer, and ``not_music``.
-    answers : sequence of str
-        The columns that compete. A single one is a yes/no question.
-
-    Returns
-    -------
-    pandas.Series
-        For a yes/no question 1.0 where the probability is at least one half, else 0.0; otherwise the likeliest answer,
-        or ``"not_music"`` where that is likelier than music.
-    """
-    if len(answers) == 1:
-        return (scores[answers[0]] >= 0.5).astype(float)
-    best: pd.Series = scores[list(answers)].idxmax(axis=1)
+def _answered(judge: Judge, scores: pd.DataFrame, of: Sequence[str]) -> pd.Series:
+    _check(judge, scores, of)
+    if len(of) == 1:
+        return (scores[of[0]] >= 0.5).astype(float)
+    best: pd.Series = scores[list(of)].idxmax(axis=1)
     return best.where(scores["not_music"] < 0.5, "not_music")
 
 
-def measure_answers(
-    scores: pd.DataFrame, labels: pd.DataFrame, questions: Mapping[str, Sequence[str]], audio: str
-) -> list[dict[str, Any]]:
-    """Compare a classifier's answers with labels.
-
-    Parameters
-    ----------
-    scores : pandas.DataFrame
-        See :func:`answer`; one row per clip.
-    labels : pandas.DataFrame
-        One row per clip in the same order; one column per question that has labels. If there is a column ``group`` its
-        number of groups is reported.
-    questions : mapping of str to sequence of str
-        Question -> its answers; those without a column of labels are left out.
-    audio : str
-        What was heard, for the record.
-
-    Returns
-    -------
-    list of dict
-        Rows as in :meth:`Judge.accuracy_frame`, with Wilson's interval. It holds for clips of different groups.
-
-    Raises
-    ------
-    DataError
-        If no question has labels, or their number is not that of the clips.
-    """
-    if len(labels) != len(scores):
-        raise DataError(f"There are {len(scores)} clips and {len(labels)} rows of labels; give one row per clip.")
-    asked = [question for question in questions if question in labels.columns]
-    if not asked:
-        raise DataError(f"No column of labels for any of {', '.join(questions)}; name the columns like the questions.")
-    n = len(labels)
-    groups = int(labels["group"].nunique()) if "group" in labels.columns else n
-    rows = []
-    for question in asked:
-        given, truth = answer(scores, questions[question]).to_numpy(), labels[question].to_numpy()
-        if len(questions[question]) == 1:
-            truth = truth.astype(float)
-        right = int((given == truth).sum())
-        shares = pd.Series(truth).value_counts(normalize=True)
-        rows.append(accuracy_row(question, "accuracy", right, n, float(shares.max()), audio, groups))
-    return rows
-
-
-def accuracy_row(
-    trait: str, measure: str, right: int, n: int, chance: float, audio: str, n_groups: int | None = None
-) -> dict[str, Any]:
-    """One row of :meth:`Judge.accuracy_frame` for `right` of `n`; `chance` is what the commonest answer would get."""
-    lo, hi = wilson(right, n)
-    values = (trait, measure, right / n, lo, hi, chance, n, n if n_groups is None else n_groups, audio)
-    return dict(zip(ACCURACY_COLUMNS, values, strict=True))
-
-
-def wilson(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
-    """Wilson's interval of a share of `successes` out of `n` independent trials."""
-    from statsmodels.stats.proportion import proportion_confint
-
-    lo, hi = proportion_confint(successes, n, alpha=1 - level, method="wilson")
-    # rounding must not put the share itself outside
-    return min(float(lo), successes / n), max(float(hi), successes / n)
+def _check(judge: Judge, scores: pd.DataFrame, of: Sequence[str]) -> None:
+    columns = [*of, "not_music"]
+    missing = [name for name in columns if name not in scores]
+    if missing:
+        raise DataError(f"the scores of the judge {judge.name!r} have no column {', '.join(missing)}.")
+    values: Any = scores[columns].to_numpy(float)
+    if not np.isfinite(values).all():
+        row, column = np.argwhere(~np.isfinite(values))[0]
+        raise DataError(
+            f"the judge {judge.name!r} gave {values[row, column]} for {columns[column]!r} in clip {row}: nothing can "
+            "be counted from scores that are not finite; look for samples far out of range in that clip."
+        )

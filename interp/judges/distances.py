@@ -5,6 +5,10 @@ set and is biased upwards by roughly ``c / n``: with 32 clips most of it is bias
 extrapolation to infinitely many clips, and with a flag when the covariance cannot have full rank. KAD is an unbiased
 U-statistic, may be negative when the sets agree, and comes with a permutation p-value.
 
+Conditions of one experiment have equal numbers of clips, so that their FAD's bias is the same in kind; they are
+compared as they are, with the one interval of :func:`fad_interval` and the one paired difference of
+:func:`fad_difference`.
+
 References
 ----------
 FAD: Kilgour et al. 2019 (arXiv 1812.08466). Extrapolation: Chong & Forsyth 2020 (arXiv 1911.07023), used for music by
@@ -20,9 +24,12 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from interp.errors import DataError
+from interp.stats import Interval, jackknife_interval
 
-__all__ = ["Fad", "Kad", "fad", "frechet_distance", "kad", "mmd2"]
+__all__ = ["Fad", "Kad", "Reference", "fad", "fad_difference", "fad_interval", "frechet_distance", "kad", "mmd2"]
 
+_FEWEST = 4
+"""Clips below which the jackknife's spread says nothing."""
 KAD_SCALE = 100.0
 """KAD is conventionally 100 times the squared MMD."""
 
@@ -149,6 +156,139 @@ def fad(embeddings: ArrayLike, reference: ArrayLike, *, n_draws: int = 30, seed:
     return Fad(distance(x), extrapolated, se, n, len(y), dim, min(n, len(y)) <= dim)
 
 
+class Reference:
+    """Fréchet distances of many sets of equal size from one reference; each equals :func:`fad`, and they are batched.
+
+    Parameters
+    ----------
+    x : array_like, ``[n_reference, dim]``
+        Embeddings of the reference.
+
+    Raises
+    ------
+    DataError
+        If there are fewer than two clips, or a value is not finite.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> reference, sets = rng.normal(size=(50, 3)), rng.normal(size=(4, 20, 3))
+    >>> distances = Reference(reference).distances(sets)
+    >>> bool(np.isclose(distances[2], fad(sets[2], reference).value))
+    True
+    """
+
+    def __init__(self, x: ArrayLike) -> None:
+        rows, _ = _pair(x, x, "reference")
+        self.mean = rows.mean(0)
+        values, vectors = np.linalg.eigh(np.cov(rows, rowvar=False).reshape(rows.shape[1], rows.shape[1]))
+        values = np.clip(values, 0, None)
+        self._root, self._trace = (vectors * np.sqrt(values)) @ vectors.T, float(values.sum())
+
+    def distances(self, sets: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Distance of each of ``sets [B, n, dim]``, shape ``[B]``.
+
+        The cross term is the nuclear norm of ``root X_c / sqrt(n - 1)``, so that sets smaller than the dimension cost
+        an eigenproblem of their own size.
+        """
+        mean = sets.mean(1)
+        centred = (sets - mean[:, None]) / np.sqrt(sets.shape[1] - 1)
+        mixed = centred @ self._root
+        gram = mixed @ mixed.transpose(0, 2, 1) if sets.shape[1] <= sets.shape[2] else mixed.transpose(0, 2, 1) @ mixed
+        cross = np.sqrt(np.clip(np.linalg.eigvalsh(gram), 0, None)).sum(1)
+        distance = ((mean - self.mean) ** 2).sum(1) + (centred**2).sum((1, 2)) + self._trace - 2 * cross
+        return np.maximum(distance, 0.0)
+
+    def left_out(self, x: ArrayLike) -> NDArray[np.float64]:
+        """Distance of ``x [n, dim]`` without each of its clips in turn, shape ``[n]``."""
+        rows = np.asarray(x, np.float64)
+        every = np.arange(len(rows))
+        keep = np.stack([every[every != i] for i in every])
+        parts = np.array_split(keep, max(1, len(keep) * rows.size // 4_000_000))
+        return np.concatenate([self.distances(rows[part]) for part in parts])
+
+
+def fad_interval(embeddings: ArrayLike, reference: ArrayLike | Reference) -> Interval:
+    """FAD of a set with a confidence interval of the FAD that sets of *this size* have on average.
+
+    The interval is the jackknife's: the standard error from leaving out each clip in turn, times the t quantile. A
+    bootstrap resample has fewer different clips, so its FAD is biased a second time: percentile intervals then miss
+    even the value itself, and recentred ones are up to twice as wide as they need be, since that bias varies as well.
+    On Gaussian sets of 16 to 64 clips in 8 to 96 dimensions the jackknife covers 94 to 98 %, percentiles 0 to 92 %,
+    1.96 bootstrap standard deviations 95 to 100 %. It also needs no draws, so there is no seed.
+
+    Parameters
+    ----------
+    embeddings : array_like, ``[n, dim]``
+        One embedding a clip; clips must be independent.
+    reference : array_like ``[n_reference, dim]``, or Reference
+
+    Returns
+    -------
+    Interval
+        Without bounds (NaN) for fewer than four clips.
+
+    Raises
+    ------
+    DataError
+        As :func:`fad`.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> around = fad_interval(rng.normal(size=(40, 3)) + 1, rng.normal(size=(200, 3)))
+    >>> around.lo < around.value < around.hi
+    True
+    """
+    rows, _ = _pair(embeddings, embeddings)
+    known = reference if isinstance(reference, Reference) else Reference(reference)
+    value = float(known.distances(rows[None])[0])
+    if len(rows) < _FEWEST:
+        return Interval(value, float("nan"), float("nan"))
+    return jackknife_interval(value, known.left_out(rows))
+
+
+def fad_difference(a: ArrayLike, b: ArrayLike, reference: ArrayLike | Reference) -> Interval:
+    """FAD of `a` less FAD of `b`, from one reference, where row i of both is of the same seed.
+
+    The jackknife leaves out the same seed from both (see :func:`fad_interval`), which keeps what twins share. On
+    Gaussian twins of 16 to 64 clips it covers 95 to 99 %.
+
+    Parameters
+    ----------
+    a, b : array_like, ``[n, dim]``
+        Twins, seed by seed.
+    reference : array_like ``[n_reference, dim]``, or Reference
+
+    Returns
+    -------
+    Interval
+        Without bounds (NaN) for fewer than four seeds.
+
+    Raises
+    ------
+    DataError
+        If the sets differ in size, and as :func:`fad`.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> near, reference = rng.normal(size=(40, 3)), rng.normal(size=(200, 3))
+    >>> fad_difference(near + 1, near, reference).lo > 0
+    True
+    >>> fad_difference(near, near, reference)
+    Interval(value=0.0, lo=0.0, hi=0.0, level=0.95)
+    """
+    x, y = _pair(a, b)
+    if len(x) != len(y):
+        raise DataError(f"{len(x)} clips and {len(y)} are no pairs: give one clip a seed in both sets.")
+    known = reference if isinstance(reference, Reference) else Reference(reference)
+    value = float(known.distances(x[None])[0] - known.distances(y[None])[0])
+    if len(x) < _FEWEST:
+        return Interval(value, float("nan"), float("nan"))
+    return jackknife_interval(value, known.left_out(x) - known.left_out(y))
+
+
 def mmd2(kernel: NDArray[np.float64], n: int) -> float:
     """Unbiased squared MMD from a pooled kernel matrix whose first `n` rows are one set and the rest the other."""
     m = len(kernel) - n
@@ -197,7 +337,7 @@ def kad(
         bandwidth = float(np.sqrt(np.median(upper)))
     if not bandwidth > 0:
         raise DataError(
-            "The reference clips are all alike, so no kernel bandwidth follows from them; give more of them."
+            "the reference clips are all alike, so no kernel bandwidth follows from them: give more of them."
         )
     kernel = np.exp(-squared / (2.0 * bandwidth**2))
     value = mmd2(kernel, n)
@@ -212,20 +352,22 @@ def kad(
     return Kad(KAD_SCALE * value, p, bandwidth, n, m, x.shape[1])
 
 
-def _pair(embeddings: ArrayLike, reference: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _pair(
+    embeddings: ArrayLike, reference: ArrayLike, first: str = "judged"
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Check both sets and return them as float64 matrices."""
     sets = []
-    for name, values in (("judged", embeddings), ("reference", reference)):
+    for name, values in ((first, embeddings), ("reference", reference)):
         rows = np.asarray(values, dtype=np.float64)
         if rows.ndim != 2 or len(rows) < 2:
             raise DataError(
-                f"The {name} set has shape {list(rows.shape)}; give embeddings of at least two clips, [clips, dim]."
+                f"the {name} set has shape {list(rows.shape)}: give embeddings of at least two clips, [clips, dim]."
             )
         if not np.isfinite(rows).all():
-            raise DataError(f"The {name} set holds values that are not finite; drop those clips.")
+            raise DataError(f"the {name} set holds values that are not finite: drop those clips.")
         sets.append(rows)
     if sets[0].shape[1] != sets[1].shape[1]:
         raise DataError(
-            f"The judged set has {sets[0].shape[1]} dimensions and the reference {sets[1].shape[1]}; embed both alike."
+            f"the judged set has {sets[0].shape[1]} dimensions and the reference {sets[1].shape[1]}: embed both alike."
         )
     return sets[0], sets[1]

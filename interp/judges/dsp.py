@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from interp.errors import ClipError, DataError
-from interp.judges.base import ACCURACY_COLUMNS, Audio, mono
+from interp.judges.accuracy import ACCURACY_COLUMNS
+from interp.judges.audio import Audio, mono
 
 __all__ = ["MEASURES", "DspJudge", "chroma_vector", "krumhansl_key"]
 
@@ -54,18 +55,15 @@ class DspJudge:
 
     name = "dsp"
     independent = True
+    questions: ClassVar[dict[str, list[str]]] = {}
 
     def __init__(self, measures: Sequence[str] | None = None) -> None:
         self.measures = list(MEASURES if measures is None else measures)
         unknown = [measure for measure in self.measures if measure not in MEASURES]
         if unknown or not self.measures:
-            raise DataError(f"No measure {', '.join(map(repr, unknown))}: the measures are {', '.join(MEASURES)}.")
-
-    @property
-    def accuracy(self) -> Mapping[str, float]:
-        """What the measures are worth on rendered audio after a codec round trip (see :meth:`accuracy_frame`)."""
-        frame = self.accuracy_frame().dropna(subset="value").drop_duplicates("trait")
-        return dict(zip(frame["trait"], frame["value"], strict=True))
+            raise DataError(
+                f"there is no measure {', '.join(map(repr, unknown))}: the measures are {', '.join(MEASURES)}."
+            )
 
     def accuracy_frame(self) -> pd.DataFrame:
         """Return how each measure agrees with what was rendered; the column ``measure`` says by which yardstick."""
@@ -92,7 +90,7 @@ class DspJudge:
         rows = []
         for index, clip in enumerate(mono(audio, sample_rate, _RATE)):
             if len(clip) < _MIN_SECONDS * _RATE:
-                raise ClipError(f"Clip {index} lasts {len(clip) / _RATE:.2f} s; give at least {_MIN_SECONDS} s.")
+                raise ClipError(f"clip {index} lasts {len(clip) / _RATE:.2f} s: give at least {_MIN_SECONDS} s.")
             rows.append(self._measure(clip.numpy()))
         return pd.DataFrame(rows, columns=self.measures)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,11 +10,16 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from interp.errors import DataError
-from interp.judges.base import ACCURACY_COLUMNS, Audio, mono
+from interp.judges.accuracy import ACCURACY_COLUMNS
+from interp.judges.audio import Audio, mono
+from interp.judges.features import sound_features
+from interp.judges.quality import degenerate
+from interp.traits import Trait
 
 if TYPE_CHECKING:
+    from interp.clips import Clips
+    from interp.directions import Direction
     from interp.model import MusicGen
-    from interp.probes.directions import Direction
 
 __all__ = ["ProbeJudge"]
 
@@ -54,29 +59,70 @@ class ProbeJudge:
         self._model, self._batch_size = model, batch_size
         self._directions = list(directions)
         if not self._directions:
-            raise DataError("There is no direction to judge by; give those of a probe.")
+            raise DataError("there is no direction to judge by: give those of a probe.")
         for direction in self._directions:
             direction.check_model(model.fingerprint)
             if not np.isfinite(direction.intercept):
                 raise DataError(
-                    f"{direction} has no intercept, so no probability follows from it; give a fitted probe."
+                    f"{direction} has no intercept, so no probability follows from it: give a fitted probe."
                 )
         self._pool = self._directions[0].pool
         if any(direction.pool != self._pool for direction in self._directions):
             raise DataError(
-                "The directions were read with different pooling; judge with those of one pooling at a time."
+                "the directions were read with different pooling: judge with those of one pooling at a time."
             )
+        self._members: dict[str, list[Direction]] = {}
+        self.questions: dict[str, list[str]] = {}
+        for direction in self._directions:
+            question, answer = _asked(direction)
+            if answer not in self.questions.setdefault(question, []):
+                self.questions[question].append(answer)
+            self._members.setdefault(answer, []).append(direction)
 
-    @property
-    def accuracy(self) -> Mapping[str, float]:
-        """Mean held-out score of the probes, by column."""
-        frame = self.accuracy_frame()
-        return dict(zip(frame["trait"], frame["value"], strict=True))
+    @classmethod
+    def fit(
+        cls, model: MusicGen, clips: Clips, traits: Sequence[str | Trait], *, k: int = 16, seed: int = 0,
+        progress: bool = False,
+    ) -> ProbeJudge:  # fmt: skip
+        """Probe labelled clips at every head, and judge by the best heads of each trait.
+
+        Parameters
+        ----------
+        model : MusicGen
+            The unsteered model.
+        clips : Clips
+            Labelled sounds.
+        traits : sequence of str or Trait
+            What is to be heard. Several classes of one label, or a label of several classes, compete.
+        k : int
+            Heads a trait (SMITIN's monitor takes 16).
+        seed : int
+            Of the split.
+        progress : bool
+            Show progress bars.
+        """
+        from interp.activations import extract
+        from interp.probes import probe
+
+        ds = extract(model, clips, sites="heads", progress=progress)
+        columns: dict[str, list[Trait]] = {}
+        for trait in map(Trait.parse, traits):
+            columns.setdefault(trait.column, []).append(trait)
+        chosen: list[Direction] = []
+        for column, wanted in columns.items():
+            asked = str(wanted[0]) if len(wanted) == 1 else column
+            study = probe(
+                ds, asked, sites="heads", methods=("logistic",), n_permutations=0, n_bootstrap=0, seed=seed,
+                progress=progress,
+            )  # fmt: skip
+            best = list(study.ranking("logistic")["site"][:k])
+            chosen += list(study.directions.select(method="logistic", site=best))
+        return cls(model, chosen)
 
     def accuracy_frame(self) -> pd.DataFrame:
         """Return held-out scores as the probes brought them along; `lo` and `hi` are the worst and best of several."""
         rows = []
-        for column, members in self._columns().items():
+        for column, members in self._members.items():
             scores = np.array([direction.score for direction in members])
             if np.isnan(scores).all():
                 continue
@@ -90,9 +136,20 @@ class ProbeJudge:
         Returns
         -------
         pandas.DataFrame
-            N rows; per trait the (median) probability of its positive side, in a column named after the trait for
-            binary traits and after the class otherwise.
+            N rows; for every answer the (median) probability of its probes, where several classes of a label compete
+            divided by their sum, and 0 where the clip is no music; ``not_music`` (1 for silence, clipping, standstill
+            and short loops, see :func:`interp.judges.degenerate`).
         """
+        music = 1.0 - degenerate(audio, sample_rate)["degenerate"].to_numpy(float)
+        raw = self.probabilities(audio, sample_rate)
+        columns: dict[str, NDArray[np.float64]] = {}
+        for answers in self.questions.values():
+            total = raw[answers].sum(axis=1).clip(lower=1e-9) if len(answers) > 1 else 1.0
+            columns |= {answer: (raw[answer] / total).to_numpy() * music for answer in answers}
+        return pd.DataFrame({**columns, "not_music": 1.0 - music})
+
+    def probabilities(self, audio: Audio, sample_rate: int) -> pd.DataFrame:
+        """Let the model hear clips and read the probes: for every answer the median probability, nothing else."""
         from interp.activations import extract, features
         from interp.clips import Clips
 
@@ -102,17 +159,22 @@ class ProbeJudge:
         sites = sorted({direction.site for direction in self._directions})
         read = extract(self._model, clips, sites=sites, pool=self._pool, batch_size=self._batch_size, progress=False)
         columns: dict[str, NDArray[np.float64]] = {}
-        for column, members in self._columns().items():
+        for answer, members in self._members.items():
             logits = [
                 direction.logit(features(read, direction.site, pool=self._pool).astype(np.float64))
                 for direction in members
             ]
-            columns[column] = np.median(1 / (1 + np.exp(-np.stack(logits))), axis=0)
+            columns[answer] = np.median(1 / (1 + np.exp(-np.stack(logits))), axis=0)
         return pd.DataFrame(columns)
 
-    def _columns(self) -> dict[str, list[Direction]]:
-        columns: dict[str, list[Direction]] = {}
-        for direction in self._directions:
-            binary = direction.positive in ("1", "1.0", "True", "")
-            columns.setdefault(direction.trait if binary else direction.positive, []).append(direction)
-        return columns
+    def embed(self, audio: Audio, sample_rate: int) -> NDArray[np.float32]:
+        """Embed clips by their sound alone (:func:`interp.judges.features.sound_features`), not by what probes read."""
+        return sound_features(audio, sample_rate)
+
+
+def _asked(direction: Direction) -> tuple[str, str]:
+    """The question that a probe answers, and its answer: the label and the class, or the label twice."""
+    trait = Trait.parse(direction.trait)
+    positive = trait.positive or direction.positive
+    plain = positive in ("", "1", "1.0", "True", trait.column)
+    return trait.column, trait.column if plain else positive

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from interp.judges.base import Audio, by_length, mono
+from interp.judges.accuracy import ACCURACY_COLUMNS
+from interp.judges.audio import Audio, by_length, mono
 
 if TYPE_CHECKING:
-    from interp.judges.rendered import RenderedJudge
+    from interp.judges.base import Judge
 
 __all__ = ["QualityJudge", "Thresholds", "degenerate", "quality"]
 
@@ -84,7 +85,7 @@ def degenerate(audio: Audio, sample_rate: int, thresholds: Thresholds | None = N
 
 
 def quality(
-    audio: Audio, sample_rate: int, judge: RenderedJudge | None = None, thresholds: Thresholds | None = None
+    audio: Audio, sample_rate: int, judge: Judge | None = None, thresholds: Thresholds | None = None
 ) -> pd.DataFrame:
     """Tell which clips no trait should be read from.
 
@@ -94,23 +95,22 @@ def quality(
         N clips.
     sample_rate : int
         In Hz.
-    judge : RenderedJudge, optional
-        Hears whether it is music; the shipped one when None.
+    judge : Judge, optional
+        Hears whether it is music; without one, signal processing alone decides.
     thresholds : Thresholds, optional
         Of the degenerate-audio checks.
 
     Returns
     -------
     pandas.DataFrame
-        N rows: ``not_music`` (probability), every column of :func:`degenerate`, and ``bad``: not music, or degenerate.
+        N rows: with a judge ``not_music`` (probability); every column of :func:`degenerate`; and ``bad``: degenerate,
+        or judged to be no music.
     """
-    if judge is None:
-        from interp.judges.rendered import RenderedJudge
-
-        judge = RenderedJudge()
     table = degenerate(audio, sample_rate, thresholds)
-    table.insert(0, "not_music", judge.score(audio, sample_rate)["not_music"].to_numpy())
-    table["bad"] = table["degenerate"] | (table["not_music"] >= 0.5)
+    table["bad"] = table["degenerate"]
+    if judge is not None:
+        table.insert(0, "not_music", judge.score(audio, sample_rate)["not_music"].to_numpy())
+        table["bad"] |= table["not_music"] >= 0.5
     return table
 
 
@@ -119,20 +119,16 @@ class QualityJudge:
 
     name = "quality"
     independent = True
+    questions: ClassVar[dict[str, list[str]]] = {}
 
-    def __init__(self, judge: RenderedJudge | None = None, thresholds: Thresholds | None = None) -> None:
-        from interp.judges.rendered import RenderedJudge
-
-        self._judge = judge or RenderedJudge()
+    def __init__(self, judge: Judge | None = None, thresholds: Thresholds | None = None) -> None:
+        self._judge = judge
         self._thresholds = thresholds
 
-    @property
-    def accuracy(self) -> dict[str, float]:
-        """How often music is told from degraded audio."""
-        return {trait: value for trait, value in self._judge.accuracy.items() if trait == "not_music"}
-
     def accuracy_frame(self) -> pd.DataFrame:
-        """Return the rows of the rendered judge that concern music against degraded audio."""
+        """Return what the judge that hears whether it is music knows of music against degraded audio."""
+        if self._judge is None:
+            return pd.DataFrame(columns=ACCURACY_COLUMNS)
         frame = self._judge.accuracy_frame()
         return frame[frame["trait"] == "not_music"]
 

@@ -2,7 +2,7 @@
 
 It answers whether drums and bass play, which instrument leads and which genre it is, and, first of all, whether this
 is music at all. A trait's probability is that of *trait and music*: noise, frozen or scrambled codes never count as
-drums. How it was trained is in :mod:`interp.judges.training`.
+drums. How it was trained is in :mod:`interp.recipes.rendered_judge`.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from interp._files import atomic
 from interp.errors import ClipError, StoreError
-from interp.judges.base import ACCURACY_COLUMNS, Audio, answer, by_length, mono
+from interp.judges.accuracy import ACCURACY_COLUMNS
+from interp.judges.audio import Audio, by_length, mono
 from interp.judges.network import EMBED_DIM, MIN_SECONDS, SAMPLE_RATE, ListeningNet, log_mels
 
 __all__ = ["MUSIC", "WEIGHTS", "RenderedJudge"]
@@ -63,9 +65,11 @@ class RenderedJudge:
             self.questions: dict[str, list[str]] = self.info["questions"]
             self._build({name: value.float() for name, value in tensors.items()})
         except FileNotFoundError:
-            raise StoreError(f"No judge at {path}; train one with interp.judges.train_rendered_judge().") from None
+            raise StoreError(
+                f"there is no judge at {path}: train one with interp.recipes.rendered_judge.train_rendered_judge()."
+            ) from None
         except Exception as error:  # safetensors, json and torch each have their own
-            raise StoreError(f"The judge at {path} is damaged ({error}); train it anew.") from None
+            raise StoreError(f"the judge at {path} is damaged ({error}): train it anew.") from None
 
     @classmethod
     def from_network(
@@ -93,10 +97,11 @@ class RenderedJudge:
     def save(self, path: Path | str) -> None:
         """Write ``<path>.safetensors`` and ``<path>.json``."""
         path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
         keep = {k: v.contiguous() for k, v in self._tensors.items() if not k.endswith("num_batches_tracked")}
-        save_file(keep, path.with_suffix(".safetensors"))
-        path.with_suffix(".json").write_text(json.dumps(self.info, indent=1) + "\n")
+        with atomic(path.with_suffix(".safetensors")) as partial:
+            save_file(keep, partial)
+        with atomic(path.with_suffix(".json")) as partial:
+            partial.write_text(json.dumps(self.info, indent=1) + "\n")
 
     @property
     def accuracy(self) -> Mapping[str, float]:
@@ -151,10 +156,6 @@ class RenderedJudge:
         standard: NDArray[np.float32] = ((embedding - self._mean) / self._std).numpy()
         return standard
 
-    def answer(self, scores: pd.DataFrame, question: str) -> pd.Series:
-        """One answer a clip from a table of :meth:`score`; see :func:`interp.judges.base.answer`."""
-        return answer(scores, self.questions[question])
-
     @torch.no_grad()
     def _hear(self, audio: Audio, sample_rate: int) -> tuple[dict[str, Tensor], Tensor, Tensor]:
         """Logits by question, embeddings, and which clips are silent."""
@@ -162,7 +163,7 @@ class RenderedJudge:
         for index, clip in enumerate(clips):
             if len(clip) < MIN_SECONDS * SAMPLE_RATE:
                 seconds = len(clip) / SAMPLE_RATE
-                raise ClipError(f"Clip {index} lasts {seconds:.2f} s; the judge needs at least {MIN_SECONDS} s.")
+                raise ClipError(f"clip {index} lasts {seconds:.2f} s: the judge needs at least {MIN_SECONDS} s.")
         embedding = torch.empty(len(clips), EMBED_DIM)
         logits = {name: torch.empty(len(clips), head.out_features) for name, head in self._heads()}
         silent = torch.empty(len(clips), dtype=torch.bool)

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from interp.errors import DataError
-from interp.judges.base import Audio, mono
+from interp.judges.audio import Audio, mono
 from interp.judges.dsp import chroma_vector
 
 __all__ = ["Embed", "prompt_similarity"]
@@ -32,7 +32,7 @@ def prompt_similarity(audio: Audio, prompt: Audio, sample_rate: int, embed: Embe
     sample_rate : int
         Of both, in Hz.
     embed : callable, optional
-        Embeds both; :meth:`RenderedJudge.embed` when None.
+        Embeds both, as a judge's ``embed`` does; without, only chroma is compared.
 
     Returns
     -------
@@ -47,17 +47,16 @@ def prompt_similarity(audio: Audio, prompt: Audio, sample_rate: int, embed: Embe
         If the numbers of clips and prompts differ.
     """
     if len(audio) != len(prompt):
-        raise DataError(f"There are {len(audio)} clips and {len(prompt)} prompts; give one prompt per clip.")
-    if embed is None:
-        from interp.judges.rendered import RenderedJudge
-
-        embed = RenderedJudge().embed
+        raise DataError(f"there are {len(audio)} clips and {len(prompt)} prompts: give one prompt per clip.")
     columns: dict[str, NDArray[np.float64]] = {}
     chromas = [
         np.stack([chroma_vector(clip) for clip in mono(sounds, sample_rate, _RATE)]) for sounds in (audio, prompt)
     ]
-    embeddings = [np.asarray(embed(sounds, sample_rate), np.float64) for sounds in (audio, prompt)]
-    for name, (clips, prompts) in {"embedding": embeddings, "chroma": chromas}.items():
+    pairs = {"chroma": chromas}
+    if embed is not None:
+        embeddings = [np.asarray(embed(sounds, sample_rate), np.float64) for sounds in (audio, prompt)]
+        pairs = {"embedding": embeddings, **pairs}
+    for name, (clips, prompts) in pairs.items():
         cosine = _unit(clips) @ _unit(prompts).T
         own = np.diag(cosine)
         n = len(cosine)

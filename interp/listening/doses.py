@@ -14,7 +14,7 @@ from interp.errors import DataError
 from interp.listening.page import UNSTEERED, Take, listening_page
 
 if TYPE_CHECKING:
-    from interp.judges import RenderedJudge
+    from interp.judges import Judge
     from interp.model import MusicGen
     from interp.steering import Generation, Intervention, Smitin
 
@@ -34,7 +34,7 @@ def dose_page(
     codes: torch.Tensor | Sequence[torch.Tensor] | None = None,
     seconds: float = 4.0,
     listen: Smitin | None = None,
-    judge: RenderedJudge | None = None,
+    judge: Judge | None = None,
     trait: str = "",
     title: str = "Before and after",
     lead: str = "",
@@ -69,7 +69,7 @@ def dose_page(
         Length of the result, the sound to continue included.
     listen : Smitin, optional
         Whose monitor hears the rows without one of their own; the first of the arms when not given.
-    judge : RenderedJudge, optional
+    judge : Judge, optional
         Its verdict on the generated part is written beside each sound; needs ``trait``.
     trait : str
         ``"drums"``, ``"genre=jazz"``.
@@ -192,11 +192,11 @@ def _monitored(ear: Smitin | None) -> str:
     return f"no {name}" if ear.remove else name
 
 
-def _verdicts(made: Generation, judge: RenderedJudge | None, trait: str, start: float) -> list[dict[str, str]]:
+def _verdicts(made: Generation, judge: Judge | None, trait: str, start: float) -> list[dict[str, str]]:
     if judge is None:
         return [{} for _ in range(len(made))]
-    from interp.validation import heard
+    from interp.judges import hears
 
-    scores = judge.score(made.audio[:, :, round(start * made.sample_rate) :], made.sample_rate)
-    hits, score = heard(judge, scores, trait)
-    return [{f"judge hears {trait}": f"{'yes' if hit else 'no'}, {p:.0%}"} for hit, p in zip(hits, score, strict=True)]
+    heard = hears(judge, made.audio[:, :, round(start * made.sample_rate) :], trait, made.sample_rate)
+    said = zip(heard["hit"], heard["score"], strict=True)
+    return [{f"judge hears {trait}": f"{'yes' if hit else 'no'}, {p:.0%}"} for hit, p in said]

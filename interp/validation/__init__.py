@@ -34,7 +34,7 @@ from interp.validation.arms import CURVES, UNSTEERED, Arm, default_arms, far_sit
 from interp.validation.leakage import judged_changes, leakage
 from interp.validation.measures import cohens_h, fad_difference, kept, matched_odds, sign_flip_max
 from interp.validation.ranking import head_changes, rank_agreement
-from interp.validation.run import Validation, heard, run_arms
+from interp.validation.run import Validation, run_arms
 from interp.validation.sounds import (
     dsp_baseline,
     has_trait,
@@ -66,7 +66,6 @@ __all__ = [
     "full_arms",
     "has_trait",
     "head_changes",
-    "heard",
     "is_readable",
     "judged_changes",
     "kept",

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from interp.directions import Direction, Directions, random_like
+from interp.directions.fit import fit_many
+from interp.directions.reading import read_stacks
 from interp.errors import ControlError
-from interp.probes.directions import Direction, Directions, random_like
-from interp.probes.fit import fit_many
-from interp.probes.reading import read_stacks
-from interp.probes.splits import permute_labels
 from interp.probes.study import ProbeStudy
 from interp.sites import Site
+from interp.splits import permute_labels
 from interp.steering import Add, Intervention
 from interp.validation.sounds import SoundEdit, dsp_baseline
 

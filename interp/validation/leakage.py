@@ -9,14 +9,13 @@ import numpy as np
 import pandas as pd
 import torch
 
-from interp.judges.base import answer
-from interp.probes.directions import Direction
+from interp.directions import Direction
+from interp.judges import Judge, answers
 from interp.stats import paired_bootstrap
 from interp.validation.arms import UNSTEERED, push
 from interp.validation.run import JUDGED, run_arms
 
 if TYPE_CHECKING:
-    from interp.judges import RenderedJudge
     from interp.model import MusicGen
 
 __all__ = ["judged_changes", "leakage"]
@@ -29,7 +28,7 @@ def leakage(
     dose: float,
     *,
     seeds: Sequence[int],
-    judge: RenderedJudge,
+    judge: Judge,
     prompt_seconds: float,
     **settings: Any,
 ) -> pd.DataFrame:
@@ -63,7 +62,7 @@ def leakage(
     return table[["direction", "judged", "base", "rate", "diff", "lo", "hi", "p", "own"]]
 
 
-def judged_changes(clips: pd.DataFrame, judge: RenderedJudge, *, arm: str, dose: float) -> pd.DataFrame:
+def judged_changes(clips: pd.DataFrame, judge: Judge, *, arm: str, dose: float) -> pd.DataFrame:
     """Change of the share of every answer of the judge between unsteered and one arm, paired by seed.
 
     Returns
@@ -85,18 +84,18 @@ def judged_changes(clips: pd.DataFrame, judge: RenderedJudge, *, arm: str, dose:
     return pd.DataFrame(lines)
 
 
-def _any_trait(judge: RenderedJudge) -> str:
+def _any_trait(judge: Judge) -> str:
     question, answers = next(iter(judge.questions.items()))
     return question if len(answers) == 1 else f"{question}={answers[0]}"
 
 
-def _answers(clips: pd.DataFrame, judge: RenderedJudge) -> dict[str, np.ndarray[Any, Any]]:
+def _answers(clips: pd.DataFrame, judge: Judge) -> dict[str, np.ndarray[Any, Any]]:
     """For every answer of every question, 1 where the judge gives it."""
     columns = [name for name in clips.columns if name.startswith(JUDGED)]
     scores = clips[columns].rename(columns=lambda name: name.removeprefix(JUDGED)).reset_index(drop=True)
-    found: dict[str, np.ndarray[Any, Any]] = {}
-    for answers in judge.questions.values():
-        given = answer(scores, answers).to_numpy()
-        for one in answers:
-            found[one] = np.asarray(given == (1.0 if len(answers) == 1 else one), dtype=float)
-    return found
+    given = answers(judge, scores)
+    return {
+        one: np.asarray(given[question] == (1.0 if len(of) == 1 else one), dtype=float)
+        for question, of in judge.questions.items()
+        for one in of
+    }

@@ -11,13 +11,14 @@ its prompt. Pushing anywhere makes another piece of music, so both are to be rea
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from interp.judges.base import answer
+from interp.judges.base import answers
 from interp.judges.distances import fad, kad
 from interp.stats import MaxStatistic, bootstrap_interval, group_weights, holm, max_statistic, paired_bootstrap, wilson
 from interp.validation.arms import UNSTEERED, Arm
@@ -72,13 +73,13 @@ def kept(
     others = [question for question in questions if question != split_trait(trait)[0]]
     if not others:
         return np.full(len(clips), np.nan)
-    same = [_answers(clips, questions[q]) == _answers(base, questions[q]) for q in others]
-    return np.mean(same, axis=0)
+    asked: Any = SimpleNamespace(name="judge", questions={question: questions[question] for question in others})
+    return np.asarray((_said(asked, clips) == _said(asked, base)).mean(axis=1))
 
 
-def _answers(clips: pd.DataFrame, answers: Sequence[str]) -> NDArray[Any]:
-    scores = clips[[f"p_{one}" for one in answers] + ["p_not_music"]].rename(columns=lambda name: name[2:])
-    return answer(scores, answers).to_numpy()
+def _said(judge: Any, clips: pd.DataFrame) -> pd.DataFrame:
+    columns = clips.columns[clips.columns.str.startswith("p_")]
+    return answers(judge, clips[columns].rename(columns=lambda name: name[2:]).reset_index(drop=True))
 
 
 def fad_difference(

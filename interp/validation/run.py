@@ -11,9 +11,8 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from interp.errors import ControlError, DataError
-from interp.judges.base import answer
-from interp.judges.quality import degenerate
+from interp.errors import ControlError
+from interp.judges import Judge, degenerate, embed, hears, require, score
 from interp.stats import dose_response
 from interp.steering import Generation, Row, generate
 from interp.validation.arms import UNSTEERED, Arm
@@ -21,10 +20,9 @@ from interp.validation.measures import summarise
 from interp.validation.sounds import split_trait
 
 if TYPE_CHECKING:
-    from interp.judges import RenderedJudge
     from interp.model import MusicGen
 
-__all__ = ["JUDGED", "Validation", "heard", "run_arms"]
+__all__ = ["JUDGED", "Validation", "run_arms"]
 
 JUDGED = "p_"
 """Prefix of the columns with the probability of every answer that the judge gives."""
@@ -76,33 +74,6 @@ class Validation:
         return dose_response(rows["dose"].to_numpy(), rows["hit"].to_numpy(float), rows["seed"].to_numpy())
 
 
-def heard(judge: RenderedJudge, scores: pd.DataFrame, trait: str) -> tuple[pd.Series, pd.Series]:
-    """Whether the judge hears the trait in each clip, and the probability that it gives.
-
-    Returns
-    -------
-    hit : bool Series
-        For a yes/no trait a probability of at least one half; for a class, that no other answer (and not ``not_music``)
-        is likelier.
-    score : float Series
-
-    Raises
-    ------
-    DataError
-        If the judge does not know the trait.
-    """
-    name, value, _ = split_trait(trait)
-    answers = judge.questions.get(name, [])
-    column = value or name
-    if column not in answers or (not value and len(answers) > 1):
-        known = [q if len(a) == 1 else f"{q}={one}" for q, a in judge.questions.items() for one in a]
-        raise DataError(f"the judge {judge.name!r} cannot hear {trait!r}: it knows {', '.join(known)}.")
-    if scores.empty:
-        return pd.Series(dtype=bool), pd.Series(dtype=float)
-    given = answer(scores, answers)
-    return (given == value if value else given == 1), scores[column]
-
-
 def run_arms(
     model: MusicGen,
     trait: str,
@@ -111,7 +82,7 @@ def run_arms(
     doses: Sequence[float],
     *,
     seeds: Sequence[int],
-    judge: RenderedJudge,
+    judge: Judge,
     prompt_seconds: float,
     seconds: float = 4.0,
     text: str | None = None,
@@ -157,6 +128,7 @@ def run_arms(
     ControlError
         If dose zero of an arm is not the unsteered music to the last token.
     """
+    require(judge, trait)
     n = len(codes)
     plan: list[tuple[Arm, float]] = [(Arm(UNSTEERED, control=True, dosed=False), 0.0)]
     for arm in arms:
@@ -186,23 +158,21 @@ def run_arms(
         if base is None:
             base = sound
             if measure and prompt_seconds >= _SHORTEST:
-                prompts = judge.embed(base[..., :start], model.sample_rate)
+                prompts = embed(judge, base[..., :start], model.sample_rate)
         part = sound[..., start:]
-        scores = judge.score(part, model.sample_rate)
-        hit, score = heard(judge, scores, trait)
+        scores = score(judge, part, model.sample_rate)
+        heard = hears(judge, scores, trait)
         frame = pd.DataFrame(
             {
                 "trait": trait,
                 "arm": arm.name,
                 "dose": dose,
                 "seed": np.asarray(list(seeds)),
-                "hit": hit.to_numpy(bool),
-                "score": score.to_numpy(float),
-                "not_music": scores["not_music"].to_numpy(float) >= 0.5,
+                **heard,
             }
         )
         if measure:
-            found = judge.embed(part, model.sample_rate)
+            found = embed(judge, part, model.sample_rate)
             embeddings[arm.name, dose] = found
             frame["degenerate"] = degenerate(part, model.sample_rate)["degenerate"].to_numpy(bool)
             frame["similarity"] = np.nan if prompts is None else _cosine(found, prompts)

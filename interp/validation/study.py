@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 import torch
 
+from interp.directions import Direction, Directions, random_like
 from interp.errors import DataError
-from interp.probes.directions import Direction, Directions, random_like
 from interp.probes.study import ProbeStudy, probe
 from interp.sites import Site
 from interp.validation.ablation import ablation_arms, erasures
 from interp.validation.arms import UNSTEERED, Arm, default_arms, full_arms, push
-from interp.validation.run import Validation, heard, run_arms
+from interp.validation.run import Validation, run_arms
 from interp.validation.sounds import prompts_with, prompts_without, reference_sounds
 from interp.validation.verdict import necessity, verdict
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from interp.clips import Clips
-    from interp.judges import RenderedJudge
+    from interp.judges import Judge
     from interp.model import MusicGen
 
 __all__ = ["choose", "is_readable", "pilot_doses", "scan", "validate"]
@@ -48,7 +48,7 @@ def validate(
     clips: Clips | None = None,
     prompt_seconds: float = 1.5,
     seconds: float = 4.0,
-    judge: RenderedJudge | None = None,
+    judge: str | Judge | None = None,
     pilot_seeds: int = 16,
     others: Sequence[str] = (),
     text: str | None = None,
@@ -89,8 +89,8 @@ def validate(
         Sounds to continue, and music to measure quality from; rendered when not given.
     prompt_seconds, seconds : float
         Length of the sound to continue, and of the whole.
-    judge : RenderedJudge, optional
-        Judges what was generated, never the prompt.
+    judge : str or Judge, optional
+        Judges what was generated, never the prompt; by name or itself. The one that goes with the model when None.
     pilot_seeds : int
         Seeds of the pilot.
     others : sequence of str
@@ -119,10 +119,15 @@ def validate(
     ControlError
         If a control cannot be built, or dose zero is not the unsteered music.
     """
-    from interp.judges import RenderedJudge
+    from interp.judges import embed
+    from interp.judges.registry import makes_rendered_music, panel
 
-    judge = RenderedJudge() if judge is None else judge
-    heard(judge, pd.DataFrame(), trait)
+    (judge,) = panel(judge, model=model, data=clips, traits=[trait])
+    if clips is None and not makes_rendered_music(model):
+        raise DataError(
+            f"{model.name} is to continue music of its own kind: give labelled clips (clips=, --clips FOLDER), since "
+            "rendered sounds are only for the model that ships."
+        )
     if studies is None:
         one: dict[str, Any] = {
             "methods": (method,), "seed": seed, "n_permutations": 0, "n_bootstrap": 0 if arms == "basic" else 500,
@@ -153,7 +158,7 @@ def validate(
         rest = seconds - prompt_seconds
         for name, of in (("", trait), ("any", None)):
             music = reference_sounds(model, of, n_reference, rest, seed=seed, clips=clips)
-            references[name] = judge.embed(music, model.sample_rate)
+            references[name] = embed(judge, music, model.sample_rate)
     quality: dict[str, Any] = {"measure": True, "references": references}
     tried = scan(model, trait, candidates, codes[n_seeds:], pilot_doses(doses), pilot, **quality, **common).table
     site, dose = choose(tried)

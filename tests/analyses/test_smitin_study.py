@@ -11,15 +11,15 @@ import pytest
 import torch
 
 from analyses._smitin_arms import CONTINUATION, TEXT, Arm, Probes, interventions
-from analyses._smitin_music import Session, ask, balanced, base_prompt, codes_of, judge_for, pairs
+from analyses._smitin_music import Session, ask, balanced, base_prompt, codes_of, pairs
 from analyses._smitin_tables import AVERAGE, PAPER, Reference, equal_success, paper_table, summary
 from analyses._study import from_command_line, held_back
 from analyses.smitin import Config, main
 from interp.clips import Clips
+from interp.directions import Direction, Directions
 from interp.errors import DataError
 from interp.judges import RenderedJudge, fad
 from interp.model import MusicGen
-from interp.probes.directions import Direction, Directions
 from interp.steering import Add, EveryN, Smitin, soft_weights
 
 DIM = 5
@@ -217,10 +217,6 @@ def test_audio_prompts_have_or_lack_the_trait(tiny: MusicGen) -> None:
 
 
 def test_a_judge_is_asked_for_where_one_is_needed() -> None:
-    with pytest.raises(DataError, match="needs a judge: give --judge clap"):
-        judge_for("facebook/musicgen-large", "", lambda: None)
-    assert isinstance(judge_for("tiny", "", lambda: None), RenderedJudge)
-    assert judge_for("facebook/musicgen-large", "probe", lambda: "own") == "own"
     with pytest.raises(DataError, match="needs a judge"):
         main(Config(model="facebook/musicgen-large"))
     with pytest.raises(DataError, match="two seeds"):

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analyses import steering_validation
 from analyses.steering_validation import Config, main
 from interp import validation
 from interp.errors import DataError
@@ -60,4 +59,4 @@ def test_another_model_needs_a_judge() -> None:
     with pytest.raises(DataError, match="needs a judge that knows it: --judge clap"):
         main(Config(model="facebook/musicgen-large"), progress=False)
     with pytest.raises(DataError, match="no judge 'ears'"):
-        steering_validation._judge(Config(judge="ears"))
+        main(Config(judge="ears"), progress=False)

@@ -13,7 +13,7 @@ from analyses import genre_fusion, timbre_transfer
 from analyses._fusion_tables import fade_course, fade_shares, fusion_table, fusion_trends, half_way, with_mix
 from analyses._study import from_command_line
 from analyses._transfer import command, parse_sets, tempo_agrees
-from analyses._transfer_judge import Ear, mel_embedding
+from analyses._transfer_judge import Ear
 from analyses._transfer_tables import contrasts, kept, outcomes, public, success_at_quality
 from interp import plots
 from interp.errors import DataError
@@ -173,9 +173,9 @@ def test_bad_input_is_one_sentence(tmp_path: Path) -> None:
         timbre_transfer.main(replace(small, n_seeds=1), progress=False)
     with pytest.raises(DataError, match="no pairs are known"):
         timbre_transfer.main(replace(small, pairs=(), trait="key"), progress=False)
-    with pytest.raises(DataError, match="cannot hear instrument harp"):
+    with pytest.raises(DataError, match="cannot hear 'instrument=harp'"):
         timbre_transfer.main(replace(small, pairs=("piano:harp",)), progress=False)
-    with pytest.raises(DataError, match="--judge-data"):
+    with pytest.raises(DataError, match="--judge probe:FOLDER"):
         timbre_transfer.main(replace(small, judge="probe"), progress=False)
     fusion = genre_fusion.Config(out=tmp_path)
     with pytest.raises(DataError, match="leaves less than a window"):
@@ -190,7 +190,7 @@ def test_ear_answers_in_one_form() -> None:
     table = ear.hear(silence, 16_000)
     assert list(table["answer"]) == ["not_music"] * 2 and table["not_music"].all()
     assert {"p.jazz", "p.rock", "says.drums", "says.instrument"} <= set(table.columns)
-    assert ear.embed(silence, 16_000).shape[0] == 2 and mel_embedding(silence, 16_000).shape == (2, 64)
+    assert ear.embed(silence, 16_000).shape[0] == 2
     assert "is right in" in ear.worth()
 
 

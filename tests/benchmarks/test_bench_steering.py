@@ -21,8 +21,8 @@ import interp
 from interp import tables
 from interp.backends.audiocraft import ConditioningAttributes
 from interp.backends.build import random_musicgen
+from interp.directions import Direction, Directions
 from interp.model import MusicGen
-from interp.probes.directions import Direction, Directions
 from interp.sites import select_sites
 from interp.steering import Add, Intervention, Row, Smitin, generate
 

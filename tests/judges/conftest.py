@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from interp.data import render_arrays
-from interp.judges.degrade import round_trip
-from interp.judges.rendered_accuracy import shipped_codec
+from interp.recipes.degrade import round_trip
+from interp.recipes.rendered_accuracy import shipped_codec
 
 TEST_SEED = 77_000_000
 

@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
-from types import MappingProxyType
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
-from interp.errors import ClipError, DataError
-from interp.judges import DspJudge, Judge, QualityJudge, RenderedJudge, accuracy_table, judge_all
-from interp.judges.base import answer, by_length, measure_answers, mono
+from interp.errors import DataError
+from interp.judges import (
+    DspJudge,
+    Judge,
+    QualityJudge,
+    RenderedJudge,
+    answers,
+    can_hear,
+    embed,
+    has_embedding,
+    hears,
+    judge_all,
+    require,
+    score,
+)
+from interp.judges.audio import mono
+from interp.traits import Trait
 
 
 class Loudness:
-    """A judge of three lines, as a user would write it."""
+    """A judge that measures, as a user would write it."""
 
     name = "loudness"
     independent = True
-    accuracy = MappingProxyType({})
+    questions: ClassVar = {}
 
     def score(self, audio, sample_rate):
         return pd.DataFrame({"rms": [float(clip.square().mean().sqrt()) for clip in mono(audio, sample_rate)]})
@@ -28,7 +41,24 @@ class Loudness:
         return pd.DataFrame()
 
 
-def test_every_judge_keeps_the_protocol(music):
+class Ear(Loudness):
+    """A judge that answers, as it is told to."""
+
+    name = "ear"
+    questions: ClassVar = {"drums": ["drums"], "instrument": ["piano", "organ"]}
+
+    def __init__(self, **columns):
+        self.columns = columns
+
+    def score(self, audio, sample_rate):
+        return pd.DataFrame(self.columns)
+
+
+SCORES = {"drums": [0.2, 0.5], "piano": [0.1, 0.6], "organ": [0.3, 0.3], "not_music": [0.6, 0.1]}
+TWO = np.zeros((2, 1, 100), np.float32)
+
+
+def test_every_judge_keeps_the_contract(music):
     judges = [RenderedJudge(), DspJudge(["centroid"]), QualityJudge(), Loudness()]
     for judge in judges:
         assert isinstance(judge, Judge)
@@ -37,14 +67,9 @@ def test_every_judge_keeps_the_protocol(music):
     assert len(table) == 3
     assert {"rendered.drums", "rendered.not_music", "dsp.centroid", "quality.bad", "loudness.rms"} <= set(table.columns)
     np.testing.assert_array_equal(table["rendered.jazz"], judges[0].score(music[:3], 16_000)["jazz"])
-
-
-def test_a_verdict_carries_what_its_judges_are_worth(music):
-    table = judge_all([RenderedJudge(), Loudness()], music[:2], 16_000)
-    worth = pd.DataFrame(table.attrs["accuracy"])
-    assert {"drums", "instrument", "genre", "not_music"} <= set(worth.loc[worth["judge"] == "rendered", "trait"])
-    assert list(worth.loc[worth["judge"] == "loudness", "measure"]) == ["not measured"]
-    assert worth.equals(accuracy_table([RenderedJudge(), Loudness()]))
+    assert [has_embedding(judge) for judge in judges] == [True, False, False, False]
+    with pytest.raises(DataError, match="'dsp' has no embedding"):
+        embed(judges[1], music[:3], 16_000)
 
 
 def test_judges_that_cannot_be_told_apart_or_count_wrong_are_refused(music):
@@ -62,62 +87,47 @@ def test_judges_that_cannot_be_told_apart_or_count_wrong_are_refused(music):
         judge_all([], music[:2], 16_000)
 
 
-@pytest.mark.parametrize(
-    ("audio", "rate", "sentence"),
-    [
-        (np.zeros(100, np.float32), 16_000, "shape"),
-        (np.zeros((2, 2, 2, 2), np.float32), 16_000, "shape"),
-        ([], 16_000, "no clip"),
-        ([np.zeros((1, 0), np.float32)], 16_000, "Clip 0 has shape"),
-        (np.full((1, 1, 20_000), np.nan, np.float32), 16_000, "not finite"),
-        (np.zeros((1, 1, 20_000), np.float32), 0, "sample rate"),
-        (np.zeros((1, 1, 1_000), np.float32), 16_000, "needs at least"),
-    ],
-)
-def test_bad_audio_gets_a_sentence(audio, rate, sentence):
-    with pytest.raises(ClipError, match=sentence):
-        RenderedJudge().score(audio, rate)
+def test_what_counts_as_heard():
+    judge = Ear(**SCORES)
+    scores = score(judge, TWO, 16_000)
+    heard = hears(judge, scores, "drums")
+    assert heard["hit"].tolist() == [False, True] and heard["score"].tolist() == [0.2, 0.5]
+    assert heard["not_music"].tolist() == [True, False]
+    assert hears(judge, scores, "instrument=piano")["hit"].tolist() == [False, True]
+    assert hears(judge, scores, Trait("instrument", "organ"))["hit"].tolist() == [False, False]
+    pd.testing.assert_frame_equal(hears(judge, TWO, "drums", 16_000), heard)
+    with pytest.raises(DataError, match="sample rate"):
+        hears(judge, TWO, "drums")
+    assert answers(judge, scores).to_dict("list") == {"drums": [0.0, 1.0], "instrument": ["not_music", "piano"]}
 
 
-def test_audio_comes_in_every_accepted_form(music):
-    as_list = list(music[:2])
-    forms = [music[:2], music[:2].numpy(), music[:2, 0], as_list, [clip[0] for clip in as_list]]
-    forms.append(music[:2].repeat(1, 2, 1))  # stereo with equal channels
-    for form in forms:
-        torch.testing.assert_close(torch.stack(mono(form, 16_000)), music[:2, 0])
+@pytest.mark.parametrize("trait", ["instrument", "instrument=tuba", "tempo", "drums=1", "orchestral"])
+def test_what_a_judge_cannot_hear_is_said_with_what_can_be_done(trait):
+    judge = Ear(**SCORES)
+    assert not can_hear(judge, trait) and can_hear(judge, "drums")
+    for refuse in (lambda: require(judge, "drums", trait), lambda: hears(judge, pd.DataFrame(SCORES), trait)):
+        with pytest.raises(DataError, match=r"cannot hear .* it knows drums, instrument=piano.*--judge trained"):
+            refuse()
 
 
-def test_resampling_keeps_a_tone_and_its_length():
-    for rate in (8_000, 32_000, 44_100):
-        time = torch.arange(rate) / rate
-        heard = mono(torch.sin(2 * torch.pi * 440 * time)[None, None], rate, 16_000)[0]
-        assert abs(len(heard) - 16_000) <= 1
-        peak = torch.fft.rfft(heard).abs().argmax() * 16_000 / len(heard)
-        assert abs(float(peak) - 440) < 2
+@pytest.mark.parametrize("judge", [DspJudge(), QualityJudge(), Loudness()])
+def test_a_judge_that_answers_nothing_gets_one_sentence(judge):
+    with pytest.raises(DataError, match=f"the judge '{judge.name}' measures sound and answers no question"):
+        hears(judge, TWO, "drums", 16_000)
 
 
-def test_clips_of_different_length_are_judged_as_if_alone(music):
-    mixed = [music[0], music[1][:, :40_000], music[2], music[3][:, :40_000]]
-    together = RenderedJudge().score(mixed, 16_000)
-    alone = pd.concat([RenderedJudge().score([clip], 16_000) for clip in mixed], ignore_index=True)
-    np.testing.assert_allclose(together, alone, atol=1e-5)
-    covered = [index for indices, _ in by_length([clip[0] for clip in mixed], 1) for index in indices]
-    assert sorted(covered) == [0, 1, 2, 3]
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("column", list(SCORES))
+def test_scores_that_are_not_finite_are_named_and_never_a_no(value, column):
+    judge = Ear(**SCORES | {column: [0.3, value]})
+    with pytest.raises(DataError, match=f"gave {value} for '{column}' in clip 1"):
+        score(judge, TWO, 16_000)
+    if column != "organ":
+        trait = "instrument=piano" if column == "piano" else "drums"
+        with pytest.raises(DataError, match="not finite"):
+            hears(judge, pd.DataFrame(judge.columns), trait)
 
 
-def test_answers_and_their_accuracy():
-    scores = pd.DataFrame({"drums": [0.9, 0.4, 0.1], "jazz": [0.6, 0.3, 0.1], "rock": [0.3, 0.6, 0.1]})
-    scores["not_music"] = [0.1, 0.1, 0.8]
-    assert list(answer(scores, ["drums"])) == [1.0, 0.0, 0.0]
-    assert list(answer(scores, ["jazz", "rock"])) == ["jazz", "rock", "not_music"]
-    labels = pd.DataFrame({"drums": [1, 1, 0], "genre": ["jazz", "jazz", "rock"], "group": ["a", "a", "b"]})
-    rows = measure_answers(scores, labels, {"drums": ["drums"], "genre": ["jazz", "rock"]}, "here")
-    assert [(row["trait"], row["value"], row["n_groups"]) for row in rows] == [
-        ("drums", pytest.approx(2 / 3), 2),
-        ("genre", pytest.approx(1 / 3), 2),
-    ]
-    assert all(row["lo"] < row["value"] < row["hi"] for row in rows)
-    with pytest.raises(DataError, match="No column of labels"):
-        measure_answers(scores, labels[["group"]], {"drums": ["drums"]}, "here")
-    with pytest.raises(DataError, match="3 clips and 2 rows"):
-        measure_answers(scores, labels[:2], {"drums": ["drums"]}, "here")
+def test_scores_without_an_answer_are_refused():
+    with pytest.raises(DataError, match="have no column organ"):
+        score(Ear(drums=[0.1, 0.2], piano=[0.1, 0.2], not_music=[0.0, 0.0]), TWO, 16_000)

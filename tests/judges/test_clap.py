@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from interp.errors import DataError, ModelError
-from interp.judges import ClapJudge, Judge, accuracy_table, fad
+from interp.judges import ClapJudge, Judge, accuracy_table, fad, load, worth
+from interp.judges.clap import CHECKPOINT, clap_questions
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +35,7 @@ def test_scores_are_what_the_model_itself_says(clap_checkpoint, judge, sounds):
     """One question, against transformers' own forward pass."""
     from transformers import ClapModel, ClapProcessor
 
-    from interp.judges.base import mono
+    from interp.judges.audio import mono
     from interp.judges.clap import MUSIC_WORDS, QUESTIONS
 
     model, processor = ClapModel.from_pretrained(clap_checkpoint).eval(), ClapProcessor.from_pretrained(clap_checkpoint)
@@ -61,11 +62,14 @@ def test_accuracy_is_unknown_until_measured(clap_checkpoint, sounds):
     import pandas as pd
 
     judge = ClapJudge(clap_checkpoint)
-    assert not judge.accuracy and list(accuracy_table([judge])["measure"]) == ["not measured"]
+    table = accuracy_table([judge])
+    assert list(table["measure"]) == ["not measured", *["separation of its words"] * 4]
+    assert worth(judge, "drums") == "the judge clap was never measured on drums"
     labels = pd.DataFrame({"drums": [0, 1, 0, 1, 0], "genre": ["jazz"] * 5})
     frame = judge.measure(sounds, 16_000, labels, "noise")
-    assert set(frame["trait"]) == {"drums", "genre"} == set(judge.accuracy)
-    assert list(accuracy_table([judge])["n"]) == [5, 5]
+    assert set(frame["trait"]) == {"drums", "genre"}
+    assert list(accuracy_table([judge])["n"].dropna()) == [5, 5]
+    assert worth(judge, "drums").endswith("% on noise")
 
 
 def test_questions_of_ones_own(clap_checkpoint, sounds):
@@ -76,5 +80,81 @@ def test_questions_of_ones_own(clap_checkpoint, sounds):
 
 
 def test_a_missing_checkpoint_gets_a_sentence(tmp_path):
-    with pytest.raises(ModelError, match="No CLAP model could be loaded from"):
+    with pytest.raises(ModelError, match="no CLAP model could be loaded from"):
         ClapJudge(tmp_path / "nothing")
+
+
+def test_a_checkpoint_that_says_the_same_of_all_words_is_refused(clap_checkpoint, tmp_path):
+    from transformers import ClapModel, ClapProcessor
+
+    model = ClapModel.from_pretrained(clap_checkpoint)
+    torch.nn.init.zeros_(model.text_projection.linear2.weight)
+    model.save_pretrained(tmp_path / "alike")
+    ClapProcessor.from_pretrained(clap_checkpoint).save_pretrained(tmp_path / "alike")
+    with pytest.raises(ModelError, match=r"alike says nearly the same .*words 1\.000.*" + CHECKPOINT):
+        ClapJudge(tmp_path / "alike")
+
+
+def test_separation_of_words_stands_beside_verdicts(judge):
+    apart = judge.separation
+    texts = judge._embed_text(["music with drums", "music without drums or percussion"])
+    assert apart["drums"] == pytest.approx(1 - float(texts[0] @ texts[1]), abs=1e-6)
+    rows = accuracy_table([judge]).set_index("trait")
+    assert rows.loc["genre", "value"] == pytest.approx(apart["genre"])
+
+
+def test_long_clips_are_heard_in_windows_that_do_not_change(clap_checkpoint, judge):
+    """The window is 2 s: 5 s are heard in three windows, evenly spaced, and nothing is drawn at random."""
+    rng = np.random.default_rng(1)
+    long = (rng.normal(size=(1, 1, 5 * 48_000)) * np.linspace(0.01, 1, 5 * 48_000)).astype(np.float32)
+    np.random.seed(3)
+    torch.manual_seed(3)
+    before = np.random.get_state()[1].copy(), torch.get_rng_state()
+    first, again = judge.embed(long, 48_000), judge.embed(long, 48_000)
+    np.testing.assert_array_equal(first, again)
+    assert (np.random.get_state()[1] == before[0]).all() and torch.equal(torch.get_rng_state(), before[1])
+    parts = [long[..., start : start + 96_000] for start in (0, 72_000, 144_000)]
+    mean = sum(judge.embed(part, 48_000)[0] for part in parts)
+    np.testing.assert_allclose(first[0], mean / np.linalg.norm(mean), atol=1e-5)
+
+
+def test_a_fusion_extractor_draws_nothing_either(clap_checkpoint, sounds):
+    judge = ClapJudge(clap_checkpoint)
+    extract = type(judge._processor.feature_extractor).__call__
+    seen = []
+
+    class Drawing(type(judge._processor.feature_extractor)):
+        def __call__(self, *args, **options):
+            inputs = extract(self, *args, **options)
+            inputs["is_longer"][np.random.randint(len(inputs["is_longer"]))] = True
+            seen.append(True)
+            return inputs
+
+    judge._processor.feature_extractor.__class__ = Drawing
+    state = np.random.get_state()[1].copy()
+    first = judge.embed(sounds, 16_000)
+    assert seen and (np.random.get_state()[1] == state).all()
+    np.testing.assert_array_equal(first, judge.embed(sounds, 16_000))
+
+
+def test_words_for_labels_that_nobody_foresaw():
+    import pandas as pd
+
+    labels = pd.DataFrame({"choir": ["no", "yes"], "style": ["baroque", "folk"]})
+    asked = clap_questions(["choir", "style=folk", "genre=jazz", "genre=tango"], labels)
+    assert list(asked["style"]) == ["baroque", "folk"] and asked["choir"]["no choir"] == "music without choir"
+    assert list(asked["genre"]) == ["classical", "rock", "jazz", "electronic", "tango"]
+    assert clap_questions(["mood=calm"])["mood"] == {"calm": "calm music", "no calm": "no calm music"}
+
+
+def test_load_names_a_checkpoint_and_measures_it_on_labelled_clips(clap_checkpoint):
+    import pandas as pd
+
+    from interp.clips import Clips
+
+    rng = np.random.default_rng(0)
+    labels = pd.DataFrame({"style": ["baroque", "folk"] * 3, "group": list("abcdef")})
+    clips = Clips.from_arrays([rng.normal(size=(1, 16_000)).astype(np.float32) for _ in range(6)], 16_000, labels)
+    judge = load(f"clap:{clap_checkpoint}", data=clips, traits=["style=folk"])
+    assert judge.questions["style"] == ["baroque", "folk"]
+    assert "never measured" not in worth(judge, "style=folk") and "never measured" in worth(judge, "drums")

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from interp.errors import DataError
-from interp.judges import fad, frechet_distance, kad
+from interp.judges import Reference, fad, fad_difference, fad_interval, frechet_distance, kad
 from interp.judges.distances import KAD_SCALE
 
 SETTINGS = settings(max_examples=25, deadline=None)
@@ -126,3 +126,58 @@ def test_bad_embeddings_get_a_sentence(distance):
         distance(np.full((5, 3), np.nan), rows)
     with pytest.raises(DataError, match="alike"):
         kad(rows, np.ones((5, 3)))
+
+
+def test_batched_distances_are_those_of_one_by_one():
+    rng = np.random.default_rng(0)
+    for n, dim in ((20, 5), (8, 12)):  # with and without full rank
+        reference, sets = rng.normal(size=(60, dim)), rng.normal(size=(3, n, dim)) + 0.5
+        known = Reference(reference)
+        np.testing.assert_allclose(known.distances(sets), [fad(x, reference, n_draws=0).value for x in sets], atol=1e-9)
+        without = [fad(np.delete(sets[0], i, 0), reference, n_draws=0).value for i in range(n)]
+        np.testing.assert_allclose(known.left_out(sets[0]), without, atol=1e-9)
+
+
+def gaussians(n, dim, shift, seeds, twins=False):
+    """Sets of n clips from a Gaussian; with twins that share half of their variance and lack the shift."""
+    rng = np.random.default_rng(3)
+    spread = np.linspace(2, 0.3, dim)
+    for _ in range(seeds):
+        z, own = rng.normal(size=(2, n, dim))
+        x = 1.1 * z * spread + shift * np.eye(dim)[0]
+        yield (x, (0.7 * z + np.sqrt(0.51) * own) * spread) if twins else x
+
+
+@pytest.mark.parametrize(("n", "dim", "shift"), [(16, 8, 0.0), (32, 8, 2.0), (32, 48, 2.0)])
+def test_the_interval_covers_what_sets_of_this_size_have_on_average(n, dim, shift):
+    """300 sets; the bars allow three binomial standard errors (.013) below 95 %, and no interval twice too wide."""
+    reference = Reference(np.random.default_rng(1).normal(size=(300, dim)) * np.linspace(2, 0.3, dim))
+    values = reference.distances(np.stack(list(gaussians(n, dim, shift, 1500))))
+    around = [fad_interval(x, reference) for x in gaussians(n, dim, shift, 300)]
+    covered = np.mean([one.lo <= values.mean() <= one.hi for one in around])
+    assert covered >= 0.95 - 3 * 0.013
+    assert np.mean([one.hi - one.lo for one in around]) < 1.6 * 2 * 1.96 * values.std()
+
+
+@pytest.mark.parametrize(("n", "dim", "shift"), [(16, 8, 0.0), (32, 8, 2.0)])
+def test_the_paired_interval_covers_the_mean_difference(n, dim, shift):
+    reference = Reference(np.random.default_rng(1).normal(size=(300, dim)) * np.linspace(2, 0.3, dim))
+    a, b = (np.stack(sets) for sets in zip(*gaussians(n, dim, shift, 1500, twins=True), strict=True))
+    differences = reference.distances(a) - reference.distances(b)
+    around = [fad_difference(x, y, reference) for x, y in gaussians(n, dim, shift, 300, twins=True)]
+    covered = np.mean([one.lo <= differences.mean() <= one.hi for one in around])
+    assert covered >= 0.95 - 3 * 0.013
+    assert np.mean([one.hi - one.lo for one in around]) < 1.6 * 2 * 1.96 * differences.std()
+
+
+def test_twins_that_are_alike_do_not_differ_and_pairs_must_be_pairs():
+    rng = np.random.default_rng(0)
+    reference, near = rng.normal(size=(200, 3)), rng.normal(size=(40, 3))
+    gap = fad_difference(near + 2.0, near, reference)
+    assert gap.value == pytest.approx(fad(near + 2.0, reference).value - fad(near, reference).value)
+    assert 0 < gap.lo < gap.value < gap.hi
+    same = fad_difference(near, near, reference)
+    assert (same.value, same.lo, same.hi) == (0, 0, 0)
+    assert np.isnan(fad_interval(near[:3], reference).lo) and np.isnan(fad_difference(near[:3], near[:3], reference).hi)
+    with pytest.raises(DataError, match="40 clips and 39 are no pairs"):
+        fad_difference(near, near[1:], reference)

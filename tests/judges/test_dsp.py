@@ -81,7 +81,7 @@ def test_measures_do_not_depend_on_loudness_or_on_each_other():
 
 def test_silence_has_no_measure_and_bad_input_a_sentence():
     assert DspJudge().score(torch.zeros(1, 1, RATE), RATE).isna().all().all()
-    with pytest.raises(DataError, match="No measure 'groove'"):
+    with pytest.raises(DataError, match="no measure 'groove'"):
         DspJudge(["groove"])
     with pytest.raises(ClipError, match=r"lasts 0\.06 s"):
         DspJudge().score(np.zeros((1, 1, 1000), np.float32), RATE)

@@ -8,9 +8,9 @@ import pytest
 
 from interp.activations import extract, features
 from interp.clips import Clips
+from interp.directions import Direction
 from interp.errors import CheckpointMismatch, DataError
-from interp.judges import Judge, ProbeJudge, accuracy_table
-from interp.probes.directions import Direction
+from interp.judges import Judge, ProbeJudge, accuracy_table, hears
 
 RATE = 16_000
 
@@ -38,13 +38,31 @@ def test_it_reads_what_one_reads_by_hand(tiny_lm_model, audio):
         direction(model, "L1.H0", 4, pool="last", trait="genre", positive="jazz", score=0.6),
     ]
     judge = ProbeJudge(model, probes)
-    found = judge.score(audio, model.sample_rate)
+    found = judge.probabilities(audio, model.sample_rate)
     labels = pd.DataFrame(index=pd.Index(["a", "b", "c", "d"]))
     read = extract(model, Clips.from_arrays(audio, model.sample_rate, labels), "all", pool="last", progress=False)
     by_hand = [1 / (1 + np.exp(-probe.logit(features(read, probe.site)))) for probe in probes]
     np.testing.assert_allclose(found["drums"], np.median(by_hand[:3], axis=0), atol=1e-5)
     np.testing.assert_allclose(found["jazz"], by_hand[3], atol=1e-5)
     assert found["drums"].std() > 0
+    assert judge.questions == {"drums": ["drums"], "genre": ["jazz"]}
+    scores = judge.score(audio, model.sample_rate)
+    for answer in ("drums", "jazz"):
+        np.testing.assert_allclose(scores[answer], found[answer] * (1 - scores["not_music"]))
+
+
+def test_classes_compete_and_silence_is_no_music(tiny_lm_model, audio):
+    model = tiny_lm_model
+    genres = {"jazz": 4, "rock": 5, "pop": 6}
+    judge = ProbeJudge(
+        model, [direction(model, "L1.H0", seed, trait="genre", positive=name) for name, seed in genres.items()]
+    )
+    sounds = np.concatenate([audio, np.zeros_like(audio[:1])])
+    scores = judge.score(sounds, model.sample_rate)
+    np.testing.assert_allclose(scores[list(genres)].sum(axis=1) + scores["not_music"], 1, atol=1e-6)
+    assert scores["not_music"].iloc[-1] == 1
+    heard = hears(judge, scores, "genre=rock")
+    assert not heard["hit"].iloc[-1] and judge.embed(audio, model.sample_rate).shape == (4, 192)
 
 
 def test_it_says_that_it_is_not_independent(tiny_lm_model):
@@ -54,7 +72,7 @@ def test_it_says_that_it_is_not_independent(tiny_lm_model):
     assert isinstance(judge, Judge) and not judge.independent
     row = accuracy_table([judge]).iloc[0]
     assert not row["independent"] and row["measure"] == "held-out probe score"
-    assert judge.accuracy["drums"] == pytest.approx(0.85) and (row["lo"], row["hi"]) == (0.8, 0.9)
+    assert row["value"] == pytest.approx(0.85) and (row["lo"], row["hi"]) == (0.8, 0.9)
 
 
 def test_probes_that_cannot_judge_get_a_sentence(tiny_lm_model):

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from interp.errors import DataError
-from interp.judges import QualityJudge, Thresholds, degenerate, prompt_similarity, quality
-from interp.judges.degrade import degrade
+from interp.judges import QualityJudge, RenderedJudge, Thresholds, degenerate, prompt_similarity, quality
+from interp.recipes.degrade import degrade
 
 RATE = 16_000
 
@@ -18,14 +18,14 @@ def test_music_is_not_flagged(music, decoded):
         table = degenerate(sounds, RATE)
         assert len(table) == len(sounds)
         assert table["degenerate"].mean() <= 0.02
-        assert quality(sounds, RATE)["bad"].mean() <= 0.05
+        assert quality(sounds, RATE, RenderedJudge())["bad"].mean() <= 0.05
 
 
 def test_silence_and_near_silence(music):
     nearly = music[:2] * 1e-4
     mostly = music[2:4].clone()
     mostly[..., : int(0.85 * mostly.shape[-1])] = 0
-    table = quality(torch.cat([torch.zeros_like(nearly), nearly, mostly]), RATE)
+    table = quality(torch.cat([torch.zeros_like(nearly), nearly, mostly]), RATE, RenderedJudge())
     assert table["silent"].all() and table["bad"].all()
     assert (table["not_music"][:2] == 1).all()
 
@@ -54,12 +54,20 @@ def test_a_held_frame_is_frozen_and_a_short_loop_is_looped(music):
 
 def test_frozen_codes_are_bad(music, codec):
     ruined = degrade(music[:24, 0], "frozen codes", codec, np.random.default_rng(5))
-    assert quality(ruined[:, None], RATE)["bad"].mean() > 0.9
+    assert quality(ruined[:, None], RATE, RenderedJudge())["bad"].mean() > 0.9
 
 
 def test_thresholds_can_be_moved(music):
     assert degenerate(music[:3], RATE, Thresholds(silent_db=0.0))["silent"].all()
     assert QualityJudge(thresholds=Thresholds(silent_db=0.0)).score(music[:3], RATE)["bad"].all()
+
+
+def test_without_a_judge_signal_processing_alone_decides(music):
+    table, judged = quality(music[:3], RATE), quality(music[:3], RATE, RenderedJudge())
+    assert "not_music" not in table and table["bad"].equals(table["degenerate"])
+    assert list(QualityJudge().score(music[:3], RATE)) == list(table)
+    assert QualityJudge().accuracy_frame().empty and len(QualityJudge(RenderedJudge()).accuracy_frame())
+    assert judged.columns[0] == "not_music"
 
 
 def test_very_short_audio_is_measured_without_error():
@@ -70,15 +78,15 @@ def test_very_short_audio_is_measured_without_error():
 def test_a_clip_resembles_its_own_continuation_more_than_others(music):
     """First against second half of the same clips; shuffling the prompts destroys it."""
     half = music.shape[-1] // 2
-    table = prompt_similarity(music[:24, :, half:], music[:24, :, :half], RATE)
+    table = prompt_similarity(music[:24, :, half:], music[:24, :, :half], RATE, RenderedJudge().embed)
     assert table["embedding"].mean() > table["embedding_others"].mean() + 0.3
     assert table["chroma"].mean() > table["chroma_others"].mean()
-    turned = prompt_similarity(music[:24, :, half:], music[:24, :, :half].roll(5, 0), RATE)
+    turned = prompt_similarity(music[:24, :, half:], music[:24, :, :half].roll(5, 0), RATE, RenderedJudge().embed)
     assert turned["embedding"].mean() < table["embedding"].mean() - 0.3
 
 
 def test_a_clip_is_its_own_twin(music):
-    table = prompt_similarity(music[:3], music[:3], RATE)
+    table = prompt_similarity(music[:3], music[:3], RATE, RenderedJudge().embed)
     np.testing.assert_allclose(table[["embedding", "chroma"]], 1, atol=1e-5)
     with pytest.raises(DataError, match="3 clips and 2 prompts"):
         prompt_similarity(music[:3], music[:2], RATE)

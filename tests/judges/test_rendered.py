@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from interp.errors import DataError, StoreError
-from interp.judges import RenderedJudge, fad, kad
-from interp.judges.degrade import KINDS, UNSEEN_KINDS, blemish, degrade
+from interp.judges import RenderedJudge, answers, fad, kad
 from interp.judges.network import EMBED_DIM
-from interp.judges.oversteer import over_steered
 from interp.judges.rendered import WEIGHTS
-from interp.judges.rendered_accuracy import measure_rendered_judge
-from interp.judges.training import fit_rendered_judge, make_judge_data
+from interp.recipes.degrade import KINDS, UNSEEN_KINDS, blemish, degrade
+from interp.recipes.oversteer import over_steered
+from interp.recipes.rendered_accuracy import measure_rendered_judge
+from interp.recipes.rendered_judge import fit_rendered_judge, make_judge_data
 
 RATE = 16_000
 TRAITS = ["drums", "bass", "instrument", "genre"]
@@ -50,7 +50,7 @@ def test_accuracy_here_and_now_agrees_with_what_is_stored(judge, decoded, labels
     """64 clips: three binomial standard errors below the bars."""
     scores = judge.score(decoded, RATE)
     for trait, bar in {"drums": 0.95, "instrument": 0.90, "genre": 0.85}.items():
-        right = (judge.answer(scores, trait).to_numpy() == labels[trait].to_numpy()).mean()
+        right = (answers(judge, scores)[trait].to_numpy() == labels[trait].to_numpy()).mean()
         assert right >= bar - 3 * np.sqrt(bar * (1 - bar) / len(labels)), trait
     assert (scores["not_music"] < 0.5).mean() > 0.93
 
@@ -137,7 +137,7 @@ def test_over_steered_output_follows_from_its_seed(tiny_lm_model):
 
 
 def test_bad_weights_and_bad_requests_get_a_sentence(tmp_path, music, codec):
-    with pytest.raises(StoreError, match="No judge at"):
+    with pytest.raises(StoreError, match="no judge at"):
         RenderedJudge(tmp_path / "nothing")
     (tmp_path / "broken.json").write_text(json.dumps({"questions": {}}))
     (tmp_path / "broken.safetensors").write_bytes(b"not tensors")
@@ -145,5 +145,5 @@ def test_bad_weights_and_bad_requests_get_a_sentence(tmp_path, music, codec):
         RenderedJudge(tmp_path / "broken")
     with pytest.raises(DataError, match="too few"):
         make_judge_data(0, 3, codec)
-    with pytest.raises(DataError, match="No degradation 'sadness'"):
+    with pytest.raises(DataError, match="no degradation 'sadness'"):
         degrade(music[:2, 0], "sadness", codec, np.random.default_rng(0))

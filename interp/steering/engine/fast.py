@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from interp.backends.audiocraft import sinusoids
 from interp.model import MusicGen
 from interp.steering.engine.reference import Batch, Session
 from interp.steering.ops import Half, Key
@@ -68,14 +69,9 @@ class FastEngine:
         self.compiled = model.device.type == "cpu" and model.dtype == torch.float32
 
     def positions(self, n: int) -> Tensor:
-        """Sinusoidal position embeddings ``[n, width]``, as audiocraft computes them."""
-        transformer = self.lm.transformer
-        width, device = self.model.shape.width, self.model.device
-        half = torch.arange(width // 2, device=device, dtype=self.model.dtype).view(1, -1)
-        period = torch.full([], transformer.max_period, device=device, dtype=self.model.dtype)
-        phase = torch.arange(n, device=device).view(-1, 1).to(self.model.dtype) / (period ** (half / (width // 2 - 1)))
-        table: Tensor = transformer.positional_scale * torch.cat([torch.cos(phase), torch.sin(phase)], dim=-1)
-        return table
+        """Sinusoidal position embeddings ``[n, width]``, as the LM adds them: made in float32, then cast."""
+        positions = torch.arange(n, device=self.model.device)
+        return sinusoids(self.lm.transformer, positions).to(self.embeddings[0].dtype)
 
     @contextlib.contextmanager
     def session(self, batch: Batch) -> Iterator[Session]:
