@@ -108,9 +108,8 @@ class Job:
                     problems.setdefault(name, f"lasts {seconds:.2f} s, so that the window {window} s holds no frame")
             if 0 < frames < 1:
                 self.doubtful[name] = f"lasts {seconds * 1000:.2g} ms, less than one frame"
-        if problems:
-            refuse(problems, len(clips), self.skip_bad, f"cut long ones with clips.windows({longest:g}) or --window")
-            self.left_out.update(problems)
+        refuse(problems, len(clips), self.skip_bad, f"cut long ones with clips.windows({longest:g}) (--window)")
+        self.left_out.update(problems)
         chosen = [i for i, name in enumerate(clips.ids) if name not in problems]
         return (clips if len(chosen) == len(clips) else clips.subset(chosen)), chosen
 

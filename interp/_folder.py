@@ -12,6 +12,7 @@ import io
 import json
 import logging
 import math
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -43,6 +44,7 @@ def read_folder(
     group: str | None = None,
     tags: Mapping[str, str] | None = None,
     outside: bool = False,
+    missing: bool = False,
 ) -> tuple[pd.DataFrame, list[Path]]:
     """Labels of a folder's clips, indexed by clip, and their files; arguments as :meth:`interp.Clips.from_folder`."""
     folder = Path(path)
@@ -60,7 +62,7 @@ def read_folder(
     empty = [i for i, name in enumerate(names) if not name]
     if empty:
         raise ClipError(f"row {empty[0] + 2} of {where} names no file: fill the column {file!r}, or remove the row.")
-    _check_files(folder, names, where, outside)
+    _check_files(folder, names, where, outside, missing)
     groups = frame.get(group or "group")
     wanted = _listed(labels) if labels is not None else [c for c in frame.columns if c not in (file, "group", group)]
     result = pd.DataFrame(index=pd.Index(names, name="clip"))
@@ -136,10 +138,11 @@ def _read_separated(path: Path, file: str) -> pd.DataFrame:
     first = next((line for line in re.split(r"[\r\n]+", text) if line.strip()), "")
     if not first:
         raise ClipError(f"cannot read {path} as a table: it is empty; write a column 'file_name' and your labels.")
-    by_separator = {mark: [cell.strip() for cell in _cells(first, mark, path)[0][1]] for mark in ",;\t"}
+    heads = {mark: next(csv.reader([first], delimiter=mark, skipinitialspace=True)) for mark in ",;\t"}
+    by_separator = {mark: [cell.strip() for cell in cells] for mark, cells in heads.items()}
     separator = max(by_separator, key=lambda mark: (file in by_separator[mark], len(by_separator[mark])))
     lines = [(line, row) for line, row in _cells(text, separator, path) if any(cell.strip() for cell in row)]
-    columns = [cell.strip() for cell in lines.pop(0)[1]]
+    columns = [cell.strip() for cell in lines.pop(0)[1]] if lines else []
     while columns and not columns[-1] and all(len(row) < len(columns) or not row[-1].strip() for _, row in lines):
         columns.pop()  # a separator at the end of every line
         lines = [(line, row[: len(columns)]) for line, row in lines]
@@ -207,9 +210,9 @@ def _require(
         if column in frame:
             continue
         paths = [name for name in frame if sum(isinstance(c, str) and is_audio(c.strip()) for c in frame[name])]
-        hint = f"the files seem to be in the column {paths[0]!r}: say so with file={paths[0]!r} (--file)"
-        if column not in needed or not paths:
-            hint = "name the column that holds the file names 'file_name' and every label as in the table"
+        hint = "name the column that holds the file names 'file_name' and every label as in the table"
+        if column in needed and paths:
+            hint = f"the files seem to be in the column {paths[0]!r}: say so with file={paths[0]!r} (--file)"
         raise ClipError(f"{where} has no column {column!r}, only {', '.join(map(repr, frame.columns))}: {hint}.")
 
 
@@ -219,24 +222,23 @@ def _listed(labels: str | Sequence[str]) -> list[str]:
     return list(dict.fromkeys(part.strip() for part in parts if part.strip()))
 
 
-def _check_files(folder: Path, names: Sequence[str], where: Path, outside: bool) -> None:
+def _check_files(folder: Path, names: Sequence[str], where: Path, outside: bool, missing: bool) -> None:
     twice = pd.Series(names)
     if twice.duplicated().any():
         raise ClipError(
             f"the clip {twice[twice.duplicated()].iloc[0]!r} is listed more than once in {where}: give every clip one "
             "row."
         )
-    root = folder.resolve()
-    for wrong, sentence in (
-        (
-            [] if outside else [n for n in names if not (folder / n).absolute().resolve().is_relative_to(root)],
-            "lies outside that folder: move it there, or allow it with outside=True (--outside)",
-        ),
-        ([n for n in names if not _is_file(folder / n)], "is not in that folder: add the audio or remove the row"),
-    ):
-        if wrong:
-            more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
-            raise ClipError(f"{wrong[0]!r}{more} in {where} {sentence}.")
+    # By its name: a link inside the folder may lead anywhere.
+    root = os.path.normpath(folder)
+    wrong = [] if outside else [n for n in names if not Path(os.path.normpath(folder / n)).is_relative_to(root)]
+    sentence = "lies outside that folder: move it there, or allow it with outside=True (--outside)"
+    if not wrong and not missing:
+        wrong = [n for n in names if not _is_file(folder / n)]
+        sentence = "is not in that folder: add the audio or remove the row"
+    if wrong:
+        more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+        raise ClipError(f"{wrong[0]!r}{more} in {where} {sentence}.")
 
 
 def _is_file(path: Path) -> bool:

@@ -28,7 +28,7 @@ from interp._folder import METADATA, read_folder, warn_of_pieces
 from interp._sources import Audio, File, Memory, Source, Window, as_audio, as_rate, is_audio
 from interp.errors import ClipError
 
-__all__ = ["Clip", "Clips", "Source", "refuse"]
+__all__ = ["Clip", "Clips", "Source", "refuse", "refuse_taken"]
 
 _log = logging.getLogger(__name__)
 FORMATS = {"wav": "FLOAT", "flac": "PCM_24"}
@@ -123,6 +123,7 @@ class Clips(Sequence[Clip]):
         group: str | None = None,
         tags: Mapping[str, str] | None = None,
         outside: bool = False,
+        missing: bool = False,
     ) -> Clips:
         """Describe a folder of labelled audio files; audio is read later, clip by clip.
 
@@ -145,6 +146,8 @@ class Clips(Sequence[Clip]):
             label of every tag. Lists in JSON need no separator.
         outside : bool
             Allow file names that lead out of the folder.
+        missing : bool
+            Allow rows whose file is not there; ``extract(..., skip_bad=True)`` leaves them out.
 
         Returns
         -------
@@ -166,7 +169,7 @@ class Clips(Sequence[Clip]):
         [True, False]
         """
         frame, files = read_folder(
-            path, labels, table=table, file=file, group=group, tags=tags, outside=outside
+            path, labels, table=table, file=file, group=group, tags=tags, outside=outside, missing=missing
         )  # fmt: skip
         if "group" not in frame:
             warn_of_pieces(frame)
@@ -363,6 +366,7 @@ class Clips(Sequence[Clip]):
         hop = seconds if hop is None else hop
         if not (0 < seconds < float("inf") and 0 < hop < float("inf")):
             raise ClipError(f"windows of {seconds} s every {hop} s cannot be cut: both must be positive.")
+        refuse(self.problems(), len(self), skip=False)
         rows, names, short, sources = [], [], list[str](), list[Source]()
         for i, source in enumerate(self._sources):
             length = source.seconds()
@@ -407,8 +411,7 @@ class Clips(Sequence[Clip]):
         if format not in FORMATS:
             raise ClipError(f"clips cannot be written as {format!r}: use {' or '.join(FORMATS)}.")
         folder = Path(path)
-        if (folder / METADATA).exists():
-            raise ClipError(f"{folder} holds clips already: choose another folder.")
+        refuse_taken(folder)
         table = self._labels.copy()
         names = [Path(clip.removesuffix(Path(clip).suffix) if is_audio(clip) else clip) for clip in table.index]
         table.index = pd.Index([f"{name.as_posix()}.{format}" for name in names], name="file_name")
@@ -434,9 +437,15 @@ class Clips(Sequence[Clip]):
 
 
 
-def refuse(problems: Mapping[str, str], n_clips: int, skip: bool, remedy: str) -> None:
+def refuse_taken(folder: Path) -> None:
+    """Refuse to write clips into a folder that holds some."""
+    if (folder / METADATA).exists():
+        raise ClipError(f"{folder} holds clips already: choose another folder.")
+
+
+def refuse(problems: Mapping[str, str], n_clips: int, skip: bool, remedy: str = "export them again") -> None:
     """Refuse clips, every one by its name, unless they may be left out."""
-    if skip and len(problems) < n_clips:
+    if not problems or (skip and len(problems) < n_clips):
         return
     shown = "; ".join(f"{clip!r} {why.rstrip('.')}" for clip, why in list(problems.items())[:20])
     more = f"; and {len(problems) - 20} more" if len(problems) > 20 else ""
