@@ -74,11 +74,11 @@ class Factors:
 
 
 def _whole(low: int, high: int) -> Callable[[Any], bool]:
-    return lambda x: isinstance(x, int | np.integer) and not isinstance(x, bool) and low <= x <= high
+    return lambda x: isinstance(x, int | np.integer) and not isinstance(x, bool) and bool(low <= x <= high)
 
 
 def _real(low: float, high: float) -> Callable[[Any], bool]:
-    return lambda x: isinstance(x, int | float | np.number) and not isinstance(x, bool) and low <= x <= high
+    return lambda x: isinstance(x, int | float | np.number) and not isinstance(x, bool) and bool(low <= x <= high)
 
 
 _ALLOWED: dict[str, tuple[Callable[[Any], bool], str]] = {
