@@ -36,7 +36,7 @@ from interp.geometry import compare_methods
 from interp.model import MusicGen
 from interp.probes.study import ProbeStudy, probe
 from interp.report import Report, write_audio
-from interp.validation import UNSTEERED, Validation, validate
+from interp.validation import UNSTEERED, Design, Setting, Validation, validate
 
 __all__ = ["Config", "Result", "main"]
 
@@ -143,7 +143,8 @@ def main(config: Config | None = None, *, progress: bool = True) -> Result:
         with _timed(f"steer {trait}", times):
             causal[trait] = validate(
                 model, ds, trait, arms="basic", doses=config.doses, n_seeds=config.n_seeds, method=config.method,
-                studies=studies[trait], k=config.k, seed=config.seed, progress=progress,
+                studies=studies[trait], design=Design(k=config.k), seed=config.seed,
+                setting=Setting(measure=False, keep_audio=True, progress=progress),
             )  # fmt: skip
         tables.write(causal[trait].table, out / f"causal_{slug_of(trait)}")
         show(causal[trait].summary(), f"{trait}: share of {config.n_seeds} continuations in which the judge hears it")
@@ -215,7 +216,7 @@ def _sentence(trait: str, study: Validation) -> str:
     controls = ", ".join(f"{row.arm} {row.rate:.0%}" for row in same.itertuples())
     trend = study.trend("probe")
     return (
-        f"{trait}, pushed along {study.info['method']} at {study.info['site']}: heard in {base['rate']:.0%} "
+        f"{trait}, pushed along {study.method} at {study.site}: heard in {base['rate']:.0%} "
         f"unsteered and in {best['rate']:.0%} at "
         f"{best['dose']:g} sigma (gain {best['diff']:+.0%} [{best['diff_lo']:+.0%}, {best['diff_hi']:+.0%}], Holm p "
         f"{best['p_holm']:.2g}; trend over doses p {trend.p:.2g}); controls at that dose: {controls}. "
@@ -273,7 +274,7 @@ def _page(
         pictures.append((out / f"cosines_{slug_of(trait)}.png", f"`{trait}`: one point a head."))
     report.figures(*pictures).table(summary, "Medians over heads.", csv=out / "cosines.csv")
 
-    site = str(causal[config.traits[0]].info["site"])
+    site = causal[config.traits[0]].site
     table = embed(interp.features(ds, site), seed=config.seed)
     labels = interp.labels(ds).reset_index(drop=True)
     pictures = []
@@ -286,15 +287,13 @@ def _page(
     report.heading("What pushing does")
     for trait, study in causal.items():
         slug = slug_of(trait)
-        worth = study.info["judge_accuracy"]
-        accuracy = "; ".join(f"{row['value']:.1%} on {row['audio']}" for row in worth)
         plots.save(
-            plots.dose_response(study.table, title=f"{trait}, pushed at {study.info['site']}"),
+            plots.dose_response(study.table, title=f"{trait}, pushed at {study.site}"),
             out / f"dose_{slug}",
             **save,
         )
         _spectrogram(study, out / f"spectrograms_{slug}", save)
-        report.text(_sentence(trait, study) + f" The judge's own accuracy: {accuracy}.")
+        report.text(f"{_sentence(trait, study)} {study.verdict.judge.capitalize()}.")
         report.figures(
             (
                 out / f"dose_{slug}.png",
@@ -321,7 +320,7 @@ def _spectrogram(study: Validation, stem: Path, save: dict[str, Any]) -> None:
     dose = _dose(study)
     panels = plots.spectrograms(
         study.audio[UNSTEERED, 0.0][0], study.audio["probe", dose][0], study.sample_rate,
-        titles=(UNSTEERED, f"probe, {dose:g} σ"), start=study.info["prompt_seconds"],
+        titles=(UNSTEERED, f"probe, {dose:g} σ"), start=study.setting.prompt_seconds,
     )  # fmt: skip
     plots.save(list(panels), stem, **save)
 
