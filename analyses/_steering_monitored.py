@@ -9,8 +9,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from interp import validation
+from interp.directions import Directions, random_like
 from interp.judges import Reference, fad_difference
-from interp.probes.directions import Directions, random_like
 from interp.steering import Smitin, soft_weights
 from interp.validation import UNSTEERED, Arm
 

@@ -20,11 +20,11 @@ import interp
 from analyses._study import Steps, activations, labelled_clips, slug
 from analyses._transfer_judge import choose_ear
 from interp.clips import Clips
+from interp.directions import Direction, combine
 from interp.errors import DataError
 from interp.judges import DspJudge, degenerate, prompt_similarity
 from interp.judges.audio import mono
 from interp.probes import probe
-from interp.probes.directions import Direction, combine
 from interp.report import write_audio
 from interp.steering import Intervention, Row, generate
 

@@ -36,9 +36,9 @@ from analyses._regression_tables import (
 )
 from analyses._study import Steps, activations, formats_of, from_command_line, labelled_clips, slug
 from interp import geometry, plots, tables
+from interp.directions import Directions, combine, random_like
+from interp.directions.reading import read_stacks
 from interp.errors import DataError
-from interp.probes.directions import Directions, combine, random_like
-from interp.probes.reading import read_stacks
 from interp.probes.resample import weighted_scores
 from interp.probes.study import ProbeStudy, probe
 from interp.sites import Site

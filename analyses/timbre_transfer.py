@@ -31,8 +31,8 @@ from analyses._transfer import METHODS, Cell, Given, Transfer, parse_sets
 from analyses._transfer_pages import transfer_page, transfer_paragraph
 from analyses._transfer_tables import OTHER_NOISE, UNSTEERED, contrasts, kept, outcomes, public, success_at_quality
 from interp import tables
+from interp.directions import Direction, Directions, random_like
 from interp.errors import DataError
-from interp.probes.directions import Direction, Directions, random_like
 from interp.steering import Add, Interpolate, Intervention
 
 __all__ = ["Config", "main"]

@@ -15,12 +15,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from interp.activations import extract, features, labels, open_store, stack
     from interp.clips import Clip, Clips
+    from interp.directions import Direction, Directions
     from interp.model import MusicGen, load
     from interp.sites import Site, select_sites
 
 __all__ = [
     "Clip",
     "Clips",
+    "Direction",
+    "Directions",
     "MusicGen",
     "Site",
     "extract",
@@ -35,6 +38,7 @@ __all__ = [
 _HOMES = {
     "activations": ("extract", "features", "labels", "open_store", "stack"),
     "clips": ("Clip", "Clips"),
+    "directions": ("Direction", "Directions"),
     "model": ("MusicGen", "load"),
     "sites": ("Site", "select_sites"),
 }

@@ -7,55 +7,21 @@ interrupted.
 
 from __future__ import annotations
 
-import errno
 import json
-import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
-from interp.errors import DataError, InterpError, Interrupted
+from interp._terminal import err, sentences, show
+from interp.errors import DataError
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
-__all__ = ["RANKING", "app", "main", "sentences", "show"]
-
-GOES_ON = "Stopped. Nothing that was finished is lost: the same command goes on where it stopped."
-
-
-def _err() -> Console:
-    return Console(stderr=True, highlight=False, soft_wrap=True)
-
-
-@contextmanager
-def sentences() -> Iterator[None]:
-    """Tell what goes wrong in one sentence, and leave with the exit status that fits."""
-    try:
-        yield
-    except Interrupted as error:
-        _stop(str(error))
-    except KeyboardInterrupt:
-        _stop(GOES_ON)
-    except InterpError as error:
-        _say(str(error))
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            _say("the disk is full: make room, then give the same command again; it goes on where it stopped.")
-        elif isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError | PermissionError):
-            _say(f"cannot use {error.filename or 'a file'}: {error.strerror or error}.")
-        else:
-            raise
-
-
-def _stop(sentence: str) -> NoReturn:
-    _err().print(f"\n{sentence}", style="yellow", markup=False)
-    raise SystemExit(130) from None
+__all__ = ["RANKING", "app", "main"]
 
 
 class _Sentences(TyperGroup):
@@ -64,11 +30,6 @@ class _Sentences(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         with sentences():
             return super().invoke(ctx)
-
-
-def _say(sentence: str) -> NoReturn:
-    _err().print(sentence[:1].upper() + sentence[1:], style="red", markup=False)
-    raise SystemExit(1) from None
 
 
 app = typer.Typer(
@@ -216,8 +177,8 @@ def geometry(
     """
     import interp
     from interp import plots, tables
+    from interp.directions import Directions
     from interp.geometry import compare_methods, cosine_table
-    from interp.probes import Directions
 
     if what.suffix == ".safetensors":
         table = cosine_table(Directions.load(what))
@@ -259,7 +220,7 @@ def steer(
     """
     import interp
     from interp import listening
-    from interp.probes import Directions
+    from interp.directions import Directions
     from interp.steering import Add, choose
 
     if audio is None and (audio_start or audio_seconds):
@@ -448,23 +409,7 @@ def _numbers(text: str) -> list[float]:
 
 
 def _note(text: str) -> None:
-    _err().print(text, style="dim", markup=False)
-
-
-def show(table: pd.DataFrame, title: str = "", columns: Iterable[str] | None = None) -> None:
-    """Print a table to the terminal, numbers rounded and right-aligned."""
-    from rich.table import Table
-    from rich.text import Text
-
-    from interp.tables import number
-
-    chosen = table[list(columns)] if columns is not None else table
-    grid = Table(title=title or None, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
-    for name, dtype in chosen.dtypes.items():
-        grid.add_column(str(name), justify="right" if dtype.kind in "iuf" else "left", overflow="fold")
-    for row in chosen.itertuples(index=False):
-        grid.add_row(*(Text(number(value)) for value in row))
-    Console(soft_wrap=not sys.stdout.isatty(), highlight=False, width=None if sys.stdout.isatty() else 160).print(grid)
+    err().print(text, style="dim", markup=False)
 
 
 def main() -> None:

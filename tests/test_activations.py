@@ -24,9 +24,9 @@ from interp import _batch, _extraction
 from interp.activations import extract, features, labels, open_store, stack
 from interp.backends.build import random_musicgen
 from interp.clips import Clips
+from interp.directions.reading import read_stacks
 from interp.errors import ClipError, DataError, InterpError, Interrupted, ModelError, SiteError, StoreError
 from interp.model import MusicGen
-from interp.probes.reading import read_stacks
 from interp.sites import Site, select_sites
 
 ALL_POOLS = ["mean", "last", "every:10", "window:0.1-0.3"]

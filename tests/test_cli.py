@@ -19,7 +19,7 @@ from typer.testing import CliRunner, Result
 import interp
 from interp import cli
 from interp.clips import Clips
-from interp.probes import Direction, Directions
+from interp.directions import Direction, Directions
 
 HEAVY = ("torch", "pandas", "numpy", "matplotlib", "audiocraft", "nnsight", "transformers", "umap", "librosa", "xarray")
 

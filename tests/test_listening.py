@@ -17,10 +17,10 @@ import soundfile
 import torch
 from browser import Browser, chromium
 
+from interp.directions import Direction, Directions
 from interp.errors import ClipError, DataError
 from interp.listening import Take, dose_page, listening_page, player
 from interp.model import MusicGen
-from interp.probes.directions import Direction, Directions
 from interp.steering import Add, Row, Smitin, generate
 
 RATE = 16000

@@ -12,15 +12,16 @@ space that they share.
 
 from __future__ import annotations
 
+from interp.directions.dataset import fit_directions, targets_of
+from interp.directions.refit import BINARY_ONLY, METHODS, ROLES, refit, role
+from interp.directions.targets import Target, make_targets
 from interp.geometry.agreement import agreement, cosine_by_size, fit_halves, split_half
 from interp.geometry.compare import compare_methods, compare_traits, cosine_table
 from interp.geometry.erase import erase
-from interp.geometry.fit import fit_directions, targets_of
 from interp.geometry.layers import across_checkpoints, across_sites, mapped_null, top_codes
 from interp.geometry.layout import clustered, map_directions, plane
 from interp.geometry.nulls import covariance_null, covariance_of, permuted_null, sphere_p, unit
 from interp.geometry.paths import PENALTIES, fit_path, path_cosines, path_table
-from interp.geometry.refit import BINARY_ONLY, METHODS, ROLES, refit, role
 from interp.geometry.resampling import halve, subsamples
 from interp.geometry.spaces import (
     METRICS,
@@ -33,7 +34,6 @@ from interp.geometry.spaces import (
     unembedding,
 )
 from interp.geometry.subspaces import angle_null, class_subspace, orthogonal_probes, principal_angles
-from interp.geometry.targets import Target, make_targets
 
 __all__ = [
     "BINARY_ONLY",

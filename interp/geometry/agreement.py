@@ -26,11 +26,11 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
+from interp.directions.refit import refit
+from interp.directions.targets import Target
 from interp.errors import DataError
 from interp.geometry.nulls import unit
-from interp.geometry.refit import refit
 from interp.geometry.resampling import Halves, halve, subsamples
-from interp.geometry.targets import Target
 
 __all__ = ["Arm", "agreement", "cosine_by_size", "fit_halves", "split_half"]
 
@@ -80,7 +80,7 @@ def fit_halves(
     n_splits, n_blocks, jackknife, seed
         As for :func:`interp.geometry.resampling.halve`.
     **fit
-        Passed to :func:`interp.geometry.refit`.
+        Passed to :func:`interp.directions.refit`.
     """
     strata = _strata([targets[i] for i in sorted({i for i, _ in arms})])
     halves = halve(strata, groups, n_splits=n_splits, n_blocks=n_blocks, jackknife=jackknife, seed=seed)
@@ -213,7 +213,7 @@ def cosine_by_size(
     seed : int
         Seed.
     **fit
-        Passed to :func:`interp.geometry.refit`.
+        Passed to :func:`interp.directions.refit`.
 
     Returns
     -------

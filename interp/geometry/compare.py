@@ -16,16 +16,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from interp.directions import Direction, Directions
+from interp.directions.dataset import targets_of
+from interp.directions.reading import check_finite, clip_groups, read_stacks
+from interp.directions.refit import BINARY_ONLY, Role, refit, role
+from interp.directions.targets import Scheme, Target
 from interp.errors import DataError
 from interp.geometry.agreement import Arm, agreement, fit_halves
-from interp.geometry.fit import targets_of
 from interp.geometry.nulls import covariance_null, covariance_of, permuted_vectors, sphere_p, unit
-from interp.geometry.refit import BINARY_ONLY, Role, refit, role
 from interp.geometry.spaces import Metric, cosine
-from interp.geometry.targets import Scheme, Target
 from interp.pooling import choose_pool
-from interp.probes.directions import Direction, Directions
-from interp.probes.reading import check_finite, clip_groups, read_stacks
 from interp.sites import Site
 from interp.stats import cosine_null
 

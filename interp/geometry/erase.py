@@ -1,6 +1,6 @@
 """A direction without another concept: what is left of it after a linear eraser has been applied.
 
-Gram-Schmidt (:func:`interp.probes.directions.orthogonalise`) takes one *direction* out. LEACE (arXiv
+Gram-Schmidt (:func:`interp.directions.orthogonalise`) takes one *direction* out. LEACE (arXiv
 2306.03819; :func:`interp.steering.fit_leace`) takes out all that a linear probe can know of a *concept*,
 with the smallest change of the activations; here its projection is applied to directions, with the books
 kept.
@@ -14,9 +14,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from interp.directions import Direction
+from interp.directions.refit import role
 from interp.errors import DataError, SiteError
-from interp.geometry.refit import role
-from interp.probes.directions import Direction
 from interp.sites import Site
 
 __all__ = ["ErasesConcept", "erase"]

@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from interp.directions import Direction, Directions
 from interp.errors import DataError, SiteError
 from interp.geometry.nulls import unit
 from interp.geometry.spaces import Metric, cosine_matrix, in_space, output_map, unembedding
-from interp.probes.directions import Direction, Directions
 from interp.stats import cosine_null
 
 __all__ = ["across_checkpoints", "across_sites", "mapped_null", "top_codes"]

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from interp.directions import Direction, same_space
 from interp.errors import DataError
 from interp.geometry.spaces import Metric, in_space
-from interp.probes.directions import Direction, same_space
 
 __all__ = ["clustered", "map_directions", "plane"]
 

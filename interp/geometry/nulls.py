@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
+from interp.directions.refit import Role, refit
 from interp.errors import DataError
-from interp.geometry.refit import Role, refit
-from interp.probes.splits import permute_labels
+from interp.splits import permute_labels
 
 __all__ = ["covariance_null", "covariance_of", "is_binary", "permuted_null", "permuted_vectors", "sphere_p", "unit"]
 
@@ -93,7 +93,7 @@ def permuted_vectors(
     x : array of shape (sites, clips, dim)
         Activations.
     y : array of shape (clips,)
-        Labels, as for :func:`interp.geometry.refit`.
+        Labels, as for :func:`interp.directions.refit`.
     groups : array of shape (clips,)
         Groups; labels are shuffled between groups where they are constant inside.
     method : str
@@ -103,7 +103,7 @@ def permuted_vectors(
     seed : int
         Seed; the same seed gives all methods the same shuffles.
     **fit
-        Passed to :func:`interp.geometry.refit`.
+        Passed to :func:`interp.directions.refit`.
 
     Returns
     -------

@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from interp.directions.refit import refit
+from interp.directions.targets import Target
 from interp.errors import DataError
 from interp.geometry.nulls import unit
-from interp.geometry.refit import refit
-from interp.geometry.targets import Target
 
 __all__ = ["PENALTIES", "fit_path", "path_cosines", "path_table"]
 
@@ -43,7 +43,7 @@ def fit_path(
     x : array of shape (sites, clips, dim)
         Activations.
     y : array of shape (clips,)
-        Labels, as for :func:`interp.geometry.refit`.
+        Labels, as for :func:`interp.directions.refit`.
     method : {"ridge", "logistic"}
         What to fit.
     penalties : sequence of float

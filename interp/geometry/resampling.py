@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from interp.errors import DataError
-from interp.probes.splits import group_folds
+from interp.splits import group_folds
 
 __all__ = ["Halves", "halve", "subsamples"]
 

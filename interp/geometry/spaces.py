@@ -26,9 +26,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from interp.directions import Direction, same_space
+from interp.directions.refit import role
 from interp.errors import DataError
-from interp.geometry.refit import role
-from interp.probes.directions import Direction, same_space
 from interp.sites import Site
 
 __all__ = [

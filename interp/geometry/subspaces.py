@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from interp.directions.refit import refit
+from interp.directions.targets import Target
 from interp.errors import DataError, SiteError
 from interp.geometry.nulls import unit
 from interp.geometry.paths import score
-from interp.geometry.refit import refit
-from interp.geometry.targets import Target
 
 __all__ = ["angle_null", "class_subspace", "orthogonal_probes", "principal_angles"]
 
@@ -115,7 +115,7 @@ def orthogonal_probes(
     test : bool array of shape (clips,), optional
         Clips held out for the score; without, the score is that of the training clips.
     **fit
-        Passed to :func:`interp.geometry.refit`.
+        Passed to :func:`interp.directions.refit`.
 
     Returns
     -------

@@ -18,8 +18,8 @@ from interp.traits import Trait
 
 if TYPE_CHECKING:
     from interp.clips import Clips
+    from interp.directions import Direction
     from interp.model import MusicGen
-    from interp.probes.directions import Direction
 
 __all__ = ["ProbeJudge"]
 

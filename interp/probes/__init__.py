@@ -5,9 +5,6 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from interp.probes.directions import Direction, Directions
-from interp.probes.fit import Fits, fit_many
-from interp.probes.splits import group_folds, group_test_split, permute_labels
 from interp.probes.study import ProbeStudy, probe, probe_arrays
 from interp.probes.traits import Trait, read_trait
 
@@ -51,9 +48,6 @@ _HOME = {name: module for module, names in _LATER.items() for name in names}
 
 __all__ = [
     "BaselineStudy",
-    "Direction",
-    "Directions",
-    "Fits",
     "HierarchyStudy",
     "JointStudy",
     "LDAProbe",
@@ -69,14 +63,10 @@ __all__ = [
     "compare_rankings",
     "confusion_table",
     "extract_untrained",
-    "fit_many",
-    "group_folds",
-    "group_test_split",
     "joint_probe",
     "layer_summary",
     "learning_curve",
     "nested_scores",
-    "permute_labels",
     "probe",
     "probe_arrays",
     "probe_hierarchy",

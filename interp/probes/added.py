@@ -12,11 +12,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from interp.directions.reading import Stack, check_finite, fingerprint, read_stacks
 from interp.errors import CheckpointMismatch, DataError, StoreError
 from interp.pooling import choose_pool
 from interp.probes import baselines as features
 from interp.probes.evaluate import evaluate_sites
-from interp.probes.reading import Stack, check_finite, fingerprint, read_stacks
 from interp.probes.resample import weighted_scores
 from interp.probes.study import ProbeStudy, _baseline_features, _rows, probe
 from interp.sites import Site

@@ -101,7 +101,7 @@ def audio_features(
 
 def site_features(ds: xr.Dataset, site: str | Site, pool: str | None = None) -> Floats:
     """Activations at one site as baseline features, shape (clips, dim)."""
-    from interp.probes.reading import read_stacks
+    from interp.directions.reading import read_stacks
 
     (stack,) = read_stacks(ds, [site], pool)
     return np.asarray(stack.x[0], dtype=np.float32)

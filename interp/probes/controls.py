@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from interp.directions.reading import Stack, check_finite, clip_groups, read_stacks, trait_column
 from interp.errors import DataError
 from interp.probes.evaluate import Plan, evaluate_sites
-from interp.probes.reading import Stack, check_finite, clip_groups, read_stacks, trait_column
-from interp.probes.splits import group_folds, group_test_split
 from interp.probes.study import PENALTIES
 from interp.probes.traits import Trait, TraitKind, read_trait
 from interp.sites import Site
+from interp.splits import group_folds, group_test_split
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -10,14 +10,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from interp.directions.reading import Stack, check_finite, clip_groups, read_stacks, trait_column
 from interp.errors import DataError
 from interp.probes.evaluate import Plan, evaluate_sites
-from interp.probes.reading import Stack, check_finite, clip_groups, read_stacks, trait_column
 from interp.probes.resample import weighted_scores
-from interp.probes.splits import group_folds
 from interp.probes.study import PENALTIES, ProbeStudy, check_methods, make_plan
 from interp.probes.traits import TraitKind, read_trait
 from interp.sites import Site
+from interp.splits import group_folds
 from interp.stats import bootstrap_interval, group_weights
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
 """The probes of one site as scikit-learn estimators, for pipelines, searches and whatever else is built on them.
 
-They solve the same problems as :func:`interp.probes.fit_many`, with ``coef_`` and ``intercept_`` for raw features
+They solve the same problems as :func:`interp.directions.fit_many`, with ``coef_`` and ``intercept_`` for raw features
 also where the fit standardises them.
 """
 
@@ -16,8 +16,8 @@ from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from interp.directions.fit import Fits, fit_many
 from interp.errors import DataError
-from interp.probes.fit import Fits, fit_many
 
 __all__ = [
     "LDAProbe",

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from interp._threads import each, workers
+from interp.directions.fit import PENALISED, SHRINKAGES, ClassWeight, expand_targets, make_targets, site_chunks, solve
+from interp.directions.solvers.design import Design
+from interp.directions.solvers.solution import Targets
 from interp.errors import DataError
 from interp.probes import metrics
-from interp.probes.design import Design
-from interp.probes.fit import PENALISED, SHRINKAGES, ClassWeight, expand_targets, make_targets, site_chunks, solve
-from interp.probes.solution import Targets
 
 __all__ = ["Evaluation", "Plan", "evaluate_sites"]
 
@@ -117,7 +117,7 @@ def evaluate_sites(
     x : array of shape (sites, clips, dim)
         Activations of the plan's clips.
     method : str
-        See :func:`interp.probes.fit_many`.
+        See :func:`interp.directions.fit_many`.
     plan : Plan
         Splits, labels, shuffles.
     dtype : {"float32", "float64"}

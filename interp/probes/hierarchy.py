@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from interp.directions import Directions
+from interp.directions.reading import clip_groups, fingerprint, read_stacks, trait_column
 from interp.errors import DataError
 from interp.pooling import choose_pool
-from interp.probes.directions import Directions
-from interp.probes.reading import clip_groups, fingerprint, read_stacks, trait_column
 from interp.probes.study import ProbeStudy, probe_arrays
 from interp.probes.traits import read_trait
 from interp.sites import Site

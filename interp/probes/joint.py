@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from interp.directions.reading import Stack, check_finite, clip_groups, read_stacks, trait_column
 from interp.errors import DataError
 from interp.probes import metrics
 from interp.probes.evaluate import Plan
-from interp.probes.reading import Stack, check_finite, clip_groups, read_stacks, trait_column
 from interp.probes.resample import weighted_scores
 from interp.probes.study import make_plan
 from interp.probes.traits import Trait, TraitKind, read_trait

@@ -10,15 +10,15 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+from interp.directions.fit import SHRINKAGES
+from interp.directions.reading import Stack, check_finite, clip_groups, read_stacks, trait_column
 from interp.probes import metrics
 from interp.probes.evaluate import Plan, evaluate_sites
-from interp.probes.fit import SHRINKAGES
-from interp.probes.reading import Stack, check_finite, clip_groups, read_stacks, trait_column
 from interp.probes.resample import weighted_scores
-from interp.probes.splits import group_folds
 from interp.probes.study import PENALTIES, check_methods
 from interp.probes.traits import Trait, TraitKind, read_trait
 from interp.sites import Site
+from interp.splits import group_folds
 from interp.stats import bootstrap_interval, group_weights
 
 if TYPE_CHECKING:

@@ -11,13 +11,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from interp.errors import DataError
-from interp.pooling import choose_pool
-from interp.probes import metrics
-from interp.probes.directions import Direction, Directions
-from interp.probes.evaluate import Evaluation, Plan, evaluate_sites
-from interp.probes.fit import GRADED, METHODS, SHRINKAGES, ClassWeight
-from interp.probes.reading import (
+from interp.directions import Direction, Directions
+from interp.directions.fit import GRADED, METHODS, SHRINKAGES, ClassWeight
+from interp.directions.reading import (
     Stack,
     check_finite,
     clip_groups,
@@ -25,10 +21,14 @@ from interp.probes.reading import (
     read_stacks,
     trait_column,
 )
+from interp.errors import DataError
+from interp.pooling import choose_pool
+from interp.probes import metrics
+from interp.probes.evaluate import Evaluation, Plan, evaluate_sites
 from interp.probes.resample import weighted_scores
-from interp.probes.splits import group_folds, group_test_split, permute_labels
 from interp.probes.traits import Trait, TraitKind, read_trait
 from interp.sites import Site
+from interp.splits import group_folds, group_test_split, permute_labels
 from interp.stats import benjamini_hochberg, bootstrap_interval, group_weights, max_statistic, wilson
 
 if TYPE_CHECKING:

@@ -12,10 +12,10 @@ import pandas as pd
 import torch
 from numpy.typing import ArrayLike, NDArray
 
+from interp.directions.reading import Stack, check_finite, clip_groups, read_stacks, trait_column
 from interp.errors import DataError
 from interp.probes import metrics
 from interp.probes.evaluate import Plan, evaluate_sites
-from interp.probes.reading import Stack, check_finite, clip_groups, read_stacks, trait_column
 from interp.probes.resample import weighted_scores
 from interp.probes.study import PENALTIES, make_plan
 from interp.probes.traits import TraitKind, read_trait

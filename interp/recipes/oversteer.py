@@ -51,7 +51,7 @@ def over_steered(
     DataError
         If `n` is not positive.
     """
-    from interp.probes.directions import Direction, Directions
+    from interp.directions import Direction, Directions
     from interp.steering import Interpolate, Row, generate
 
     if n < 1:

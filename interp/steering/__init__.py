@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from interp.directions import Eraser, fit_leace
 from interp.steering._registry import register
 from interp.steering.causal import causal_ranking, code_log_likelihood
 from interp.steering.choice import choose
-from interp.steering.erasure import Eraser, fit_leace
 from interp.steering.files import load, save
 from interp.steering.forced import forced_logits, kl_to_unsteered, log_likelihood
 from interp.steering.generate import generate

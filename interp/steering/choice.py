@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
+from interp.directions import Direction, Directions
 from interp.errors import DataError, SiteError
-from interp.probes.directions import Direction, Directions
 from interp.sites import Site, select_sites
 from interp.traits import Trait
 
@@ -41,7 +41,7 @@ def choose(directions: Directions, trait: str | Trait, method: str | None = None
 
     Examples
     --------
-    >>> from interp.probes import Direction, Directions
+    >>> from interp.directions import Direction, Directions
     >>> both = Directions(
     ...     Direction.from_weight(f"L{i}.resid", [1, i], trait="genre", positive=name, method="ridge", score=i / 9)
     ...     for name in ("jazz", "rock") for i in range(3)

@@ -13,10 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from interp.directions import Direction, Directions, Eraser
 from interp.errors import CheckpointMismatch, InterventionError
-from interp.probes.directions import Direction, Directions
 from interp.sites import KINDS, ModelShape
-from interp.steering.erasure import Eraser
 from interp.steering.interventions import Intervention, SiteValues
 from interp.steering.monitor import Monitor
 from interp.steering.ops import FormulaOp, Half, Key, Op, Rows, ShiftOp, Table, Timeline

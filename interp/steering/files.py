@@ -18,11 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from interp._files import atomic
+from interp.directions import Direction, Directions, Eraser
 from interp.errors import InterpError, StoreError
-from interp.probes.directions import Direction, Directions
 from interp.sites import Site
 from interp.steering._registry import REGISTRY
-from interp.steering.erasure import Eraser
 from interp.steering.interventions import Intervention
 
 __all__ = ["load", "save"]

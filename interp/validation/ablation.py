@@ -18,9 +18,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from torch import Tensor
 
+from interp.directions import Direction, random_like
+from interp.directions.reading import Stack, read_stacks
 from interp.errors import DataError
-from interp.probes.directions import Direction, random_like
-from interp.probes.reading import Stack, read_stacks
 from interp.probes.study import ProbeStudy, probe_arrays
 from interp.probes.traits import read_trait
 from interp.sites import Place, Site

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from interp.directions import Direction, Directions, random_like
+from interp.directions.fit import fit_many
+from interp.directions.reading import read_stacks
 from interp.errors import ControlError
-from interp.probes.directions import Direction, Directions, random_like
-from interp.probes.fit import fit_many
-from interp.probes.reading import read_stacks
-from interp.probes.splits import permute_labels
 from interp.probes.study import ProbeStudy
 from interp.sites import Site
+from interp.splits import permute_labels
 from interp.steering import Add, Intervention
 from interp.validation.mixes import SoundEdit, dsp_baseline
 
@@ -104,7 +104,7 @@ def push(
 
     Examples
     --------
-    >>> from interp.probes import Direction
+    >>> from interp.directions import Direction
     >>> arm = push("probe", Direction.from_weight("L1.resid", [0.0, 2.0], sigma=0.5), control=False)
     >>> arm.where, arm.build(2.0, 0)[0].dose
     ('L1.resid', 2.0)

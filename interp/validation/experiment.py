@@ -11,10 +11,10 @@ import pandas as pd
 import torch
 
 from interp.activations import held
+from interp.directions import Direction
 from interp.errors import DataError, SiteError
 from interp.judges import Judge, embed, has_embedding, panel, worth
 from interp.judges.registry import makes_rendered_music
-from interp.probes.directions import Direction
 from interp.probes.study import ProbeStudy, probe
 from interp.sites import Site, select_sites
 from interp.traits import Trait

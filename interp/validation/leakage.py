@@ -11,8 +11,8 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+from interp.directions import Direction
 from interp.judges import Judge, answers
-from interp.probes.directions import Direction
 from interp.stats import paired_bootstrap
 from interp.validation.arms import UNSTEERED, push
 from interp.validation.run import run_arms

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import torch
 
+from interp.directions import Direction, Directions, random_like
 from interp.errors import DataError
 from interp.judges import Judge
-from interp.probes.directions import Direction, Directions, random_like
 from interp.traits import Trait
 from interp.validation.arms import UNSTEERED, Arm, push
 from interp.validation.run import Trial, run_arms

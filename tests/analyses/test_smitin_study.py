@@ -16,10 +16,10 @@ from analyses._smitin_tables import AVERAGE, PAPER, Reference, equal_success, pa
 from analyses._study import from_command_line, held_back
 from analyses.smitin import Config, main
 from interp.clips import Clips
+from interp.directions import Direction, Directions
 from interp.errors import DataError
 from interp.judges import RenderedJudge, fad
 from interp.model import MusicGen
-from interp.probes.directions import Direction, Directions
 from interp.steering import Add, EveryN, Smitin, soft_weights
 
 DIM = 5

@@ -21,7 +21,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from interp.probes import fit_many
+from interp.directions import fit_many
 
 Floats = NDArray[np.float32]
 

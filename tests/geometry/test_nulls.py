@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from interp.directions.targets import Target
 from interp.errors import DataError
 from interp.geometry import (
     agreement,
@@ -19,7 +20,6 @@ from interp.geometry import (
     subsamples,
 )
 from interp.geometry.nulls import unit
-from interp.geometry.targets import Target
 from interp.stats import cosine_null
 
 

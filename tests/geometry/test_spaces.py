@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from interp.directions import Direction, Directions
 from interp.errors import CheckpointMismatch, DataError, SiteError
 from interp.geometry import (
     across_checkpoints,
@@ -24,7 +25,6 @@ from interp.geometry import (
 )
 from interp.geometry.nulls import covariance_of
 from interp.model import MusicGen
-from interp.probes.directions import Direction, Directions
 from interp.sites import Site
 
 Classes = tuple[np.ndarray, np.ndarray]

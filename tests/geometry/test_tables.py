@@ -11,6 +11,8 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from interp.directions import Direction, fit_leace
+from interp.directions.targets import Target
 from interp.errors import CheckpointMismatch, DataError, SiteError
 from interp.geometry import (
     angle_null,
@@ -33,9 +35,6 @@ from interp.geometry import (
     refit,
 )
 from interp.geometry.paths import score
-from interp.geometry.targets import Target
-from interp.probes.directions import Direction
-from interp.steering.erasure import fit_leace
 
 Dataset = Callable[..., xr.Dataset]
 

@@ -8,9 +8,9 @@ import pytest
 
 from interp.activations import extract, features
 from interp.clips import Clips
+from interp.directions import Direction
 from interp.errors import CheckpointMismatch, DataError
 from interp.judges import Judge, ProbeJudge, accuracy_table, hears
-from interp.probes.directions import Direction
 
 RATE = 16_000
 

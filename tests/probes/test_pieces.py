@@ -12,8 +12,9 @@ from scipy.stats import spearmanr
 from sklearn import metrics as reference
 
 from interp.errors import DataError
-from interp.probes import group_folds, group_test_split, metrics, permute_labels, read_trait
+from interp.probes import metrics, read_trait
 from interp.probes.resample import weighted_scores
+from interp.splits import group_folds, group_test_split, permute_labels
 
 SIZES = st.lists(st.integers(1, 9), min_size=12, max_size=40)
 
@@ -82,9 +83,15 @@ def test_other_shuffles_keep_counts_and_parts(sizes: list[int], seed: int) -> No
     except DataError:
         assert len(groups) < 40  # so few clips that there is hardly another order
         return
+    size = np.bincount(groups)[groups]
     for index in shuffles:
         assert sorted(index) == list(range(len(y)))
         assert (parts[index] == parts).all()
+        if any(len(np.unique(y[(groups == g)])) > 1 for g in np.unique(groups[parts == 0])):
+            rows = parts == 0
+            assert (size[index[rows]] == size[rows]).all()  # blocks go to groups of their own size
+            source = groups[index]
+            assert all(len(np.unique(source[groups == g])) == 1 for g in np.unique(groups[rows]))
 
 
 def test_equal_groups_exchange_their_labels() -> None:

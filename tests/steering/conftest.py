@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from interp.directions import Direction, Directions
 from interp.model import MusicGen
-from interp.probes.directions import Direction, Directions
 from interp.sites import select_sites
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from interp.directions import Direction, Directions
 from interp.errors import DataError, InterventionError, SiteError
-from interp.probes.directions import Direction, Directions
 from interp.steering import Ablate, Add, Clamp, Interpolate, Smitin, choose
 
 SITES = ("L0.H0", "L0.H1", "L2.H3", "L1.resid")

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from interp.backends.build import random_musicgen
+from interp.directions import Direction, Directions
 from interp.errors import ModelError
 from interp.model import MusicGen
-from interp.probes.directions import Direction, Directions
 from interp.sites import select_sites
 from interp.steering import (
     Ablate,

@@ -16,9 +16,9 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 from torch import Tensor
 
+from interp.directions import Directions
 from interp.errors import CheckpointMismatch, InterpError, StoreError
 from interp.model import MusicGen
-from interp.probes.directions import Directions
 from interp.sites import Site
 from interp.steering import (
     Ablate,

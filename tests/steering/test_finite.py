@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from interp.backends.build import random_musicgen
+from interp.directions import Direction, Directions
 from interp.errors import InterventionError, ModelError
 from interp.model import MusicGen
-from interp.probes.directions import Direction, Directions
 from interp.steering import Ablate, Add, Call, Constant, EveryN, Interpolate, Intervention, Row, Swap, generate
 
 Make = Callable[..., Directions]

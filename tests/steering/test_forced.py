@@ -10,9 +10,9 @@ import torch
 from scipy.stats import spearmanr
 
 from interp.backends.build import random_musicgen
+from interp.directions import Directions
 from interp.errors import ClipError, DataError, InterventionError
 from interp.model import MusicGen
-from interp.probes.directions import Directions
 from interp.steering import (
     Ablate,
     Add,

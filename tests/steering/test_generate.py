@@ -231,7 +231,7 @@ def test_a_failure_leaves_the_model_as_it_was(tiny_lm_model: MusicGen) -> None:
         def parameters(self) -> dict:  # type: ignore[type-arg]
             raise ValueError("boom")
 
-    from interp.probes.directions import Direction
+    from interp.directions import Direction
 
     with pytest.raises(ValueError, match="boom"):
         item = Explosive(Direction.from_weight("L0.H0", np.ones(8)), strength=1.0)

@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from interp.directions import Direction, Directions
 from interp.errors import CheckpointMismatch, DataError, InterventionError, SiteError
 from interp.model import MusicGen
-from interp.probes.directions import Direction, Directions
 from interp.sites import Site
 from interp.steering import (
     Ablate,

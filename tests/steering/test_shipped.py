@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from interp.directions import Direction, Directions
 from interp.model import MusicGen
-from interp.probes.directions import Direction, Directions
 from interp.sites import select_sites
 from interp.steering import Add, Intervention, Row, Smitin, generate
 

@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from interp.directions import Direction, Directions
 from interp.errors import InterventionError
 from interp.model import MusicGen
-from interp.probes.directions import Direction, Directions
 from interp.sites import Site
 from interp.steering import Add, EveryN, Row, Smitin, generate, load, save, soft_weights
 

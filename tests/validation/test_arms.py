@@ -10,10 +10,10 @@ import pytest
 import xarray as xr
 
 import interp
+from interp.directions.reading import read_stacks
 from interp.errors import ControlError
-from interp.probes.reading import read_stacks
-from interp.probes.splits import permute_labels
 from interp.probes.study import ProbeStudy
+from interp.splits import permute_labels
 from interp.validation import (
     basic_arms,
     far_site,
@@ -35,7 +35,7 @@ def test_shuffled_directions_are_as_long_and_know_nothing(
     x = interp.features(ds, "L1.resid")
     drums = interp.labels(ds)["drums"].to_numpy() == 1
 
-    def gap(direction: interp.probes.Direction) -> float:  # type: ignore[name-defined]
+    def gap(direction: interp.Direction) -> float:  # type: ignore[name-defined]
         along = x @ direction.vector
         return float((along[drums].mean() - along[~drums].mean()) / along.std())
 

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from interp.clips import Clips
+from interp.directions import Direction
 from interp.model import MusicGen
-from interp.probes import Direction
 from interp.traits import Trait
 from interp.validation import (
     Setting,

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from interp.clips import Clips
+from interp.directions import Direction
 from interp.errors import ControlError, DataError
 from interp.judges import RenderedJudge
 from interp.model import MusicGen
-from interp.probes import Direction
 from interp.probes.study import ProbeStudy
 from interp.stats import wilson
 from interp.steering import Add, Smitin

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from interp.directions import Direction, Directions
 from interp.errors import InterventionError
-from interp.probes.directions import Direction, Directions
 
 __all__ = ["answer_of", "as_directions", "as_weights", "names_of", "need_sigma", "soft_weights", "weighted"]
 

@@ -12,8 +12,8 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from interp.directions import Direction, Directions
 from interp.errors import InterventionError
-from interp.probes.directions import Direction, Directions
 from interp.sites import Site
 from interp.steering._registry import register
 from interp.steering.interventions._directions import as_directions, names_of

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from interp.directions import Directions
 from interp.errors import InterventionError
-from interp.probes.directions import Directions
 from interp.sites import Site
 from interp.steering._registry import register
 from interp.steering.interventions._directions import as_directions, as_weights, names_of, need_sigma, weighted
@@ -48,7 +48,7 @@ class Add(Intervention):
 
     Examples
     --------
-    >>> from interp.probes import Direction
+    >>> from interp import Direction
     >>> piano = Direction.from_weight("L1.H2", [3.0, 4.0], sigma=0.5, trait="instrument", positive="piano")
     >>> push = Add(piano, dose=2.0)
     >>> {str(site): values["shift"].round(6).tolist() for site, values in push.parameters().items()}

@@ -29,8 +29,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from interp.directions import Direction
 from interp.errors import InterventionError
-from interp.probes.directions import Direction
 from interp.sites import Site
 from interp.steering.schedules import Constant, Schedule
 

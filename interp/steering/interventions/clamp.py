@@ -9,8 +9,8 @@ from typing import Literal
 
 from torch import Tensor
 
+from interp.directions import Direction, Directions
 from interp.errors import InterventionError
-from interp.probes.directions import Direction, Directions
 from interp.steering._registry import register
 from interp.steering.interventions._directions import as_directions, names_of
 from interp.steering.interventions.base import Intervention, Parameters
@@ -39,7 +39,7 @@ class Clamp(Intervention):
 
     Examples
     --------
-    >>> from interp.probes import Direction
+    >>> from interp import Direction
     >>> loud = Direction.from_weight("L1.resid", [2.0, 0.0], intercept=1.0)
     >>> Clamp(loud, low=3.0, units="logit").bounds(loud)
     (1.0, inf)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from interp.directions import Directions
 from interp.errors import InterventionError
-from interp.probes.directions import Directions
 from interp.steering._registry import register
 from interp.steering.interventions._directions import as_directions, as_weights, names_of, weighted
 from interp.steering.interventions.base import Intervention, Parameters
@@ -42,7 +42,7 @@ class Interpolate(Intervention):
     Examples
     --------
     >>> import torch
-    >>> from interp.probes import Direction
+    >>> from interp import Direction
     >>> up = Direction.from_weight("L1.resid", [0.0, 1.0])
     >>> h, factor = torch.tensor([3.0, 4.0]).view(1, 1, 1, 2), torch.ones(1, 1, 1, 1)
     >>> Interpolate.edit(h, factor, {"s": torch.tensor(0.5), "v": torch.tensor(up.vector)}).flatten().tolist()

@@ -32,8 +32,8 @@ from typing import ClassVar
 import numpy as np
 from torch import Tensor
 
+from interp.directions import Direction, Directions
 from interp.errors import InterventionError
-from interp.probes.directions import Direction, Directions
 from interp.steering._registry import register
 from interp.steering.interventions._directions import (
     answer_of,
@@ -83,7 +83,7 @@ class Smitin(Intervention):
 
     Examples
     --------
-    >>> from interp.probes import Direction
+    >>> from interp import Direction
     >>> heads = [
     ...     Direction.from_weight(f"L0.H{i}", [1.0, 0.0], sigma=1.0, intercept=0.0, score=score, trait="drums")
     ...     for i, score in enumerate((0.6, 0.8, 1.0))

@@ -19,9 +19,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from interp.directions.algebra import combine, orthogonalise, project_out, random_like, same_space
+from interp.directions.direction import NUMBERS, WORDS, Array, Direction
 from interp.errors import DataError, StoreError
-from interp.probes._direction import NUMBERS, WORDS, Array, Direction
-from interp.probes._direction_math import combine, orthogonalise, project_out, random_like, same_space
 from interp.sites import Site
 
 __all__ = ["Direction", "Directions", "combine", "orthogonalise", "project_out", "random_like", "same_space"]

@@ -12,11 +12,11 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from interp._threads import each, workers
+from interp.directions.solvers import linear, sklearn_loop
+from interp.directions.solvers.design import Design
+from interp.directions.solvers.logistic import solve_logistic
+from interp.directions.solvers.solution import Solution, Targets
 from interp.errors import DataError
-from interp.probes import linear, sklearn_loop
-from interp.probes.design import Design
-from interp.probes.logistic import solve_logistic
-from interp.probes.solution import Solution, Targets
 
 __all__ = ["METHODS", "Fits", "fit_many", "make_targets", "site_chunks", "solve"]
 
@@ -119,7 +119,7 @@ def fit_many(
     memory : int
         Bytes that the solver may use on top of ``x`` and the result.
     tol, max_iter
-        Stopping rule of iterative methods; see :func:`interp.probes.logistic.solve_logistic`.
+        Stopping rule of iterative methods; see :func:`interp.directions.solvers.logistic.solve_logistic`.
     solver : {"batched", "sklearn"}
         ``"sklearn"`` loops over scikit-learn estimators instead: slow, and the reference.
 
@@ -351,5 +351,5 @@ def _check_classes(labels: NDArray[np.generic], masks: NDArray[np.bool_]) -> Non
             where = f" of labelling {labelling}" if len(labels) > 1 else ""
             raise DataError(
                 f"the training part of fold {fold} holds no clip of class {k}{where}: use fewer folds, or folds that "
-                "spread the classes (interp.probes.group_folds)."
+                "spread the classes (interp.splits.group_folds)."
             )

@@ -14,8 +14,8 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
+from interp.directions import fit_many
 from interp.errors import DataError
-from interp.probes import fit_many
 
 Floats = NDArray[np.float64]
 FINE, COARSE = 1e-5, 1e-3

@@ -24,7 +24,7 @@ def fit_loop(
     standardize: bool,
     max_iter: int,
 ) -> Result:
-    """Fit with scikit-learn; arguments and result as :func:`interp.probes.fit_many` has them inside."""
+    """Fit with scikit-learn; arguments and result as :func:`interp.directions.fit_many` has them inside."""
     outputs = 1 if graded or (labels.max() == 1 and method != "onehot") else int(labels.max()) + 1
     shape = (len(x), len(penalties), len(masks), len(labels))
     coef, intercept = np.empty((*shape, outputs, x.shape[2])), np.empty((*shape, outputs))

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from interp.directions.collection import Direction, Directions
+from interp.directions.reading import check_finite, fingerprint, read_stacks
+from interp.directions.refit import refit
+from interp.directions.targets import Scheme, Target, make_targets
 from interp.errors import DataError
-from interp.geometry.refit import refit
-from interp.geometry.targets import Scheme, Target, make_targets
 from interp.pooling import choose_pool
-from interp.probes.directions import Direction, Directions
-from interp.probes.reading import check_finite, fingerprint, read_stacks
 from interp.sites import Site
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def fit_directions(
     seed : int
         For random directions.
     **fit
-        ``ridge``, ``C``, ``standardise``, ``device``: see :func:`interp.geometry.refit`.
+        ``ridge``, ``C``, ``standardise``, ``device``: see :func:`interp.directions.refit`.
 
     Returns
     -------
@@ -70,7 +70,7 @@ def fit_directions(
     SiteError, DataError
         If the dataset lacks a site or a label, or nothing can be fitted.
     """
-    from interp.geometry.refit import BINARY_ONLY
+    from interp.directions.refit import BINARY_ONLY
 
     targets = targets_of(ds, traits, scheme, clips)
     mask = np.ones(ds.sizes["clip"], bool) if clips is None else np.asarray(clips, bool)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from interp.probes.design import Design
-from interp.probes.solution import Targets
+from interp.directions.solvers.design import Design
+from interp.directions.solvers.solution import Targets
 
 __all__ = ["finish_by_newton"]
 
@@ -22,7 +22,7 @@ def finish_by_newton(
     Parameters
     ----------
     design, targets
-        As for :func:`interp.probes.logistic.solve_logistic`.
+        As for :func:`interp.directions.solvers.logistic.solve_logistic`.
     v : Tensor of shape (sites, problems, outputs, dim+1)
         Weights on fold-standardised features and intercept; where ``done`` is false a starting point, overwritten.
     done, iterations : Tensor of shape (sites, problems)

@@ -13,8 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
-from interp.errors import CheckpointMismatch, DataError, InterventionError, SiteError, StoreError
-from interp.probes.directions import (
+from interp.directions import (
     Direction,
     Directions,
     combine,
@@ -22,6 +21,7 @@ from interp.probes.directions import (
     project_out,
     random_like,
 )
+from interp.errors import CheckpointMismatch, DataError, InterventionError, SiteError, StoreError
 from interp.sites import ModelShape, Site
 
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from interp.probes import fit_many
-from interp.probes.design import Design
-from interp.probes.fit import expand_targets, make_targets
-from interp.probes.pooled import fits_pooling, solve_by_pooling
+from interp.directions import fit_many
+from interp.directions.fit import expand_targets, make_targets
+from interp.directions.solvers.design import Design
+from interp.directions.solvers.pooled import fits_pooling, solve_by_pooling
 
 
 def _sites(strength: float, clips: int = 300, dim: int = 12, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

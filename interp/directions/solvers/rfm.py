@@ -58,7 +58,7 @@ def rfm_directions(
     array of shape (sites, targets, refits, dim)
         Unit vectors in standardised coordinates, divided by the spread: weights in the raw basis.
     """
-    from interp.geometry.refit import _scale
+    from interp.directions.refit import _scale
 
     if x.shape[1] > max_clips:
         kept = np.linspace(0, x.shape[1] - 1, max_clips).round().astype(int)

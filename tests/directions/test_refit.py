@@ -11,10 +11,9 @@ from scipy.stats import ortho_group
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 
+from interp.directions.refit import METHODS, _top_eigenvector, refit, role
 from interp.errors import DataError
-from interp.geometry import METHODS, refit, role
 from interp.geometry.nulls import covariance_of, unit
-from interp.geometry.refit import _top_eigenvector
 
 Classes = tuple[np.ndarray, np.ndarray]
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from interp.probes.design import Design
-from interp.probes.solution import Solution, Targets
+from interp.directions.solvers.design import Design
+from interp.directions.solvers.solution import Solution, Targets
 
 __all__ = ["solve_covariance", "solve_lda", "solve_mean_difference", "solve_ridge"]
 

@@ -3,7 +3,7 @@
 A bootstrap draw, a half of the data, a subsample, the data without one block: each is a row of clip
 weights. :func:`refit` takes all rows at once. The linear methods need only weighted first and second
 moments, which one matrix product computes for all rows and all traits; the logistic probe goes through the
-batched solver of :mod:`interp.probes.logistic`.
+batched solver of :mod:`interp.directions.solvers.logistic`.
 
 =================  =========  =======================================================================
 method             role       direction
@@ -123,7 +123,7 @@ def refit(
         if method == "logistic":
             out[:, columns] = _logistic(part_x, part_y, part_w, C=C, standardise=standardise, device=device)
         elif method == "rfm":
-            from interp.geometry.rfm import rfm_directions
+            from interp.directions.solvers.rfm import rfm_directions
 
             out[:, columns] = rfm_directions(part_x, part_y, part_w, standardise=standardise, device=device)
         else:
@@ -289,9 +289,9 @@ def _top_eigenvector(matrix: torch.Tensor) -> torch.Tensor:
 
 
 def _logistic(x: NDArray[np.floating], y: Array, w: Array, *, C: float, standardise: bool, device: str) -> Array:
-    from interp.probes.design import Design
-    from interp.probes.logistic import solve_logistic
-    from interp.probes.solution import Targets
+    from interp.directions.solvers.design import Design
+    from interp.directions.solvers.logistic import solve_logistic
+    from interp.directions.solvers.solution import Targets
 
     sites, clips, dim = x.shape
     targets, refits = y.shape[:2]

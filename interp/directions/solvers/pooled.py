@@ -6,8 +6,8 @@ starts, and the curvature there, summed over a fold's rows, is the fold's own He
 optimum: with that Hessian frozen, Newton's method takes three or four steps, each of two matrix products. The Hessians
 of all folds together cost as much as one, because rows that a fold leaves out are few: what they add is taken away.
 
-Everything here is in the coordinates ``x'`` of :class:`~interp.probes.design.Design`, where a fold's standardisation is
-a penalty of its own for each feature, ``l2 * spread_f^2``.
+Everything here is in the coordinates ``x'`` of :class:`~interp.directions.solvers.design.Design`, where a fold's
+standardisation is a penalty of its own for each feature, ``l2 * spread_f^2``.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from interp.probes.design import Design
-from interp.probes.solution import Targets
+from interp.directions.solvers.design import Design
+from interp.directions.solvers.solution import Targets
 
 __all__ = ["fits_pooling", "solve_by_pooling"]
 

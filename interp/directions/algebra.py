@@ -12,8 +12,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from interp.directions.direction import WORDS, Array, Direction, check_width
 from interp.errors import DataError, SiteError
-from interp.probes._direction import WORDS, Array, Direction, check_width
 
 __all__ = ["combine", "orthogonalise", "project_out", "random_like", "same_space"]
 

@@ -17,11 +17,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from interp.probes.design import Design
-from interp.probes.lbfgs import History
-from interp.probes.newton import finish_by_newton
-from interp.probes.pooled import fits_pooling, solve_by_pooling
-from interp.probes.solution import Solution, Targets
+from interp.directions.solvers.design import Design
+from interp.directions.solvers.lbfgs import History
+from interp.directions.solvers.newton import finish_by_newton
+from interp.directions.solvers.pooled import fits_pooling, solve_by_pooling
+from interp.directions.solvers.solution import Solution, Targets
 
 __all__ = ["solve_logistic"]
 
