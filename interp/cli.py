@@ -327,14 +327,13 @@ def validate(
     tables.write(study.judges, out / "judges")
     show(study.summary(), f"{trait}: share of clips judged to have it, of {seeds} paired seeds")
     first = study.table[study.table["judge"] == study.judge]
-    curves = first if arms == "basic" else first[first["arm"].isin(validation.CURVES)]
-    plots.save(plots.dose_response(curves, title=trait), out / "dose_response", formats=("png", "pdf"))
+    plots.save(plots.dose_response(study.curves(), title=trait), out / "dose_response", formats=("png", "pdf"))
     if arms == "full":
         tables.write(study.necessity, out / "necessity")
         plots.save(
             plots.arms(first[first["dose"].isin([0.0, study.dose])], title=trait), out / "arms", formats=("png", "pdf")
         )
-        plots.save(plots.tradeoff(curves, title=trait), out / "tradeoff", formats=("png", "pdf"))
+        plots.save(plots.tradeoff(study.curves(), title=trait), out / "tradeoff", formats=("png", "pdf"))
         show(study.necessity, "Taken out of music that has it", columns=["judge", "way", "rate", "random", "loss"])
     if len(study.agreement):
         tables.write(study.agreement, out / "agreement")
