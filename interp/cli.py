@@ -347,15 +347,19 @@ def validate(
 def testbed_train(
     folder: Annotated[Path, typer.Argument(help="Where the training goes; killed, it goes on from there.")],
     seed: Seed = 0,
+    codec: Annotated[
+        Path | None, typer.Option(help="A learned codec, as `python -m interp.recipes.codec` leaves it.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps in all; those of the recipe.")] = None,
 ) -> None:
     """Train the model that ships again, from a seed: codec, then LM."""
     from tqdm import tqdm
 
-    from interp.testbed.training import Recipe, train
+    from interp.recipes.lm import Recipe, train
 
-    recipe = Recipe(seed=seed)
+    recipe = Recipe(seed=seed, steps=steps or Recipe.steps)
     with tqdm(total=recipe.steps, desc="training", unit="step") as bar:
-        train(folder, recipe, on_step=lambda step: bar.update(step - bar.n))
+        train(folder, recipe, on_step=lambda step: bar.update(step - bar.n), codec=codec)
     _note(f"Codebooks, checkpoints and the log are in {folder}.")
 
 
