@@ -22,9 +22,9 @@ from interp import _extraction
 from interp._index import Block, Index
 from interp.activations import extract, features, labels, open_store
 from interp.clips import Clips
+from interp.directions.reading import read_stacks
 from interp.errors import ClipError, StoreError
 from interp.model import MusicGen
-from interp.probes.reading import read_stacks
 from interp.sites import KINDS, ModelShape, select_sites
 
 
