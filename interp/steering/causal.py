@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from interp.backends.audiocraft import Visitor
-from interp.errors import DataError
+from interp.errors import DataError, ModelError
 from interp.model import MusicGen
 from interp.sites import Place, Site, select_sites
-from interp.steering.forced import _groups
+from interp.steering.forced import _groups, texts_of
 
 __all__ = ["Metric", "causal_ranking", "code_log_likelihood"]
 
@@ -77,11 +77,15 @@ def causal_ranking(
 
     Raises
     ------
+    ClipError
+        If texts and codes differ in number.
     DataError
         If the labels do not fit or have one class.
+    ModelError
+        If an effect is not finite; site and row are named.
     """
     chosen = select_sites(sites, model.shape)
-    each = [texts] * len(codes) if texts is None or isinstance(texts, str) else list(texts)
+    each = texts_of(codes, texts)
     trait = _checked(labels, len(codes))
     groups = _groups(model, each, batch_size)
     means = _means(model, codes, each, groups, chosen) if baseline == "mean" else {}
@@ -92,6 +96,7 @@ def causal_ranking(
             changes[:, rows] = _ablated(model, codes[rows], some, chosen, means, metric)
         else:
             changes[:, rows] = _attributed(model, codes[rows], some, chosen, means, metric)
+    _check_finite(changes, chosen, model)
     if trait is None:
         effect = changes.mean(1)
         sem = changes.std(1, ddof=1) / np.sqrt(len(codes)) if len(codes) > 1 else np.full(len(chosen), np.nan)
@@ -114,6 +119,16 @@ def causal_ranking(
     table = table.sort_values("rank", ignore_index=True)
     table.attrs["changes"] = changes
     return table
+
+
+def _check_finite(changes: np.ndarray[Any, Any], sites: Sequence[Site], model: MusicGen) -> None:
+    bad = np.argwhere(~np.isfinite(changes))
+    if len(bad):
+        site, row = sites[bad[0, 0]], bad[0, 1]
+        raise ModelError(
+            f"the effect of {site} on row {row} is not finite in {str(model.dtype).removeprefix('torch.')}: load the "
+            "model in float32, or look at the metric."
+        )
 
 
 def _checked(labels: Any, n: int) -> np.ndarray[Any, Any] | None:
