@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from interp.backends.audiocraft import Visitor
-from interp.errors import DataError, ModelError
+from interp.errors import DataError
 from interp.model import MusicGen
 from interp.sites import Place, Site, select_sites
 from interp.steering.forced import _groups, texts_of
@@ -80,9 +80,7 @@ def causal_ranking(
     ClipError
         If texts and codes differ in number.
     DataError
-        If the labels do not fit or have one class.
-    ModelError
-        If an effect is not finite; site and row are named.
+        If the labels do not fit or have one class, or an effect is not finite (site and row are named).
     """
     chosen = select_sites(sites, model.shape)
     each = texts_of(codes, texts)
@@ -96,7 +94,12 @@ def causal_ranking(
             changes[:, rows] = _ablated(model, codes[rows], some, chosen, means, metric)
         else:
             changes[:, rows] = _attributed(model, codes[rows], some, chosen, means, metric)
-    _check_finite(changes, chosen, model)
+        if not np.isfinite(changes[:, rows]).all():
+            site, row = np.argwhere(~np.isfinite(changes[:, rows]))[0]
+            raise DataError(
+                f"the effect of {chosen[site]} on row {rows[row]} is NaN or infinite in "
+                f"{str(model.dtype).removeprefix('torch.')}: run the model in float32, or leave the row out."
+            )
     if trait is None:
         effect = changes.mean(1)
         sem = changes.std(1, ddof=1) / np.sqrt(len(codes)) if len(codes) > 1 else np.full(len(chosen), np.nan)
@@ -119,16 +122,6 @@ def causal_ranking(
     table = table.sort_values("rank", ignore_index=True)
     table.attrs["changes"] = changes
     return table
-
-
-def _check_finite(changes: np.ndarray[Any, Any], sites: Sequence[Site], model: MusicGen) -> None:
-    bad = np.argwhere(~np.isfinite(changes))
-    if len(bad):
-        site, row = sites[bad[0, 0]], bad[0, 1]
-        raise ModelError(
-            f"the effect of {site} on row {row} is not finite in {str(model.dtype).removeprefix('torch.')}: load the "
-            "model in float32, or look at the metric."
-        )
 
 
 def _checked(labels: Any, n: int) -> np.ndarray[Any, Any] | None:

@@ -144,7 +144,7 @@ def test_logits_that_are_not_finite_are_named(make_directions: Make) -> None:
     for call in (lambda: forced_logits(model, codes, ["a"] * 3), lambda: log_likelihood(model, codes, "a")):
         with pytest.raises(ModelError, match="row 0 are not finite in float32, without any intervention"):
             call()
-    with pytest.raises(ModelError, match=r"the effect of L0\.H1 on row 0 is not finite"):
+    with pytest.raises(DataError, match=r"the effect of L0\.H1 on row 0 is NaN or infinite in float32"):
         causal_ranking(model, codes, sites="L0.H1", baseline="zero")
 
 
