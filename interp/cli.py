@@ -187,9 +187,9 @@ def _probe_rows(path: Path) -> pd.DataFrame:
     """A table of probes, refused where a column is missing or a number is not one."""
     import pandas as pd
 
-    from interp import tables
+    from interp.tables import read
 
-    rows = tables.read(path)
+    rows = read(path)
     for column in ("site", "test_score"):
         if column not in rows:
             raise DataError(f"{path} has no column {column!r}: give the probes.csv of interp probe.")
