@@ -23,7 +23,7 @@ import pandas as pd
 import interp
 from analyses._study import Steps, activations, formats_of, from_command_line, labelled_clips, slug
 from interp import geometry, plots, tables
-from interp.directions import Directions
+from interp.directions import Directions, fit_directions, targets_of
 from interp.directions.reading import clip_groups
 from interp.splits import group_test_split
 from interp.stats import cosine_null
@@ -130,7 +130,7 @@ class _Study:
         if path.exists():
             return Directions.load(path, model=self.model.fingerprint)
         methods = (*self.config.methods, *self.config.once)
-        found = geometry.fit_directions(
+        found = fit_directions(
             self.ds, self.config.traits, sites="heads, resid", methods=methods, seed=self.config.seed
         )
         found.save(path)
@@ -148,8 +148,8 @@ class _Study:
         return self.steps.table(
             "methods",
             lambda: geometry.compare_methods(
-                self.ds, c.traits, sites="heads, resid", methods=c.methods, n_permutations=c.n_permutations,
-                n_splits=c.n_splits, n_blocks=c.n_blocks, seed=c.seed,
+                self.ds, self.directions.select(method=c.methods), n_permutations=c.n_permutations, n_splits=c.n_splits,
+                n_blocks=c.n_blocks, seed=c.seed,
             ),
         )  # fmt: skip
 
@@ -161,8 +161,8 @@ class _Study:
         found["traits"] = step(
             "traits",
             lambda: geometry.compare_traits(
-                self.ds, c.traits, sites="heads, resid", n_permutations=c.n_permutations, n_splits=c.n_splits,
-                n_blocks=c.n_blocks, seed=c.seed,
+                self.ds, self.directions.select(method="mean_diff"), n_permutations=c.n_permutations,
+                n_splits=c.n_splits, n_blocks=c.n_blocks, seed=c.seed,
             ),
         )  # fmt: skip
         found["paths"] = step("paths", self._paths)
@@ -190,7 +190,7 @@ class _Study:
         parts = []
         for kind in ("heads", "resid"):
             x, sites = interp.stack(self.ds, kind)
-            for target in geometry.targets_of(self.ds, self.config.traits):
+            for target in targets_of(self.ds, self.config.traits):
                 table = geometry.path_table(
                     x, target, sites, test=test, methods=("ridge",) if target.graded else ("ridge", "logistic"),
                     references=("least_squares", "mean_diff") if target.graded else ("lda", "mean_diff"),
@@ -202,14 +202,9 @@ class _Study:
     def _by_size(self) -> pd.DataFrame:
         half = len(self.groups) // 2
         sizes = sorted({int(s) for s in np.geomspace(min(40, half), half, 6)})
-        x = np.asarray(interp.features(self.ds, self.best))[None]
         methods = [m for m in self.config.methods if m in ("logistic", "ridge", "lda", "mean_diff")]
-        parts = []
-        for target in geometry.targets_of(self.ds, self.config.traits):
-            usable = [m for m in methods if not (target.graded and m in geometry.BINARY_ONLY)]
-            table = geometry.cosine_by_size(x, target, self.groups, usable, sizes, seed=self.config.seed)
-            parts.append(table.assign(site=self.best, trait=str(target)))
-        return pd.concat(parts, ignore_index=True)
+        here = self.directions.select(site=self.best, method=methods)
+        return geometry.cosine_by_size(self.ds, here, sizes, seed=self.config.seed)
 
     def _layers(self) -> pd.DataFrame:
         """One direction over the layers, and heads against the residual stream, in the one space they share."""
@@ -255,7 +250,7 @@ class _Study:
             np.zeros(len(self.groups), int), self.groups, 0.25, rng=np.random.default_rng(self.config.seed)
         )
         parts = []
-        for target in geometry.targets_of(self.ds, self.config.traits):
+        for target in targets_of(self.ds, self.config.traits):
             for method in ("ridge", "mean_diff"):
                 k = min(8, x.shape[2] - 1)
                 _, scores = geometry.orthogonal_probes(x, target, k, method=method, test=test)

@@ -35,9 +35,8 @@ from analyses._steering_monitored import (
 )
 from analyses._study import Steps, activations, from_command_line, held_back, labelled_clips, slug
 from interp import judges, tables, validation
-from interp.directions import Direction, Directions
+from interp.directions import Direction, Directions, fit_directions
 from interp.errors import DataError
-from interp.geometry import fit_directions
 from interp.probes.study import ProbeStudy, probe
 from interp.validation import RULE, UNSTEERED, Validation, split_trait
 

@@ -10,10 +10,11 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from interp.probes import probe, read_trait
+from interp.probes import probe
 from interp.probes.evaluate import evaluate_sites
 from interp.probes.study import make_plan
 from interp.stats import max_statistic
+from interp.traits import Trait
 
 FRAMES = ("frame:0", "frame:25", "frame:50", "frame:75")
 
@@ -108,7 +109,7 @@ def family_wise_hit(seed: int, constant: bool) -> bool:
     groups = np.repeat(np.arange(24), 4)
     y = (rng.permutation(24) % 2)[groups] if constant else rng.permutation(np.arange(96) % 2)
     x = (rng.normal(size=(24, 16, 4))[groups] + rng.normal(size=(96, 16, 4))).swapaxes(0, 1)
-    trait = read_trait(pd.Series(y, name="y"))
+    trait = Trait("y").read(pd.Series(y, name="y"))
     plan = make_plan(trait, groups, folds=3, test_size=0.4, n_permutations=59, seed=seed, penalties=[0.1, 1.0])
     result = evaluate_sites(x, "ridge", plan)
     return bool(max_statistic(result.test_score, result.null).p_max.min() <= 0.05)

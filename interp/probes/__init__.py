@@ -6,7 +6,6 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from interp.probes.study import ProbeStudy, probe, probe_arrays
-from interp.probes.traits import Trait, read_trait
 
 if TYPE_CHECKING:
     from interp.probes.added import BaselineStudy, compare_baselines, extract_untrained
@@ -58,7 +57,6 @@ __all__ = [
     "RidgeRegressionProbe",
     "SoftmaxRegressionProbe",
     "TimeStudy",
-    "Trait",
     "compare_baselines",
     "compare_rankings",
     "confusion_table",
@@ -72,7 +70,6 @@ __all__ = [
     "probe_hierarchy",
     "probe_over_time",
     "rank_intervals",
-    "read_trait",
     "selectivity",
     "stability",
     "top_k",

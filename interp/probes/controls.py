@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from interp.directions.reading import Stack, check_finite, clip_groups, read_stacks, trait_column
+from interp.directions.reading import Stack, check_finite, clip_groups, read_labels, read_stacks
 from interp.errors import DataError
 from interp.probes.evaluate import Plan, evaluate_sites
 from interp.probes.study import PENALTIES
-from interp.probes.traits import Trait, TraitKind, read_trait
 from interp.sites import Site
 from interp.splits import group_folds, group_test_split
+from interp.traits import Labels, TraitKind
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -85,7 +85,7 @@ def selectivity(
     DataError
         If no group has two clips: identity can then not be learnt.
     """
-    labels = read_trait(trait_column(ds, trait), trait, kind)
+    labels = read_labels(ds, trait, kind)
     return selectivity_arrays(
         read_stacks(ds, sites, pool),
         labels,
@@ -103,7 +103,7 @@ def selectivity(
 
 def selectivity_arrays(
     stacks: list[Stack],
-    trait: Trait,
+    trait: Labels,
     groups: NDArray[np.generic],
     *,
     method: str = "logistic",

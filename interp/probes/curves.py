@@ -10,15 +10,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from interp.directions.reading import Stack, check_finite, clip_groups, read_stacks, trait_column
+from interp.directions.reading import Stack, check_finite, clip_groups, read_labels, read_stacks
 from interp.errors import DataError
 from interp.probes.evaluate import Plan, evaluate_sites
 from interp.probes.resample import weighted_scores
 from interp.probes.study import PENALTIES, ProbeStudy, check_methods, make_plan
-from interp.probes.traits import TraitKind, read_trait
 from interp.sites import Site
 from interp.splits import group_folds
 from interp.stats import bootstrap_interval, group_weights
+from interp.traits import TraitKind
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -85,7 +85,7 @@ def learning_curve(
         raise DataError(f"sizes are {shares}: give shares of the training groups, above 0 and up to 1.")
     if repeats < 1:
         raise DataError(f"repeats is {repeats}: one draw of groups is the least.")
-    read = read_trait(trait_column(ds, trait), trait, kind)
+    read = read_labels(ds, trait, kind)
     groups = clip_groups(ds)[read.keep]
     plan = make_plan(
         read, groups, folds=folds, test_size=test_size, n_permutations=0, seed=seed, score=score, penalties=penalties

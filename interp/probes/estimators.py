@@ -1,6 +1,6 @@
 """The probes of one site as scikit-learn estimators, for pipelines, searches and whatever else is built on them.
 
-They solve the same problems as :func:`interp.directions.fit_many`, with ``coef_`` and ``intercept_`` for raw features
+They solve the same problems as :func:`interp.directions.fit`, with ``coef_`` and ``intercept_`` for raw features
 also where the fit standardises them.
 """
 
@@ -16,7 +16,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from interp.directions.fit import Fits, fit_many
+from interp.directions.fitting import Fits, fit
 from interp.errors import DataError
 
 __all__ = [
@@ -55,7 +55,7 @@ class _ClassProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scik
         self.classes_, index = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise DataError(f"labels hold 1 class ({self.classes_[0]!r}): a probe needs two.")
-        fits = fit_many(
+        fits = fit(
             self._features(np.asarray(X, dtype=np.float64))[None], index, method=self._method, **self._options()
         )
         self._store(fits)
@@ -108,8 +108,6 @@ class LogisticProbe(_Probabilities, _ClassProbe):
         Weight classes inversely to their frequency, or by label.
     standardize : bool, default=True
         Give features unit variance first; ``coef_`` is for raw features all the same.
-    solver : {"batched", "sklearn"}, default="batched"
-        Who solves it.
     max_iter : int, default=1000
     tol : float or None, default=None
 
@@ -130,19 +128,17 @@ class LogisticProbe(_Probabilities, _ClassProbe):
         *,
         class_weight: Literal["balanced"] | Mapping[Any, float] | None = None,
         standardize: bool = True,
-        solver: Literal["batched", "sklearn"] = "batched",
         max_iter: int = 1000,
         tol: float | None = None,
     ) -> None:
         self.l2 = l2
         self.class_weight = class_weight
         self.standardize = standardize
-        self.solver = solver
         self.max_iter = max_iter
         self.tol = tol
 
     def _options(self) -> dict[str, Any]:
-        names = ("l2", "standardize", "solver", "max_iter", "tol")
+        names = ("l2", "standardize", "max_iter", "tol")
         weight: Any = self.class_weight
         if isinstance(weight, Mapping):
             weight = {k: float(weight.get(name, 1.0)) for k, name in enumerate(self.classes_)}
@@ -157,20 +153,16 @@ class RidgeProbe(_ClassProbe):
     l2 : float, default=1.0
         Penalty, scikit-learn's ``alpha``.
     standardize : bool, default=True
-    solver : {"batched", "sklearn"}, default="batched"
     """
 
     _method = "ridge"
 
-    def __init__(
-        self, l2: float = 1.0, *, standardize: bool = True, solver: Literal["batched", "sklearn"] = "batched"
-    ) -> None:
+    def __init__(self, l2: float = 1.0, *, standardize: bool = True) -> None:
         self.l2 = l2
         self.standardize = standardize
-        self.solver = solver
 
     def _options(self) -> dict[str, Any]:
-        return {"l2": self.l2, "standardize": self.standardize, "solver": self.solver}
+        return {"l2": self.l2, "standardize": self.standardize}
 
 
 class LDAProbe(_Probabilities, _ClassProbe):
@@ -181,37 +173,26 @@ class LDAProbe(_Probabilities, _ClassProbe):
     shrinkage : float, default=0.1
         0 for the sample covariance, 1 for a multiple of the identity.
     standardize : bool, default=True
-    solver : {"batched", "sklearn"}, default="batched"
     """
 
     _method = "lda"
 
-    def __init__(
-        self, shrinkage: float = 0.1, *, standardize: bool = True, solver: Literal["batched", "sklearn"] = "batched"
-    ) -> None:
+    def __init__(self, shrinkage: float = 0.1, *, standardize: bool = True) -> None:
         self.shrinkage = shrinkage
         self.standardize = standardize
-        self.solver = solver
 
     def _options(self) -> dict[str, Any]:
-        return {"shrinkage": self.shrinkage, "standardize": self.standardize, "solver": self.solver}
+        return {"shrinkage": self.shrinkage, "standardize": self.standardize}
 
 
 class MeanDifferenceProbe(_ClassProbe):
     """Difference of class means in the raw basis, threshold half-way: the nearest mean.
-
-    Parameters
-    ----------
-    solver : {"batched", "sklearn"}, default="batched"
     """
 
     _method = "mean_diff"
 
-    def __init__(self, *, solver: Literal["batched", "sklearn"] = "batched") -> None:
-        self.solver = solver
-
     def _options(self) -> dict[str, Any]:
-        return {"solver": self.solver}
+        return {}
 
 
 class SoftmaxRegressionProbe(_ClassProbe):
@@ -228,7 +209,6 @@ class SoftmaxRegressionProbe(_ClassProbe):
         Divide each clip's activation by its length first. ``coef_`` is then for activations so divided; being a
         matter of length, its direction is one in the raw basis all the same.
     standardize : bool, default=False
-    solver : {"batched", "sklearn"}, default="batched"
     """
 
     _method = "onehot"
@@ -239,23 +219,16 @@ class SoftmaxRegressionProbe(_ClassProbe):
         *,
         normalize: bool = False,
         standardize: bool = False,
-        solver: Literal["batched", "sklearn"] = "batched",
     ) -> None:
         self.l2 = l2
         self.normalize = normalize
         self.standardize = standardize
-        self.solver = solver
 
     def _options(self) -> dict[str, Any]:
-        return {"l2": self.l2, "standardize": self.standardize, "solver": self.solver}
+        return {"l2": self.l2, "standardize": self.standardize}
 
     def _features(self, x: Array) -> Array:
         return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12) if self.normalize else x
-
-    def decision_function(self, X: ArrayLike) -> Array:
-        """Outputs, shape (clips, classes); for two classes the second minus the first, shape (clips,)."""
-        values = super().decision_function(X)
-        return np.asarray(values[:, 1] - values[:, 0]) if values.shape[1] == 2 else values
 
 
 class RidgeRegressionProbe(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
@@ -266,7 +239,6 @@ class RidgeRegressionProbe(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     l2 : float, default=1.0
         Penalty, scikit-learn's ``alpha``.
     standardize : bool, default=True
-    solver : {"batched", "sklearn"}, default="batched"
 
     Attributes
     ----------
@@ -274,23 +246,19 @@ class RidgeRegressionProbe(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     intercept_ : float
     """
 
-    def __init__(
-        self, l2: float = 1.0, *, standardize: bool = True, solver: Literal["batched", "sklearn"] = "batched"
-    ) -> None:
+    def __init__(self, l2: float = 1.0, *, standardize: bool = True) -> None:
         self.l2 = l2
         self.standardize = standardize
-        self.solver = solver
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> RidgeRegressionProbe:
         """Fit to activations of shape (clips, dim) and one number per clip."""
         X, y = validate_data(self, X, y, dtype=[np.float64, np.float32], y_numeric=True, ensure_min_samples=2)
-        fits = fit_many(
+        fits = fit(
             np.asarray(X, dtype=np.float64)[None],
             np.asarray(y, dtype=np.float64),
             method="ridge",
             l2=self.l2,
             standardize=self.standardize,
-            solver=self.solver,
         )
         self.coef_ = fits.coef[0, 0, 0, 0, 0]
         self.intercept_ = float(fits.intercept[0, 0, 0, 0, 0])

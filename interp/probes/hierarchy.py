@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 
 from interp.directions import Directions
-from interp.directions.reading import clip_groups, fingerprint, read_stacks, trait_column
+from interp.directions.reading import clip_groups, fingerprint, label_table, read_stacks
 from interp.errors import DataError
 from interp.pooling import choose_pool
 from interp.probes.study import ProbeStudy, probe_arrays
-from interp.probes.traits import read_trait
 from interp.sites import Site
+from interp.traits import Trait
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -85,7 +85,12 @@ def label_levels(ds: xr.Dataset, path: str) -> pd.DataFrame:
         If a column does not exist, or a single column holds no path.
     """
     columns = [part.strip() for part in path.split("/")]
-    series = [trait_column(ds, column).map(_text) for column in columns]
+    table = label_table(ds)
+    for column in columns:
+        if column not in table:
+            known = ', '.join(map(str, table.columns)) or 'no labels'
+            raise DataError(f"no label column {column!r}: the clips have {known}.")
+    series = [table[column].map(_text) for column in columns]
     if len(columns) == 1:
         parts = series[0].map(lambda v: [p.strip() for p in v.split("/")] if isinstance(v, str) else [])
         depth = int(parts.map(len).max())
@@ -153,7 +158,7 @@ def probe_hierarchy(
         try:
             if not present:
                 raise DataError(f"no clip of {node or 'any parent'} has a label at this level.")
-            trait = read_trait(labels, name, kind=None if labels.nunique() == 2 else "categorical")
+            trait = Trait(name).read(labels, None if labels.nunique() == 2 else "categorical")
             study = probe_arrays(stacks, trait, groups, clips=clips, **known, **options)
         except DataError as error:
             if not node:

@@ -12,15 +12,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from interp.directions.reading import Stack, check_finite, clip_groups, read_stacks, trait_column
+from interp import metrics
+from interp.directions.reading import Stack, check_finite, clip_groups, read_labels, read_stacks
 from interp.errors import DataError
-from interp.probes import metrics
 from interp.probes.evaluate import Plan
 from interp.probes.resample import weighted_scores
 from interp.probes.study import make_plan
-from interp.probes.traits import Trait, TraitKind, read_trait
 from interp.sites import Site
 from interp.stats import bootstrap_interval, group_weights
+from interp.traits import Labels, TraitKind
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -161,7 +161,7 @@ def joint_probe(
     -------
     JointStudy
     """
-    labels = read_trait(trait_column(ds, trait), trait, kind)
+    labels = read_labels(ds, trait, kind)
     return joint_probe_arrays(
         read_stacks(ds, sites, pool),
         labels,
@@ -180,7 +180,7 @@ def joint_probe(
 
 def joint_probe_arrays(
     stacks: Sequence[Stack],
-    trait: Trait,
+    trait: Labels,
     groups: NDArray[np.generic],
     *,
     sparsity: Literal["group", "l1"] = "group",

@@ -10,16 +10,16 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from interp.directions.fit import SHRINKAGES
-from interp.directions.reading import Stack, check_finite, clip_groups, read_stacks, trait_column
-from interp.probes import metrics
+from interp import metrics
+from interp.directions.reading import Stack, check_finite, clip_groups, read_labels, read_stacks
+from interp.directions.registry import SHRINKAGE_GRID
 from interp.probes.evaluate import Plan, evaluate_sites
 from interp.probes.resample import weighted_scores
 from interp.probes.study import PENALTIES, check_methods
-from interp.probes.traits import Trait, TraitKind, read_trait
 from interp.sites import Site
 from interp.splits import group_folds
 from interp.stats import bootstrap_interval, group_weights
+from interp.traits import Labels, TraitKind
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -41,7 +41,7 @@ def nested_scores(
     kind: TraitKind | None = None,
     score: str | None = None,
     penalties: Sequence[float] = PENALTIES,
-    shrinkage: float | Sequence[float] = SHRINKAGES,
+    shrinkage: float | Sequence[float] = SHRINKAGE_GRID,
     dtype: str = "float32",
     device: str = "cpu",
     memory: int = 2**30,
@@ -64,7 +64,7 @@ def nested_scores(
         One row per site and method: ``site, kind, layer, head, trait, method, nested_score`` (mean over outer folds),
         ``fold_sd``, ``lo, hi`` (bootstrap over groups of the pooled predictions), ``chance, converged, n_groups``.
     """
-    labels = read_trait(trait_column(ds, trait), trait, kind)
+    labels = read_labels(ds, trait, kind)
     return nested_scores_arrays(
         read_stacks(ds, sites, pool),
         labels,
@@ -85,7 +85,7 @@ def nested_scores(
 
 def nested_scores_arrays(
     stacks: Sequence[Stack],
-    trait: Trait,
+    trait: Labels,
     groups: NDArray[np.generic],
     *,
     methods: Sequence[str] | None = None,
@@ -95,7 +95,7 @@ def nested_scores_arrays(
     seed: int = 0,
     score: str | None = None,
     penalties: Sequence[float] = PENALTIES,
-    shrinkage: float | Sequence[float] = SHRINKAGES,
+    shrinkage: float | Sequence[float] = SHRINKAGE_GRID,
     dtype: str = "float32",
     device: str = "cpu",
     memory: int = 2**30,

@@ -13,7 +13,7 @@ Array = NDArray[np.float64]
 
 
 def weighted_scores(name: str, decision: NDArray[np.floating], y: NDArray[np.generic], weights: Array) -> Array:
-    """A score of :mod:`interp.probes.metrics` when each clip counts ``weight`` times.
+    """A score of :mod:`interp.metrics` when each clip counts ``weight`` times.
 
     Parameters
     ----------

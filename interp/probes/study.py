@@ -11,32 +11,35 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from interp import metrics
 from interp.directions import Direction, Directions
-from interp.directions.fit import GRADED, METHODS, SHRINKAGES, ClassWeight
+from interp.directions.build import as_direction, centred
 from interp.directions.reading import (
     Stack,
     check_finite,
     clip_groups,
     fingerprint,
+    read_labels,
     read_stacks,
-    trait_column,
 )
+from interp.directions.registry import L2_GRID, SHRINKAGE_GRID, find
+from interp.directions.registry import methods as methods_known
+from interp.directions.solvers.problems import ClassWeight
 from interp.errors import DataError
 from interp.pooling import choose_pool
-from interp.probes import metrics
 from interp.probes.evaluate import Evaluation, Plan, evaluate_sites
 from interp.probes.resample import weighted_scores
-from interp.probes.traits import Trait, TraitKind, read_trait
 from interp.sites import Site
 from interp.splits import group_folds, group_test_split, permute_labels
 from interp.stats import benjamini_hochberg, bootstrap_interval, group_weights, max_statistic, wilson
+from interp.traits import Labels, TraitKind
 
 if TYPE_CHECKING:
     import xarray as xr
 
 __all__ = ["ProbeStudy", "probe", "probe_arrays"]
 
-PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+PENALTIES = L2_GRID
 """Penalties per training clip that cross-validation chooses from."""
 COLUMNS = (
     "site", "kind", "layer", "head", "trait", "method", "n_train", "n_test", "n_groups", "cv_score", "test_score", "lo",
@@ -61,7 +64,7 @@ class ProbeStudy:
         One per site and method (and class, for more than two classes).
     baseline : DataFrame
         The same table for features that are no activations: mel spectrum, chroma, an untrained model's.
-    trait : Trait
+    trait : Labels
         Labels.
     plan : Plan
         Splits and shuffles.
@@ -78,7 +81,7 @@ class ProbeStudy:
     table: pd.DataFrame
     directions: Directions
     baseline: pd.DataFrame
-    trait: Trait
+    trait: Labels
     plan: Plan
     sites: tuple[Site, ...]
     evaluations: Mapping[str, Evaluation]
@@ -141,7 +144,7 @@ def probe(
     score: str | None = None,
     penalties: Sequence[float] = PENALTIES,
     class_weight: ClassWeight = None,
-    shrinkage: float | Sequence[float] = SHRINKAGES,
+    shrinkage: float | Sequence[float] = SHRINKAGE_GRID,
     baselines: Mapping[str, ArrayLike] | None = None,
     dtype: str = "float32",
     device: str = "cpu",
@@ -179,7 +182,7 @@ def probe(
     kind : {"binary", "categorical", "graded"}, optional
         What the labels are, where it cannot be seen.
     score : str, optional
-        One of ``interp.probes.metrics.SCORES``; by default balanced accuracy, for graded traits R2.
+        One of ``interp.metrics.SCORES``; by default balanced accuracy, for graded traits R2.
     penalties : sequence of float
         Penalties to choose from, per training clip (``l2 = penalty * clips``; scikit-learn's ``C = 1 / l2``).
     class_weight : {"balanced"} or dict, optional
@@ -204,7 +207,7 @@ def probe(
     SiteError
         If a site is not in the dataset.
     """
-    labels = read_trait(trait_column(ds, trait), trait, kind)
+    labels = read_labels(ds, trait, kind)
     stacks = read_stacks(ds, sites, pool)
     return probe_arrays(
         stacks,
@@ -233,7 +236,7 @@ def probe(
 
 def probe_arrays(
     stacks: Sequence[Stack],
-    trait: Trait,
+    trait: Labels,
     groups: NDArray[np.generic],
     *,
     clips: NDArray[np.str_] | None = None,
@@ -246,7 +249,7 @@ def probe_arrays(
     score: str | None = None,
     penalties: Sequence[float] = PENALTIES,
     class_weight: ClassWeight = None,
-    shrinkage: float | Sequence[float] = SHRINKAGES,
+    shrinkage: float | Sequence[float] = SHRINKAGE_GRID,
     baselines: Mapping[str, ArrayLike] | None = None,
     dtype: str = "float32",
     device: str = "cpu",
@@ -287,7 +290,7 @@ def probe_arrays(
     tables, baseline_tables, directions = [], [], []
     total = len(chosen) * (sum(len(s.sites) for s in everything) + len(features))
     settings: dict[str, Any] = {"dtype": dtype, "device": device, "memory": memory}
-    record = {"seed": seed, "folds": folds, "test_size": test_size, "score": plan.score}
+    record: dict[str, Any] = {"seed": seed, "folds": folds, "test_size": test_size, "score": plan.score}
     with _bar(total, f"probing {trait.name}", progress) as bar:
         for method in chosen:
             parts = []
@@ -324,7 +327,7 @@ def probe_arrays(
 
 
 def make_plan(
-    trait: Trait,
+    trait: Labels,
     groups: NDArray[np.generic],
     *,
     folds: int = 5,
@@ -334,7 +337,7 @@ def make_plan(
     score: str | None = None,
     penalties: Sequence[float] = PENALTIES,
     class_weight: ClassWeight = None,
-    shrinkage: float | Sequence[float] = SHRINKAGES,
+    shrinkage: float | Sequence[float] = SHRINKAGE_GRID,
 ) -> Plan:
     """Split the labelled clips and draw the label shuffles.
 
@@ -369,7 +372,7 @@ def make_plan(
     return Plan(trait.y, groups, test, fold, shuffles, trait.graded, score, grid, class_weight, amounts)
 
 
-def check_methods(methods: Sequence[str] | None, trait: Trait) -> list[str]:
+def check_methods(methods: Sequence[str] | None, trait: Labels) -> list[str]:
     """The methods asked for, or those that suit the trait.
 
     Raises
@@ -381,12 +384,13 @@ def check_methods(methods: Sequence[str] | None, trait: Trait) -> list[str]:
         return ["ridge", "mean_diff"] if trait.graded else ["logistic", "ridge", "mean_diff"]
     chosen = [methods] if isinstance(methods, str) else list(dict.fromkeys(methods))
     for method in chosen:
-        if method not in METHODS:
-            raise DataError(f"no method is called {method!r}: use one of {', '.join(METHODS)}.")
-        if trait.graded and method not in GRADED:
-            raise DataError(f"{method} needs classes, but {trait.name!r} is graded: use {' or '.join(GRADED)}.")
+        if trait.graded and not find(method).graded:
+            names = " or ".join(methods_known(graded=True)[:2])
+            raise DataError(f"{method} needs classes, but {trait.name!r} is graded: use {names}.")
+        if trait.kind == "categorical" and not find(method).several:
+            raise DataError(f"{method} needs two classes, but {trait.name!r} has {len(trait.classes)}: name one.")
     if not chosen:
-        raise DataError(f"no method is named: use some of {', '.join(METHODS)}.")
+        raise DataError(f"no method is named: use some of {', '.join(methods_known())}.")
     return chosen
 
 
@@ -408,7 +412,7 @@ def _rows(
     result: Evaluation,
     method: str,
     plan: Plan,
-    trait: Trait,
+    trait: Labels,
     weights: NDArray[np.float64] | None,
 ) -> pd.DataFrame:
     """The table of one method at the sites of one kind, which are one family of tests."""
@@ -456,65 +460,42 @@ def _directions(
     result: Evaluation,
     method: str,
     plan: Plan,
-    trait: Trait,
+    trait: Labels,
     model: str,
     pool: str,
     record: Mapping[str, Any],
 ) -> list[Direction]:
     x = stack.x[:, ~plan.test]
     y = plan.y[~plan.test]
-    # class weights are fixed only up to a common shift: centre them, so that a cosine means something
     several = plan.outputs > 1
-    coef = result.coef - result.coef.mean(axis=1, keepdims=True) if several else result.coef
+    coef = centred(result.coef)
+    penalty = find(method).penalty
     out = []
     for s, site in enumerate(stack.sites):
         for k in range(plan.outputs):
-            length = float(np.linalg.norm(coef[s, k]))
-            if length == 0 or not np.isfinite(length):
-                continue  # constant activations: nothing to point along; the table's row says chance
-            vector = coef[s, k] / length
-            along = x[s].astype(np.float64) @ vector
-            if trait.graded or (method in ("logistic", "lda") and not several):
-                norm, intercept = length, float(result.intercept[s, k])
-            else:
-                norm, intercept = _logit_along(along, y == (k if several else 1))
-            penalty = "shrinkage" if method == "lda" else "l2"
-            amount = None if np.isnan(result.l2[s]) else float(result.l2[s])
-            info = {**record, "weight_norm": length, penalty: amount}
-            if trait.kind == "binary" and not trait.classes[0].startswith("not "):
-                info["against"] = trait.classes[0]
-            out.append(
-                Direction(
-                    site=site,
-                    vector=vector,
-                    sigma=float(along.std(ddof=1)),
-                    method=method,
-                    trait=trait.name,
-                    positive=trait.classes[k] if several else trait.positive,
-                    norm=norm,
-                    intercept=intercept,
-                    score=float(result.test_score[s]),
-                    model=model,
-                    pool=pool,
-                    info=info,
-                )
+            amount: dict[str, Any] = {penalty: float(result.l2[s])} if penalty else {}
+            if plan.class_weight is not None:
+                amount["class_weight"] = plan.class_weight
+            positive = trait.classes[k] if several else trait.positive
+            direction = as_direction(
+                site,
+                coef[s, k],
+                float(result.intercept[s, k]),
+                x[s],
+                None if trait.graded else np.asarray(y == (k if several else 1)),
+                odds=method in ("logistic", "lda") and not several,
+                info={**record, "n_clips": len(y), **amount},
+                method=method,
+                trait=str(trait.trait),
+                positive=positive,
+                against=f"not {positive}" if several else trait.against,
+                score=float(result.test_score[s]),
+                model=model,
+                pool=pool,
             )
+            if direction is not None:  # constant activations: nothing to point along; the table's row says chance
+                out.append(direction)
     return out
-
-
-def _logit_along(along: NDArray[np.float64], positive: NDArray[np.bool_]) -> tuple[float, float]:
-    """Slope and intercept of the log odds along a direction, for two normal classes of equal spread.
-
-    Weights of ridge and mean difference are no log odds; this makes them so without moving the direction.
-    """
-    one, zero = along[positive], along[~positive]
-    within = (one.var() * len(one) + zero.var() * len(zero)) / max(len(along) - 2, 1)
-    gap = one.mean() - zero.mean()
-    tiny = np.finfo(float).tiny
-    if gap <= 0:  # a direction that does not separate its own training clips: no odds to speak of
-        return 1e-12, float(np.log(len(one) / len(zero)))
-    slope = gap / max(within, gap**2 * 1e-6, tiny)
-    return float(slope), float(np.log(len(one) / len(zero)) - slope * (one.mean() + zero.mean()) / 2)
 
 
 def _stacked(parts: list[Evaluation]) -> Evaluation:

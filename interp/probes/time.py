@@ -12,15 +12,15 @@ import pandas as pd
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from interp.directions.reading import Stack, check_finite, clip_groups, read_stacks, trait_column
+from interp import metrics
+from interp.directions.reading import Stack, check_finite, clip_groups, read_labels, read_stacks
 from interp.errors import DataError
-from interp.probes import metrics
 from interp.probes.evaluate import Plan, evaluate_sites
 from interp.probes.resample import weighted_scores
 from interp.probes.study import PENALTIES, make_plan
-from interp.probes.traits import TraitKind, read_trait
 from interp.sites import Site
 from interp.stats import bootstrap_interval, group_weights, max_statistic
+from interp.traits import TraitKind
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -113,7 +113,7 @@ def probe_over_time(
     if not pools:
         raise DataError("the dataset has no single frames: extract with pool='every:25' (every 25th frame).")
     frames = sorted(pools)
-    read = read_trait(trait_column(ds, trait), trait, kind)
+    read = read_labels(ds, trait, kind)
     groups = clip_groups(ds)[read.keep]
     clips = np.asarray(ds["clip"].values).astype(str)[read.keep]
     plan = make_plan(

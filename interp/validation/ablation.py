@@ -22,11 +22,11 @@ from interp.directions import Direction, random_like
 from interp.directions.reading import Stack, read_stacks
 from interp.errors import DataError
 from interp.probes.study import ProbeStudy, probe_arrays
-from interp.probes.traits import read_trait
 from interp.sites import Place, Site
 from interp.steering import Ablate, Eraser, Intervention, fit_leace
 from interp.steering.edits import Edits, check_interventions
 from interp.steering.ops import Timeline
+from interp.traits import Trait
 from interp.validation.arms import Arm
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ def refit_after(
         ``way, site, layer, test_score, lo, hi, chance, score, n_train, n_test``.
     """
     groups = labels["group"].astype(str).to_numpy() if "group" in labels else np.arange(len(labels)).astype(str)
-    wanted = read_trait(labels[trait.partition("=")[0]], trait)
+    wanted = Trait.parse(trait).read(labels)
     # a small folder holds few songs of a class; about 0.6 of them are left to be dealt into folds
     of = np.zeros(wanted.keep.sum()) if wanted.graded else wanted.y
     songs = pd.Series(groups[wanted.keep]).groupby(of).nunique().min()

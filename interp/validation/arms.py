@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from interp.directions import Direction, Directions, random_like
-from interp.directions.fit import fit_many
+from interp.directions import Direction, Directions, fit, random_like
 from interp.directions.reading import read_stacks
+from interp.directions.registry import find
 from interp.errors import ControlError
 from interp.probes.study import ProbeStudy
 from interp.sites import Site
@@ -259,10 +259,9 @@ def shuffled_like(ds: xr.Dataset, treated: Direction, study: ProbeStudy, n: int,
     orders = orders[np.sort(np.argsort(agree, kind="stable")[:n])]
     line = study.table[(study.table["site"] == str(treated.site)) & (study.table["method"] == treated.method)]
     penalty = float(line["l2"].iloc[0])
-    fits = fit_many(
-        stack.x[:, rows], y[orders], method=treated.method, l2=1.0 if np.isnan(penalty) else penalty,  # type: ignore[arg-type]
-    )  # fmt: skip
-    weights = fits.coef[0, 0, 0, :, 0]
+    amount: dict[str, Any] = {} if np.isnan(penalty) else {find(treated.method).penalty: penalty}
+    fits = fit(stack.x[:, rows], y[orders], method=treated.method, **amount)
+    weights = fits.at(site=0, penalty=0, fold=0, output=0)
     info = {"like": treated.method, "labels": "shuffled"}
     return [
         replace(treated, vector=w / np.linalg.norm(w), method="shuffled", intercept=np.nan, score=np.nan, info=info)

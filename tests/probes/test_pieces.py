@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 from sklearn import metrics as reference
 
+from interp import metrics
 from interp.errors import DataError
-from interp.probes import metrics, read_trait
 from interp.probes.resample import weighted_scores
 from interp.splits import group_folds, group_test_split, permute_labels
 
@@ -166,29 +166,3 @@ def test_resamples_that_lack_a_class_give_no_warning(outputs: int) -> None:
     area = weighted_scores("auroc", decision, y, weights)
     assert np.isfinite(area[0]).all()
     assert np.isnan(area[2]).all()
-
-
-def test_labels_are_read_as_they_are_meant() -> None:
-    assert read_trait(pd.Series([True, False, True], name="x")).classes == ("0", "1")
-    assert read_trait(pd.Series([0.0, 1.0, np.nan], name="x")).n_missing == 1
-    assert read_trait(pd.Series(["b", "a", "", None], name="x")).y.tolist() == [1, 0]
-    assert read_trait(pd.Series(np.arange(40), name="x")).kind == "graded"
-    assert read_trait(pd.Series(np.arange(40) % 4, name="x")).kind == "categorical"
-    assert read_trait(pd.Series(np.arange(40) % 4, name="x"), kind="graded").kind == "graded"
-    assert read_trait(pd.Series(["10", "9", "10"], name="x")).classes == ("9", "10")  # as numbers, not as text
-    pair = read_trait(pd.Series(list("abcab"), name="x"), "x=b|a")
-    assert (pair.y.tolist(), pair.keep.tolist(), pair.classes) == (
-        [0, 1, 0, 1],
-        [True, True, False, True, True],
-        ("a", "b"),
-    )
-    for values, name, kind, words in [
-        (["a", "a"], "x", None, "one class"),
-        ([1.0, np.inf] * 9, "x", "graded", "infinite"),
-        ([2.0] * 20, "x", "graded", "nothing to probe"),
-        (["a", "b", "c"], "x", "binary", "3 classes: write x=a"),
-        (["a", "b"], "x", "graded", "not all numbers"),
-        (["a", "a"], "x=a", None, "every labelled clip"),
-    ]:
-        with pytest.raises(DataError, match=words):
-            read_trait(pd.Series(values, name="x"), name, kind)  # type: ignore[arg-type]

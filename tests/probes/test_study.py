@@ -63,7 +63,7 @@ def test_directions_give_the_probe_back(planted: tuple[xr.Dataset, np.ndarray, P
         assert d.sigma == pytest.approx((x[train] @ d.vector).std(ddof=1))
         assert d.model == "abc123"
         assert d.pool == "mean"
-        assert d.positive == "1"
+        assert (d.trait, d.positive, d.against) == ("drums", "drums", "not drums")
         assert d.score == study.ranking(method)["test_score"][0]
         p = 1 / (1 + np.exp(-d.logit(x[study.plan.test])))
         y = study.plan.y[study.plan.test]
@@ -128,7 +128,7 @@ def test_categorical_graded_and_missing() -> None:
     assert one.table["p"].isna().all()
     pair = probe(ds, "genre=jazz|rock", n_permutations=20, methods="ridge")
     assert pair.trait.n_missing == (ds["genre"] == "classical").sum()
-    assert pair.directions[0].info["against"] == "rock"
+    assert pair.directions[0].against == "rock"
     assert pair.ranking()["site"][0] == "L1.H2"
     tempo = probe(ds, "tempo", n_permutations=20)
     assert tempo.methods == ["ridge", "mean_diff"]
@@ -240,7 +240,7 @@ BAD = {
     "NaN for nested scores": (lambda ds: nested_scores(_with_nan(ds), "drums"), r"at L0.H3"),
     "one class after missing ones": (
         lambda ds: probe(_changed(ds, x=np.where(np.arange(60) < 20, 1.0, np.nan)), "x"),
-        r"one class \('1'\) among 20 labelled clips \(40 have no label\)",
+        r"one class \('x'\) among 20 labelled clips \(40 have no label\)",
     ),
     "nested: fewer groups than folds": (lambda ds: nested_scores(ds, "drums", outer=12), "12 folds"),
     "labels constant in few groups": (
@@ -253,13 +253,13 @@ BAD = {
     ),
     "one class": (lambda ds: probe(_changed(ds, x=np.ones(60, int)), "x"), "one class"),
     "no labels": (lambda ds: probe(_changed(ds, x=np.full(60, np.nan)), "x"), "no clip has a label"),
-    "unknown trait": (lambda ds: probe(ds, "dance"), "no label column 'dance': the clips have drums"),
+    "unknown trait": (lambda ds: probe(ds, "dance"), "no label 'dance', only drums"),
     "unknown class": (lambda ds: probe(ds, "genre=polka"), "no clip has genre=polka: the labels are classical"),
     "few groups": (lambda ds: probe(ds, "drums", folds=12), "too few for 12 folds|dealt into 12 folds"),
     "one group": (lambda ds: probe(_changed(ds, group=np.zeros(60, int)), "drums"), "one group"),
     "class in one group": (
         lambda ds: probe(_changed(ds, x=(np.arange(60) < 6).astype(int)), "x"),
-        "class '1' occurs in one group",
+        "class 'x' occurs in one group",
     ),
     "too few shuffles": (
         lambda ds: probe(

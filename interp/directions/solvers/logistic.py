@@ -9,7 +9,8 @@ once per site and penalty, shared by all folds and label permutations, and used 
 iteration is then two matrix products, and the first step from zero is the ridge solution, a warm start for free.
 Problems that need more than a few steps get one Hessian per site and penalty at the point reached, in place of the
 bound, again shared by all of them; the last stragglers (nearly separable, with a weak penalty) are finished by exact
-Newton steps in float64.
+Newton steps in float64. So are those whose gradient, computed once more in float64, says that rounding or a small last
+step passed for convergence: a problem that is called converged is.
 """
 
 from __future__ import annotations
@@ -20,8 +21,7 @@ from torch import Tensor
 from interp.directions.solvers.design import Design
 from interp.directions.solvers.lbfgs import History
 from interp.directions.solvers.newton import finish_by_newton
-from interp.directions.solvers.pooled import fits_pooling, solve_by_pooling
-from interp.directions.solvers.solution import Solution, Targets
+from interp.directions.solvers.problems import Problems, Solution
 
 __all__ = ["solve_logistic"]
 
@@ -29,14 +29,16 @@ _BEFORE_HESSIAN = 4
 """Gradients after which the bound is replaced by a Hessian, where that pays."""
 _BEFORE_NEWTON = 40
 """Gradients after which a problem counts as hard."""
-_WIDEST_NEWTON = 800
+_WIDEST_NEWTON = 1200
 """Unknowns beyond which a Hessian per problem is too much; L-BFGS goes on instead."""
+_ERROR = 3e-4
+"""Distance to the optimum, as a share of the weights' length, that counts as converged in single precision."""
 
 
 class _Objective:
     """Gradient and preconditioner of all problems; states ``[u, b]`` are (sites, problems, outputs, dim+1)."""
 
-    def __init__(self, design: Design, targets: Targets) -> None:
+    def __init__(self, design: Design, targets: Problems) -> None:
         self.x, self.y, self.weight = design.x, targets.y, targets.weight
         self.l2 = targets.l2
         self.inverse, self.mean = design.inverse[:, targets.fold, None], design.mean[:, targets.fold, None]
@@ -128,14 +130,14 @@ class _Objective:
             self.penalty = self.penalty[:, problems]
 
 
-def solve_logistic(design: Design, targets: Targets, *, tol: float, max_iter: int = 1000) -> Solution:
+def solve_logistic(design: Design, targets: Problems, *, tol: float, max_iter: int = 1000) -> Solution:
     """Solve all problems of one design.
 
     Parameters
     ----------
     design : Design
         Activations and folds.
-    targets : Targets
+    targets : Problems
         Labels, row weights and penalties; every training part holds every class.
     tol : float
         Stop when the quasi-Newton step is at most this share of the weights' length.
@@ -147,24 +149,17 @@ def solve_logistic(design: Design, targets: Targets, *, tol: float, max_iter: in
     Solution
     """
     sites, problems, device = design.n_sites, len(targets.y), design.x.device
-    if fits_pooling(design, targets):
-        result, done, iterations = solve_by_pooling(design, targets, tol=tol)
-        if bool(done.all()):
-            return Solution(*design.to_scaled(result[..., :-1], result[..., -1], targets.fold), done, iterations)
-    else:
-        result = design.x.new_zeros(sites, problems, targets.y.shape[1], design.dim + 1)
-        done = torch.zeros(sites, problems, dtype=torch.bool, device=device)
-        iterations = torch.zeros(sites, problems, dtype=torch.long, device=device)
-    site_ids = torch.nonzero(~done.all(dim=1)).flatten()  # what is left
-    problem_ids = torch.arange(problems, device=device)
+    result = design.x.new_zeros(sites, problems, targets.y.shape[1], design.dim + 1)
+    done = torch.zeros(sites, problems, dtype=torch.bool, device=device)
+    iterations = torch.zeros(sites, problems, dtype=torch.long, device=device)
+    site_ids, problem_ids = torch.arange(sites, device=device), torch.arange(problems, device=device)  # what is left
     objective = _Objective(design, targets)
-    if len(site_ids) < sites:
-        objective.keep(site_ids, None)
+    shared = objective.preconditioner
     v, gradient = objective.start()
-    wide = (design.dim + 1) * objective.outputs > _WIDEST_NEWTON
+    wide = (min(design.dim, design.n_clips) + 1) * objective.outputs > _WIDEST_NEWTON
     # A shared Hessian costs as much as dim / (2 problems) gradients of the problems that share it, and saves about ten.
     sharpen = design.dim <= 20 * objective.outputs * problems / targets.l2.shape[1]
-    active = ~done[site_ids]
+    active = ~done
     history = History()
     smoothed = objective.precondition(gradient)
     step = -smoothed
@@ -222,6 +217,7 @@ def solve_logistic(design: Design, targets: Targets, *, tol: float, max_iter: in
                 problem_ids = problem_ids if columns_kept is None else problem_ids[columns_kept]
         if sharpen and iteration == _BEFORE_HESSIAN:
             objective.sharpen(v)
+            shared = shared.index_copy(0, site_ids, objective.preconditioner)
             history = History()
             smoothed = objective.precondition(gradient)
             step, rate = -smoothed, torch.ones_like(rate)
@@ -230,10 +226,37 @@ def solve_logistic(design: Design, targets: Targets, *, tol: float, max_iter: in
         where = site_ids[rows], problem_ids[columns]
         result[where] = v[rows, columns]
         iterations[where] = limit
-        if not wide and max_iter > limit:
-            finish_by_newton(design, targets, result, done, iterations, tol=tol)
+    done &= _distance(design, targets, result, shared) <= (_ERROR if tol > _ERROR / 10 else 10 * tol)
+    if not wide and max_iter > limit and not bool(done.all()):
+        finish_by_newton(design, targets, result, done, iterations, tol=tol)
     w, b = design.to_scaled(result[..., :-1], result[..., -1], targets.fold)
     return Solution(w, b, done, iterations)
+
+
+def _distance(design: Design, problems: Problems, v: Tensor, preconditioner: Tensor) -> Tensor:
+    """Distance of weights from the optimum, as a share of their length, shape (sites, problems).
+
+    A quasi-Newton step from the gradient in float64: the curvature is that of the bound or of the shared Hessian, the
+    rounding of single precision, which may hide a gradient, is not in it.
+    """
+    out = v.new_empty(v.shape[:2], dtype=torch.float64)
+    penalties = preconditioner.shape[1]
+    for site in range(len(v)):
+        x, inverse, mean = design.x[site].double(), design.inverse[site].double(), design.mean[site].double()
+        inverse, mean = inverse[problems.fold, None], mean[problems.fold, None]
+        u = v[site].double()
+        w = u[..., :-1] * inverse
+        z = (w.flatten(0, 1) @ x.mT).view(*u.shape[:2], -1) + (u[..., -1] - (w * mean).sum(-1))[..., None]
+        p = z.sigmoid() if u.shape[1] == 1 else z.softmax(dim=1)
+        residual = (p - problems.y) * problems.weight[:, None]
+        total = residual.sum(-1)
+        gradient = (residual.flatten(0, 1) @ x).view_as(w) - total[..., None] * mean
+        gradient = gradient * inverse + problems.penalty[site].double()[:, None, None] * u[..., :-1]
+        gradient = torch.cat([gradient, total[..., None]], dim=-1)
+        rows = gradient.view(penalties, -1, gradient.shape[-1])
+        step = rows @ preconditioner[site].double()
+        out[site] = step.view(len(u), -1).norm(dim=-1) / u.flatten(1).norm(dim=-1).clamp_min(1e-300)
+    return out
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
