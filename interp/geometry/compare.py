@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from interp.directions.collection import Directions
+from interp.directions import Directions
 from interp.directions.dataset import fit_directions
 from interp.directions.direction import Direction
 from interp.directions.estimator import Estimator, estimators_of

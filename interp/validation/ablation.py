@@ -24,7 +24,8 @@ from interp.errors import DataError
 from interp.probes.study import ProbeStudy, probe_arrays
 from interp.sites import Place, Site
 from interp.steering import Ablate, Eraser, Intervention, fit_leace
-from interp.steering.edits import Edits, check_interventions
+from interp.steering.checks import check_interventions
+from interp.steering.edits import Edits
 from interp.steering.ops import Timeline
 from interp.traits import Trait
 from interp.validation.arms import Arm

@@ -11,43 +11,8 @@ import pytest
 
 from analyses import direction_geometry, regression_vs_classification
 from analyses._regression_tables import contrast, contrasts, effects, per_seed
-from analyses._study import Steps, from_command_line
+from analyses.direction_geometry import DirectionGeometry
 from interp.errors import DataError
-
-
-def test_configuration_from_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
-    flags = ["--traits", "drums,genre=jazz", "--n-clips", "50", "--umap", "no", "--data", "x/y", "--once", ""]
-    config = from_command_line(direction_geometry.Config, "doc", flags)
-    assert config.traits == ("drums", "genre=jazz") and config.once == ()
-    assert (config.n_clips, config.umap, config.data) == (50, False, Path("x/y"))
-    doses = from_command_line(regression_vs_classification.Config, "doc", ["--doses", "1,2.5"]).doses
-    assert doses == (1.0, 2.5)
-    with pytest.raises(SystemExit):
-        from_command_line(direction_geometry.Config, "doc", ["--help"])
-    assert "Refits on shuffled labels" in capsys.readouterr().out
-
-
-def test_steps_are_done_once(tmp_path: Path) -> None:
-    calls = []
-
-    def make() -> pd.DataFrame:
-        calls.append(1)
-        return pd.DataFrame({"x": [0.1 + 0.2, np.nan], "name": ["a", "b"], "head": pd.array([1, None], dtype="Int64")})
-
-    steps = Steps(tmp_path, {"seed": 0})
-    pd.testing.assert_frame_equal(steps.table("t", make), make())
-    assert len(calls) == 2  # once here, once for the comparison
-    Steps(tmp_path, {"seed": 0}).table("t", make)
-    assert len(calls) == 2
-    Steps(tmp_path, {"seed": 1}).table("t", make)  # another configuration starts afresh
-    assert len(calls) == 3
-
-    def broken() -> pd.DataFrame:
-        raise DataError("stopped")
-
-    with pytest.raises(DataError):
-        steps.table("u", broken)
-    assert len(steps.table("u", make)) == 2
 
 
 def planted_clips(effects: dict[str, float], seeds: int = 40) -> pd.DataFrame:
@@ -102,26 +67,38 @@ def test_a_best_dose_is_never_chosen_on_the_seeds_that_it_is_judged_on() -> None
     assert row["best_lo"] <= 0 <= row["best_hi"]
 
 
-def test_direction_geometry(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.slow
+def test_direction_geometry(tmp_path: Path) -> None:
     config = direction_geometry.Config(
         out=tmp_path, traits=("drums", "tempo"), classes=("genre", "mode"), methods=("logistic", "ridge", "mean_diff"),
         once=(), n_clips=64, n_permutations=4, n_splits=2, n_blocks=4, umap=False,
     )  # fmt: skip
-    first = direction_geometry.main(config, progress=False)
-    assert len(first["methods"]) == 54 * (3 + 1)  # 48 heads and 6 layers; the graded trait has no logistic direction
-    assert first["methods"]["null_permuted"].notna().all()
-    assert set(first["inner_products"]["metric"]) == {"raw", "scores", "whitened"}
+    tables = DirectionGeometry(config, progress=False).run()
+    assert len(tables["methods"]) == 54 * (3 + 1)  # 48 heads and 6 layers; the graded trait has no logistic direction
+    assert tables["methods"]["null_permuted"].notna().all()
+    assert set(tables["inner_products"]["metric"]) == {"raw", "scores", "whitened"}
     for name in ("methods", "paths", "by_size", "layers", "subspaces", "dimensions"):
-        assert (tmp_path / f"{name}.csv").is_file() and len(first[name])
+        assert (tmp_path / f"{name}.csv").is_file() and len(tables[name])
     for name in ("matrix", "layers", "cosines_drums_1", "atlas_drums_1"):
         assert (tmp_path / f"{name}.png").stat().st_size > 1000
-    assert "have cosine" in capsys.readouterr().out
+    page = (tmp_path / "index.html").read_text()
+    assert "have cosine" in page and "matrix.png" in page
     step = next(tmp_path.glob(".cache/*/methods.csv"))
     made = step.stat().st_mtime_ns
-    again = direction_geometry.main(config, progress=False)
+    again = DirectionGeometry(config, progress=False).run()
     assert step.stat().st_mtime_ns == made
-    for name, table in first.items():
+    for name, table in tables.items():
         pd.testing.assert_frame_equal(table, again[name])
+
+
+def test_a_judge_says_how_far_it_agrees_with_the_labels(tmp_path: Path) -> None:
+    config = direction_geometry.Config(out=tmp_path, traits=("drums", "genre=jazz|rock"), n_clips=40, judge="rendered")
+    study = DirectionGeometry(config, progress=False)
+    heard = study.heard.all().set_index("trait")
+    assert heard.loc["drums", "n"] == 40 > heard.loc["genre=jazz|rock", "n"] >= 10
+    assert (heard["agree"] > 0.8).all() and (heard["lo"] <= heard["agree"]).all()
+    with pytest.raises(DataError, match="cannot hear 'tempo'"):
+        DirectionGeometry(replace(config, traits=("tempo",)), progress=False).heard.all()
 
 
 def test_regression_vs_classification(tmp_path: Path) -> None:
