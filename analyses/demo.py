@@ -23,13 +23,13 @@ import interp
 from interp import plots
 from interp.embed import embed
 from interp.geometry import compare_methods
+from interp.probes import ProbeResult, probe
 from interp.probes.baselines import mel
-from interp.probes.study import ProbeStudy, probe
 from interp.report import write_audio
 from interp.stats import dose_response
 from interp.study import Common, Drawing, Study, main, step
 from interp.traits import Trait
-from interp.validation import UNSTEERED, validate
+from interp.validation import UNSTEERED, Design, Setting, validate
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -86,7 +86,7 @@ class Demo(Study[Config]):
         return mel(self.clips)
 
     @cached_property
-    def fitted(self) -> dict[Trait, tuple[ProbeStudy, ProbeStudy]]:
+    def fitted(self) -> dict[Trait, tuple[ProbeResult, ProbeResult]]:
         """Probes of the heads, beside the mel spectrum, and of the layers."""
         c = self.config
         common: dict[str, Any] = {"n_permutations": c.n_permutations, "n_bootstrap": c.n_bootstrap, "seed": c.seed,
@@ -120,13 +120,16 @@ class Demo(Study[Config]):
         c = self.config
         study = validate(
             self.model, self.ds, str(trait), arms="basic", doses=c.doses, n_seeds=c.n_seeds, method=c.method,
-            studies=self.fitted[trait], k=c.k, judge=self.judge, clips=self.sounds, seconds=c.seconds,
-            prompt_seconds=c.prompt_seconds, seed=c.seed, progress=self.progress,
+            studies=self.fitted[trait], design=Design(k=c.k), judge=self.judge, clips=self.sounds, seed=c.seed,
+            setting=Setting(
+                seconds=c.seconds, prompt_seconds=c.prompt_seconds, measure=False, keep_audio=True,
+                progress=self.progress,
+            ),
         )  # fmt: skip
         dose = min(c.doses, key=lambda dose: abs(dose - 2))
         sounds = {arm: study.audio[arm, 0.0 if arm == UNSTEERED else dose] for arm in ARMS}
         return {
-            "table": study.table, "clips": study.clips, "site": str(study.info["site"]), "dose": float(dose),
+            "table": study.table, "clips": study.clips, "site": study.site, "dose": float(dose),
             "sounds": {arm: audio[: max(1, c.n_sounds)].numpy() for arm, audio in sounds.items()},
         }  # fmt: skip
 
@@ -178,8 +181,7 @@ class Demo(Study[Config]):
         yield "Logistic, ridge and mean-difference directions of every head, mapped back to the raw basis."
         for trait in self.traits:
             table = t["cosines"]
-            named = (table["positive"].astype(str) == trait.positive) | (trait.positive == "")
-            rows = table[(table["trait"] == trait.column) & named]
+            rows = table[table["trait"] == str(trait)]
             yield f"cosines_{trait.slug}", plots.cosines(rows, title=str(trait)), f"`{trait}`: one point a head."
         yield "# How the clips lie"
         site = self.steered(self.traits[0])["site"]

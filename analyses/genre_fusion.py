@@ -243,9 +243,9 @@ class _Study:
             says: dict[str, Any] = {"weights": told, "ratio": ratio}
             even = max(weights) - min(weights) < 1e-9
             pushes: dict[str, tuple[Intervention, ...]] = {
-                "sum": (Add(Directions(mean), dose=c.dose, weights=weights),),
+                "sum": (Add(Directions(mean), dose=c.dose, weights=weights, mixture=True),),
                 "equal length": (Add(Directions([replace(_sum(mean, weights), sigma=length)]), dose=c.dose),),
-                "orthogonal": (Add(Directions(clean), dose=c.dose, weights=weights),),
+                "orthogonal": (Add(Directions(clean), dose=c.dose, weights=weights, mixture=True),),
                 "interpolate": (Interpolate(Directions([_sum(ridge, weights)]), strength=c.strength),),
             }
             for method, push in pushes.items():

@@ -54,7 +54,7 @@ def as_direction(
     length = float(np.linalg.norm(weight))
     if length == 0 or not math.isfinite(length):
         return None  # constant activations: nothing to point along
-    vector = weight / length
+    vector = np.asarray(weight / length, dtype=np.float64)
     along = x.astype(np.float64) @ vector
     norm, offset = (length, intercept) if odds or hit is None else _logit_along(along, hit)
     return Direction(

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from interp.directions import Direction, Directions, random_like
-from interp.directions.fit import fit_many
+from interp.directions import Direction, Directions, fit, random_like
 from interp.directions.reading import read_stacks
+from interp.directions.registry import find
 from interp.errors import ControlError
-from interp.probes.study import ProbeStudy
+from interp.probes import ProbeResult
 from interp.sites import Site
 from interp.splits import permute_labels
 from interp.steering import Add, Intervention
-from interp.validation.sounds import SoundEdit, dsp_baseline
+from interp.validation.mixes import SoundEdit, dsp_baseline
 
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["CURVES", "UNSTEERED", "Arm", "default_arms", "far_site", "full_arms", "push", "shuffled_like"]
+__all__ = ["CURVES", "UNSTEERED", "Arm", "basic_arms", "far_site", "full_arms", "push", "shuffled_like"]
 
 UNSTEERED = "unsteered"
 CURVES = (UNSTEERED, "probe", "random", "shuffled labels", "ITI heads")
@@ -54,10 +54,22 @@ class Arm:
         Doses of this arm alone, in place of those of the run.
     dosed : bool
         False for what has no dose (a text, a mix, an ablation): one cell, written as dose 0.
-    text : str, optional
+    text : str or callable (seed index) -> str, optional
         A prompt in place of the run's.
     sound : callable, optional
         Edits the finished unsteered sound (the generated part) in place of steering.
+    noise : int
+        Added to the seed of the noise: other noise than the other arms have. The clip keeps the seed of its twin.
+    says : mapping
+        What tables say of it, column by column: ``{"place": "resid", "method": "ridge"}``.
+    keep : bool
+        Keep its sound, whatever the run keeps.
+
+    Examples
+    --------
+    >>> arm = Arm("text", control=False, dosed=False, text="drums", says={"how": "asked"})
+    >>> arm.build(0.0, 3), arm.prompt(3, "calm piano")
+    ((), 'drums')
     """
 
     name: str
@@ -66,8 +78,17 @@ class Arm:
     where: str = ""
     doses: tuple[float, ...] | None = None
     dosed: bool = True
-    text: str | None = None
+    text: str | Callable[[int], str | None] | None = None
     sound: SoundEdit | None = None
+    noise: int = 0
+    says: Mapping[str, Any] = field(default_factory=dict)
+    keep: bool = False
+
+    def prompt(self, i: int, text: str | None = None) -> str | None:
+        """The prompt of the row of seed i, where the run's is ``text``."""
+        if callable(self.text):
+            return self.text(i)
+        return text if self.text is None else self.text
 
 
 def push(
@@ -77,20 +98,31 @@ def push(
     control: bool,
     sign: float = 1.0,
     doses: tuple[float, ...] | None = None,
+    says: Mapping[str, Any] | None = None,
 ) -> Arm:
-    """An arm that adds directions, scaled by sigma; a sequence of them is gone through seed by seed."""
+    """An arm that adds directions, scaled by sigma; a sequence of them is gone through seed by seed.
+
+    Examples
+    --------
+    >>> from interp.directions import Direction
+    >>> arm = push("probe", Direction.from_weight("L1.resid", [0.0, 2.0], sigma=0.5), control=False)
+    >>> arm.where, arm.build(2.0, 0)[0].dose
+    ('L1.resid', 2.0)
+    """
     if isinstance(directions, Direction):
         directions = Directions([directions])
     each = [directions] if isinstance(directions, Directions) else list(directions)
     where = ", ".join(dict.fromkeys(str(item.site) for one in each for item in one))
-    return Arm(name, lambda dose, i: (Add(each[i % len(each)], dose=sign * dose),), control, where, doses)
+    return Arm(
+        name, lambda dose, i: (Add(each[i % len(each)], dose=sign * dose),), control, where, doses, says=says or {}
+    )
 
 
-def default_arms(
+def basic_arms(
     ds: xr.Dataset,
     treated: Direction,
-    heads: ProbeStudy,
-    resid: ProbeStudy,
+    heads: ProbeResult,
+    resid: ProbeResult,
     *,
     k: int = 8,
     n_seeds: int = 32,
@@ -116,8 +148,8 @@ def default_arms(
 def full_arms(
     ds: xr.Dataset,
     treated: Direction,
-    heads: ProbeStudy,
-    resid: ProbeStudy,
+    heads: ProbeResult,
+    resid: ProbeResult,
     *,
     dose: float,
     doses: Sequence[float],
@@ -138,7 +170,7 @@ def full_arms(
         The activations the probes were fitted to.
     treated : Direction
         What is claimed to carry the trait.
-    heads, resid : ProbeStudy
+    heads, resid : ProbeResult
         Probes of the heads, and of the sites like the treated one.
     dose : float
         The decisive one, at which every control is run.
@@ -201,11 +233,11 @@ def far_site(site: Site, sites: Sequence[Site]) -> Site:
     return max(like, key=lambda one: (abs(one.layer - site.layer), -one.layer))
 
 
-def _ranked(heads: ProbeStudy, method: str) -> list[Direction]:
+def _ranked(heads: ProbeResult, method: str) -> list[Direction]:
     return [heads.directions.one(site=name, method=method) for name in heads.ranking(method)["site"]]
 
 
-def _head_sets(heads: ProbeStudy, method: str, k: int, seed: int) -> tuple[Directions, Directions, list[Directions]]:
+def _head_sets(heads: ProbeResult, method: str, k: int, seed: int) -> tuple[Directions, Directions, list[Directions]]:
     """The k best heads, the k worst, and for every seed k drawn from those that are not among the best."""
     ranked = _ranked(heads, method)
     if len(ranked) < 2 * k:
@@ -221,11 +253,11 @@ def _randoms(treated: Direction, n: int, seed: int) -> list[Directions]:
     return [Directions([random_like(treated, rng)]) for _ in range(n)]
 
 
-def _shuffles(ds: xr.Dataset, treated: Direction, study: ProbeStudy, n: int, seed: int) -> list[Directions]:
+def _shuffles(ds: xr.Dataset, treated: Direction, study: ProbeResult, n: int, seed: int) -> list[Directions]:
     return [Directions([one]) for one in shuffled_like(ds, treated, study, n, seed=seed)]
 
 
-def shuffled_like(ds: xr.Dataset, treated: Direction, study: ProbeStudy, n: int, *, seed: int = 0) -> list[Direction]:
+def shuffled_like(ds: xr.Dataset, treated: Direction, study: ProbeResult, n: int, *, seed: int = 0) -> list[Direction]:
     """Fit the treated direction's probe to labels shuffled between groups; keep its sigma, so the push is as long.
 
     By chance a shuffle can agree with the true labels, the more so the fewer the groups, and its direction is then the
@@ -238,7 +270,7 @@ def shuffled_like(ds: xr.Dataset, treated: Direction, study: ProbeStudy, n: int,
         The activations that the study was made from.
     treated : Direction
         Whose site, method and sigma are taken.
-    study : ProbeStudy
+    study : ProbeResult
         Whose clips, split and penalty are taken.
     n : int
         How many shuffles are kept.
@@ -251,18 +283,17 @@ def shuffled_like(ds: xr.Dataset, treated: Direction, study: ProbeStudy, n: int,
     """
     (stack,) = read_stacks(ds, treated.site, treated.pool or None)
     names = pd.Index(np.asarray(ds["clip"].values).astype(str))
-    train = ~study.plan.test
+    train = ~study.split.test
     rows = names.get_indexer(study.clips[train])
-    y, groups = np.asarray(study.plan.y)[train], np.asarray(study.plan.groups)[train]
+    y, groups = np.asarray(study.split.y)[train], np.asarray(study.split.groups)[train]
     orders = permute_labels(y, groups, _POOL * n, rng=np.random.default_rng([seed, 8]))
     agree = np.abs((y[orders] - y.mean()) @ (y - y.mean()))
     orders = orders[np.sort(np.argsort(agree, kind="stable")[:n])]
     line = study.table[(study.table["site"] == str(treated.site)) & (study.table["method"] == treated.method)]
     penalty = float(line["l2"].iloc[0])
-    fits = fit_many(
-        stack.x[:, rows], y[orders], method=treated.method, l2=1.0 if np.isnan(penalty) else penalty,  # type: ignore[arg-type]
-    )  # fmt: skip
-    weights = fits.coef[0, 0, 0, :, 0]
+    amount: dict[str, Any] = {} if np.isnan(penalty) else {find(treated.method).penalty: penalty}
+    fits = fit(stack.x[:, rows], y[orders], method=treated.method, **amount)
+    weights = fits.at(site=0, penalty=0, fold=0, output=0)
     info = {"like": treated.method, "labels": "shuffled"}
     return [
         replace(treated, vector=w / np.linalg.norm(w), method="shuffled", intercept=np.nan, score=np.nan, info=info)

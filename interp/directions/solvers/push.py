@@ -16,7 +16,7 @@ _SQUARINGS = 9
 """A second eigenvalue of 95 % of the first then counts for 1e-11 of the vector."""
 
 
-def thresholded(design: Design, problems: Problems, w: Tensor) -> Solution:
+def thresholded(design: Design, problems: Problems, w: Tensor, *, turn: bool = True) -> Solution:
     """Give weights on ``x'`` the sign that rises with the target, and an intercept.
 
     For classes the decision is zero half-way between the means of the two sides. For numbers, weight and intercept are
@@ -25,6 +25,8 @@ def thresholded(design: Design, problems: Problems, w: Tensor) -> Solution:
     Parameters
     ----------
     w : Tensor of shape (sites, problems, outputs, dim)
+    turn : bool
+        Whether weights of classes are turned round where they fall.
     """
     weight = problems.weight[:, None]
     mean = design.mean[:, problems.fold, None]
@@ -41,8 +43,8 @@ def thresholded(design: Design, problems: Problems, w: Tensor) -> Solution:
     positive = class_means(design, problems, y, mass, standard=False)  # minus the fold's mean
     share = (mass / weight.sum(-1))[..., None]
     difference = positive / (1 - share)  # mean of the class minus mean of all others
-    rising = (w * difference).sum(-1, keepdim=True) >= 0
-    w = torch.where(rising, w, -w)
+    if turn:
+        w = torch.where((w * difference).sum(-1, keepdim=True) < 0, -w, w)
     middle = mean + positive - difference / 2
     return solved(w, -(w * middle).sum(-1))
 
@@ -69,10 +71,12 @@ def solve_pairs(design: Design, problems: Problems) -> Solution:
         moment = _outer(delta) + positive / mass[:, None, None] - _outer(centre)
         other = delta - centre  # minus the mean of the negative side
         moment += (design.gram[:, fold, None] - positive) / (total - mass)[:, None, None] - _outer(other)
-        component = top_eigenvector(moment) * (design.spread[:, fold] * (inverse > 0)).double()[:, None]
+        component = top_eigenvector(moment)
+        component = torch.where((component * delta).sum(-1, keepdim=True) < 0, -component, component)
+        component = component * (design.spread[:, fold] * (inverse > 0)).double()[:, None]
         out[:, which] = component.view(len(x), len(which), y.shape[1], -1).to(out.dtype)
     # x' = (x - shift) / scale: a difference of x' is scale times one of x, and acting on x' it is scaled once more
-    return thresholded(design, problems, out * design.scale.to(out.dtype)[:, None, None].square())
+    return thresholded(design, problems, out * design.scale.to(out.dtype)[:, None, None].square(), turn=False)
 
 
 def solve_random(design: Design, problems: Problems, options: Options) -> Solution:
