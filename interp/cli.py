@@ -19,7 +19,7 @@ from interp._terminal import err, sentences, show
 from interp.errors import DataError
 
 if TYPE_CHECKING:
-    pass
+    import pandas as pd
 
 __all__ = ["RANKING", "app", "main"]
 
