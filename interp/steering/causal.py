@@ -20,7 +20,7 @@ from interp.backends.audiocraft import Visitor
 from interp.errors import DataError
 from interp.model import MusicGen
 from interp.sites import Place, Site, select_sites
-from interp.steering.forced import _groups
+from interp.steering.forced import _groups, texts_of
 
 __all__ = ["Metric", "causal_ranking", "code_log_likelihood"]
 
@@ -77,11 +77,13 @@ def causal_ranking(
 
     Raises
     ------
+    ClipError
+        If texts and codes differ in number.
     DataError
         If the labels do not fit or have one class.
     """
     chosen = select_sites(sites, model.shape)
-    each = [texts] * len(codes) if texts is None or isinstance(texts, str) else list(texts)
+    each = texts_of(codes, texts)
     trait = _checked(labels, len(codes))
     groups = _groups(model, each, batch_size)
     means = _means(model, codes, each, groups, chosen) if baseline == "mean" else {}
