@@ -35,15 +35,42 @@ _ERROR = 3e-4
 """Distance to the optimum, as a share of the weights' length, that counts as converged in single precision."""
 
 
-class _Objective:
-    """Gradient and preconditioner of all problems; states ``[u, b]`` are (sites, problems, outputs, dim+1)."""
+class _Gradient:
+    """Gradients of all problems, in any precision; states ``[u, b]`` are (sites, problems, outputs, dim+1)."""
 
-    def __init__(self, design: Design, targets: Problems) -> None:
-        self.x, self.y, self.weight = design.x, targets.y, targets.weight
-        self.l2 = targets.l2
-        self.inverse, self.mean = design.inverse[:, targets.fold, None], design.mean[:, targets.fold, None]
-        self.penalty = targets.penalty[:, :, None, None]
+    def __init__(self, design: Design, problems: Problems, dtype: torch.dtype) -> None:
+        fold = problems.fold
+        self.x, self.y, self.weight = design.x.to(dtype), problems.y.to(dtype), problems.weight.to(dtype)
+        self.inverse, self.mean = (t.to(dtype)[:, fold, None] for t in (design.inverse, design.mean))
+        self.penalty = problems.penalty.to(dtype)[:, :, None, None]
         self.outputs = self.y.shape[1]
+
+    def _assemble(self, product: Tensor, total: Tensor, v: Tensor) -> Tensor:
+        """Gradient in ``[u, b]`` from ``residual @ x'`` and the residuals' sums."""
+        gradient = torch.empty_like(v)
+        part = torch.addcmul(product.view(*v.shape[:-1], -1), total[..., None], self.mean, value=-1).mul_(self.inverse)
+        torch.addcmul(part, v[..., :-1], self.penalty, out=gradient[..., :-1])
+        gradient[..., -1] = total
+        return gradient
+
+    def _probability(self, v: Tensor) -> Tensor:
+        w = v[..., :-1] * self.inverse
+        b = v[..., -1] - torch.linalg.vecdot(w, self.mean)
+        z = torch.baddbmm(b.flatten(1)[..., None], w.flatten(1, 2), self.x.mT).view(*b.shape, -1)
+        return z.sigmoid_() if self.outputs == 1 else z.softmax(dim=2)
+
+    def gradient(self, v: Tensor) -> Tensor:
+        """Gradient of every problem: two matrix products."""
+        residual = self._probability(v).sub_(self.y).mul_(self.weight[:, None])
+        return self._assemble(residual.flatten(1, 2) @ self.x, residual.sum(-1), v)
+
+
+class _Objective(_Gradient):
+    """Gradients, and a preconditioner that the problems of a site and penalty share."""
+
+    def __init__(self, design: Design, problems: Problems) -> None:
+        super().__init__(design, problems, design.dtype)
+        self.l2 = problems.l2
         self.mass = self.weight.sum(dim=1)  # [problems]
         bound = 0.25 if self.outputs == 1 else 0.5
         mass = float(self.mass.mean()) * bound
@@ -71,25 +98,6 @@ class _Objective:
         v = self.x.new_zeros(self.x.shape[0], *share.shape, self.x.shape[2] + 1)
         v[..., -1] = b
         return v, self._assemble(residual.flatten(0, 1) @ self.x, residual.sum(-1).expand(v.shape[:-1]), v)
-
-    def _assemble(self, product: Tensor, total: Tensor, v: Tensor) -> Tensor:
-        """Gradient in ``[u, b]`` from ``residual @ x'`` and the residuals' sums."""
-        gradient = torch.empty_like(v)
-        part = torch.addcmul(product.view(*v.shape[:-1], -1), total[..., None], self.mean, value=-1).mul_(self.inverse)
-        torch.addcmul(part, v[..., :-1], self.penalty, out=gradient[..., :-1])
-        gradient[..., -1] = total
-        return gradient
-
-    def _probability(self, v: Tensor) -> Tensor:
-        w = v[..., :-1] * self.inverse
-        b = v[..., -1] - torch.linalg.vecdot(w, self.mean)
-        z = torch.baddbmm(b.flatten(1)[..., None], w.flatten(1, 2), self.x.mT).view(*b.shape, -1)
-        return z.sigmoid_() if self.outputs == 1 else z.softmax(dim=2)
-
-    def gradient(self, v: Tensor) -> Tensor:
-        """Gradient of every problem: two matrix products."""
-        residual = self._probability(v).sub_(self.y).mul_(self.weight[:, None])
-        return self._assemble(residual.flatten(1, 2) @ self.x, residual.sum(-1), v)
 
     def precondition(self, q: Tensor) -> Tensor:
         """The inverse of the bound (or of the shared Hessian), applied to every problem and output."""
@@ -239,24 +247,10 @@ def _distance(design: Design, problems: Problems, v: Tensor, preconditioner: Ten
     A quasi-Newton step from the gradient in float64: the curvature is that of the bound or of the shared Hessian, the
     rounding of single precision, which may hide a gradient, is not in it.
     """
-    out = v.new_empty(v.shape[:2], dtype=torch.float64)
-    penalties = preconditioner.shape[1]
-    for site in range(len(v)):
-        x, inverse, mean = design.x[site].double(), design.inverse[site].double(), design.mean[site].double()
-        inverse, mean = inverse[problems.fold, None], mean[problems.fold, None]
-        u = v[site].double()
-        w = u[..., :-1] * inverse
-        z = (w.flatten(0, 1) @ x.mT).view(*u.shape[:2], -1) + (u[..., -1] - (w * mean).sum(-1))[..., None]
-        p = z.sigmoid() if u.shape[1] == 1 else z.softmax(dim=1)
-        residual = (p - problems.y) * problems.weight[:, None]
-        total = residual.sum(-1)
-        gradient = (residual.flatten(0, 1) @ x).view_as(w) - total[..., None] * mean
-        gradient = gradient * inverse + problems.penalty[site].double()[:, None, None] * u[..., :-1]
-        gradient = torch.cat([gradient, total[..., None]], dim=-1)
-        rows = gradient.view(penalties, -1, gradient.shape[-1])
-        step = rows @ preconditioner[site].double()
-        out[site] = step.view(len(u), -1).norm(dim=-1) / u.flatten(1).norm(dim=-1).clamp_min(1e-300)
-    return out
+    step = _Gradient(design, problems, torch.float64).gradient(v.double())
+    rows = step.view(len(v) * preconditioner.shape[1], -1, step.shape[-1])
+    step = (rows @ preconditioner.flatten(0, 1).double()).view_as(step)
+    return step.flatten(2).norm(dim=-1) / v.double().flatten(2).norm(dim=-1).clamp_min(1e-300)
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
