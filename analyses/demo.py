@@ -21,11 +21,11 @@ import pandas as pd
 
 import interp
 from interp import plots
+from interp.data.audio import write_audio
 from interp.embed import embed
 from interp.geometry import compare_methods
 from interp.probes.baselines import mel
 from interp.probes.study import ProbeStudy, probe
-from interp.report import write_audio
 from interp.stats import dose_response
 from interp.study import Common, Drawing, Study, main, step
 from interp.traits import Trait

@@ -11,7 +11,8 @@ import pandas as pd
 import torch
 
 from interp.errors import DataError
-from interp.listening.page import UNSTEERED, Take, listening_page
+from interp.report.listening import Take, listening_page
+from interp.validation import UNSTEERED
 
 if TYPE_CHECKING:
     from interp.judges import Judge
@@ -33,7 +34,7 @@ def dose_page(
     prompt: str | None = None,
     codes: torch.Tensor | Sequence[torch.Tensor] | None = None,
     seconds: float = 4.0,
-    listen: Smitin | None = None,
+    monitor: Smitin | None = None,
     judge: Judge | None = None,
     trait: str = "",
     title: str = "Before and after",
@@ -67,8 +68,8 @@ def dose_page(
         Sound to continue.
     seconds : float
         Length of the result, the sound to continue included.
-    listen : Smitin, optional
-        Whose monitor hears the rows without one of their own; the first of the arms when not given.
+    monitor : Smitin, optional
+        Whose probability is read in the rows without one of their own; the first of the arms when not given.
     judge : Judge, optional
         Its verdict on the generated part is written beside each sound; needs ``trait``.
     trait : str
@@ -105,7 +106,7 @@ def dose_page(
     continued = _continued(codes, len(seeds))
     plan = [(UNSTEERED, 0.0)] + [(arm, dose) for arm in builders for dose in amounts]
     built = {(arm, dose): () if arm == UNSTEERED else tuple(builders[arm](dose)) for arm, dose in plan}
-    ear, threshold = _ear(listen, built.values())
+    ear, threshold = _ear(monitor, built.values())
     rows = [
         Row(prompt, seed, sound, _with_ear(built[place], ear))
         for place in plan

@@ -13,7 +13,8 @@
 
   const number = (x) => String(+x.toFixed(6));
   const amount = (dose) => (number(dose) + " " + data.unit).trim();
-  const doses = () => [0, ...data.doses[now.arm].filter((dose) => dose !== 0)].sort((a, b) => a - b);
+  const single = data.arms.every((arm) => data.doses[arm].filter((dose) => dose !== 0).length === 1);
+  const doses = () => [...(single ? [] : [0]), ...data.doses[now.arm].filter((dose) => dose !== 0)].sort((a, b) => a - b);
   const dose = () => doses()[now.dose];
   const unsteered = () => find(data.unsteered, 0);
 
@@ -206,7 +207,7 @@
     at("ticks").replaceChildren(...list.map((one, i) => {
       const mark = document.createElement("span");
       mark.textContent = number(one);
-      mark.style.left = (100 * i) / (list.length - 1) + "%";
+      mark.style.left = (100 * i) / Math.max(list.length - 1, 1) + "%";
       mark.className = i === now.dose ? "on" : "";
       return mark;
     }));
@@ -276,6 +277,7 @@
   const step = (by) => change({ dose: Math.min(Math.max(now.dose + by, 0), doses().length - 1), side: "after" });
 
   for (const id of ["controls", "pair", "transport", "keys"]) at(id).hidden = false;
+  for (const one of document.querySelectorAll(".dose, .dose-keys")) one.hidden = single; // one dose needs no slider
   now.dose = doses().length - 1;
   at("seed").value = now.seed;
   at("arm").value = now.arm;
