@@ -26,7 +26,7 @@ from interp.data.audio import encode_audio, write_audio
 from interp.errors import DataError
 from interp.plots.sound import mel_levels, mel_ticks
 from interp.report._html import address, data_url, filled, footer, write_page
-from interp.validation import UNSTEERED
+from interp.validation.arms import UNSTEERED
 
 __all__ = ["Take", "listening_page"]
 
@@ -249,7 +249,7 @@ def _list(data: dict[str, Any]) -> str:
         # a sound that lies in the page is not written into it twice
         inside = take["sound"].startswith("data:")
         sound = "in the page" if inside else f'<a href="{take["sound"]}">listen</a>'
-        amount = "" if arm == data["unsteered"] else f"{dose} {data['unit']}"
+        amount = "" if arm == data["unsteered"] or float(dose) == 0 else f"{dose} {data['unit']}"
         cells = [seed, arm, amount, *(take["notes"].get(name, "") for name in notes)]
         rows.append("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + f"<td>{sound}</td></tr>")
     names = ["Seed", "Arm", "Dose", *notes, "Sound"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import unquote
 
 import numpy as np
@@ -15,10 +15,11 @@ import soundfile
 import torch
 
 from interp.directions import Direction, Directions
-from interp.errors import DataError
+from interp.errors import ControlError, DataError
 from interp.model import MusicGen
 from interp.report import dose_page
 from interp.steering import Add, Row, Smitin, generate
+from interp.validation import Arm, Setting, push
 
 
 def _data(page: Path) -> dict[str, Any]:
@@ -40,19 +41,24 @@ def _directions(model: MusicGen) -> Directions:
     return Directions(made)
 
 
+SHORT = Setting(seconds=0.5, text="a", progress=False)
+
+
 def test_doses_are_generated_once_and_listening_in_changes_nothing(tiny_lm_model: MusicGen, tmp_path: Path) -> None:
     heads = _directions(tiny_lm_model)
-    arms = {
-        "plain": lambda dose: (Add(heads, dose=dose),),
-        "SMITIN": lambda dose: (Smitin(heads, alpha=dose, s=2, tau=0.9),),
-    }
-    page = dose_page(tiny_lm_model, arms, tmp_path, doses=(0, 2, 4), seeds=(5, 6), prompt="a", seconds=0.5,
-                     progress=False)  # fmt: skip
+    arms = [
+        push("plain", heads, control=False),
+        Arm("SMITIN", lambda dose, i: (Smitin(heads, alpha=dose, s=2, tau=0.9),)),
+    ]
+    page = dose_page(tiny_lm_model, arms, tmp_path, doses=(0, 2, 4), seeds=(5, 6), setting=SHORT)
     data = _data(page)
     assert len(data["takes"]) == 2 + 2 * 2 * 2 and data["monitored"] == "drums"
-    for arm, dose, build in (("unsteered", 0, None), ("plain", 4, arms["plain"]), ("SMITIN", 2, arms["SMITIN"])):
-        items = () if build is None else build(dose)
-        alone = generate(tiny_lm_model, [Row("a", 6, None, items)], 0.5, progress=False)
+    for arm, dose, items in (
+        ("unsteered", 0, ()),
+        ("plain", 4, arms[0].build(4, 1)),
+        ("SMITIN", 2, arms[1].build(2, 1)),
+    ):
+        alone = generate(tiny_lm_model, [Row("a", 6, None, items)], 0.5, guidance=SHORT.guidance, progress=False)
         take = data["takes"][f"{arm}|{dose}|6"]
         wave, rate = soundfile.read(tmp_path / unquote(take["sound"]), always_2d=True)
         assert rate == tiny_lm_model.sample_rate
@@ -70,16 +76,47 @@ def test_doses_are_generated_once_and_listening_in_changes_nothing(tiny_lm_model
 
 
 def test_one_arm_without_a_monitor_and_sounds_to_continue(tiny_lm_model: MusicGen, tmp_path: Path) -> None:
-    heads = _directions(tiny_lm_model)
+    arm = push("steered", _directions(tiny_lm_model), control=False)
     codes = [torch.randint(0, tiny_lm_model.cardinality, (tiny_lm_model.n_codebooks, 10)) for _ in range(2)]
-    page = dose_page(
-        tiny_lm_model, lambda dose: (Add(heads, dose=dose),), tmp_path, doses=(1,), seeds=(0, 1), codes=codes,
-        seconds=0.6, progress=False,
-    )  # fmt: skip
+    page = dose_page(tiny_lm_model, arm, tmp_path, doses=(1,), seeds=(0, 1), codes=codes, setting=SHORT)
     data = _data(page)
     assert data["arms"] == ["steered"] and data["start"] == pytest.approx(10 / tiny_lm_model.frame_rate)
     assert all(take["monitor"] is None for take in data["takes"].values())
     with pytest.raises(DataError, match="2 seeds need 2 sounds"):
-        dose_page(tiny_lm_model, lambda d: (), tmp_path, seeds=(0, 1), codes=codes[:1], progress=False)
-    with pytest.raises(DataError, match="a dose other than 0"):
-        dose_page(tiny_lm_model, lambda d: (), tmp_path, doses=(0,), progress=False)
+        dose_page(tiny_lm_model, arm, tmp_path, seeds=(0, 1), codes=codes[:1])
+    with pytest.raises(DataError, match="one other than 0"):
+        dose_page(tiny_lm_model, arm, tmp_path, doses=(0,))
+    with pytest.raises(DataError, match="needs a seed"):
+        dose_page(tiny_lm_model, arm, tmp_path, seeds=())
+
+
+def test_the_judge_hears_what_was_generated_and_must_know_the_trait(tiny_lm_model: MusicGen, tmp_path: Path) -> None:
+    class Ruler:
+        name, independent, questions = "ruler", True, {"long": ["long"]}
+        samples: ClassVar[set[int]] = set()
+
+        def score(self, audio: Any, sample_rate: int) -> pd.DataFrame:
+            self.samples.add(audio.shape[-1])
+            return pd.DataFrame({"long": [0.75] * len(audio), "not_music": 0.0})
+
+        def accuracy_frame(self) -> pd.DataFrame:
+            return pd.DataFrame()
+
+    arm = push("steered", _directions(tiny_lm_model), control=False)
+    codes = torch.zeros(tiny_lm_model.n_codebooks, 10, dtype=torch.long)
+    options = {"doses": (1,), "seeds": (0,), "codes": codes, "judge": Ruler(), "setting": SHORT}
+    data = _data(dose_page(tiny_lm_model, arm, tmp_path, trait="long", **options))
+    assert {str(take["notes"]) for take in data["takes"].values()} == {"{'judge hears long': 'yes, 75%'}"}
+    generated = 0.5 - 10 / tiny_lm_model.frame_rate
+    assert Ruler.samples == {pytest.approx(generated * tiny_lm_model.sample_rate, abs=1)}
+    for trait, words in (("drums", "ruler"), ("", "name the trait")):
+        with pytest.raises(DataError, match=words):
+            dose_page(tiny_lm_model, arm, tmp_path, trait=trait, **options)
+
+
+def test_an_arm_that_acts_at_dose_zero_is_not_shown_as_its_dose(tiny_lm_model: MusicGen, tmp_path: Path) -> None:
+    heads = _directions(tiny_lm_model)
+    always = Arm("always", lambda dose, i: (Add(heads, dose=4.0 + dose),))
+    with pytest.raises(ControlError, match="'always' is not the unsteered music"):
+        dose_page(tiny_lm_model, always, tmp_path, doses=(1,), seeds=(0,), setting=SHORT)
+    assert not (tmp_path / "index.html").exists()
