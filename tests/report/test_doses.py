@@ -41,7 +41,7 @@ def _directions(model: MusicGen) -> Directions:
     return Directions(made)
 
 
-SHORT = Setting(seconds=0.5, text="a", progress=False)
+SHORT = Setting(seconds=0.5, prompt_seconds=0.0, text="a", progress=False)
 
 
 def test_doses_are_generated_once_and_listening_in_changes_nothing(tiny_lm_model: MusicGen, tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_the_judge_hears_what_was_generated_and_must_know_the_trait(tiny_lm_mode
     data = _data(dose_page(tiny_lm_model, arm, tmp_path, trait="long", **options))
     assert {str(take["notes"]) for take in data["takes"].values()} == {"{'judge hears long': 'yes, 75%'}"}
     generated = 0.5 - 10 / tiny_lm_model.frame_rate
-    assert Ruler.samples == {pytest.approx(generated * tiny_lm_model.sample_rate, abs=1)}
+    assert list(Ruler.samples) == [pytest.approx(generated * tiny_lm_model.sample_rate, abs=1)]
     for trait, words in (("drums", "ruler"), ("", "name the trait")):
         with pytest.raises(DataError, match=words):
             dose_page(tiny_lm_model, arm, tmp_path, trait=trait, **options)
