@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,59 +10,61 @@ import numpy as np
 import pandas as pd
 
 from interp.directions import Directions
-from interp.directions.reading import clip_groups, fingerprint, read_stacks, trait_column
+from interp.directions.reading import label_table
 from interp.errors import DataError
-from interp.pooling import choose_pool
-from interp.probes.study import ProbeStudy, probe_arrays
-from interp.probes.traits import read_trait
+from interp.probes.data import ProbeData
+from interp.probes.probing import probe_data
+from interp.probes.result import ProbeResult
+from interp.probes.settings import Settings
 from interp.sites import Site
+from interp.traits import Trait
 
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["HierarchyStudy", "label_levels", "probe_hierarchy"]
+__all__ = ["TreeResult", "label_levels", "tree"]
 
 
 @dataclass(frozen=True)
-class HierarchyStudy:
+class TreeResult:
     """A tree of labels, probed parent by parent.
 
     Attributes
     ----------
     table : DataFrame
-        The tables of all studies below each other, with ``node`` (the parent inside which it was probed, ``""`` at the
+        The tables of all results below each other, with ``node`` (the parent inside which it was probed, ``""`` at the
         root), ``level`` (0 at the root), ``n_missing`` (clips of this parent without a label at this level) and
         ``n_elsewhere`` (labelled clips of other parents, which are no part of this probe). P-values hold within one
-        study; ``q`` and ``p_max`` do not correct over nodes.
-    studies : dict of str to ProbeStudy
+        result; ``q`` and ``p_max`` do not correct over nodes.
+    results : dict of str to ProbeResult
         By node.
     skipped : DataFrame
         Nodes that were not probed: ``node, level, n_clips, reason``.
     """
 
     table: pd.DataFrame
-    studies: dict[str, ProbeStudy]
+    results: dict[str, ProbeResult]
     skipped: pd.DataFrame
 
     @property
     def directions(self) -> Directions:
-        """Directions of all studies; their trait says inside which parent they were found."""
-        return Directions(d for study in self.studies.values() for d in study.directions)
+        """Directions of all results; their trait says inside which parent they were found."""
+        return Directions(d for result in self.results.values() for d in result.directions)
 
     def summary(self, method: str | None = None) -> pd.DataFrame:
         """The best site of each node by cross-validation, with what was counted."""
         rows = []
-        for node, study in self.studies.items():
-            best = study.ranking(method).iloc[0]
-            mine = self.table[(self.table["node"] == node) & (self.table["method"] == best["method"])].iloc[0]
+        for node, result in self.results.items():
+            best = result.ranking(method).iloc[0]
+            own = self.table[(self.table["node"] == node) & (self.table["method"] == best["method"])].iloc[0]
             rows.append(
                 {
                     "node": node,
-                    "level": int(mine["level"]),
-                    "classes": ", ".join(study.trait.classes),
-                    "n_clips": len(study.plan.y),
-                    "n_missing": int(mine["n_missing"]),
-                    "n_elsewhere": int(mine["n_elsewhere"]),
+                    "level": int(own["level"]),
+                    "classes": ", ".join(result.labels.classes),
+                    "n_clips": len(result.split.y),
+                    "n_missing": int(own["n_missing"]),
+                    "n_elsewhere": int(own["n_elsewhere"]),
                     **{k: best[k] for k in ("site", "method", "test_score", "lo", "hi", "chance", "null_max_95")},
                 }
             )
@@ -85,7 +87,12 @@ def label_levels(ds: xr.Dataset, path: str) -> pd.DataFrame:
         If a column does not exist, or a single column holds no path.
     """
     columns = [part.strip() for part in path.split("/")]
-    series = [trait_column(ds, column).map(_text) for column in columns]
+    table = label_table(ds)
+    for column in columns:
+        if column not in table:
+            known = ", ".join(map(str, table.columns)) or "no labels"
+            raise DataError(f"no label column {column!r}: the clips have {known}.")
+    series = [table[column].map(_text) for column in columns]
     if len(columns) == 1:
         parts = series[0].map(lambda v: [p.strip() for p in v.split("/")] if isinstance(v, str) else [])
         depth = int(parts.map(len).max())
@@ -99,15 +106,17 @@ def label_levels(ds: xr.Dataset, path: str) -> pd.DataFrame:
     return pd.DataFrame({column: values.to_numpy(dtype=object) for column, values in zip(columns, series, strict=True)})
 
 
-def probe_hierarchy(
+def tree(
     ds: xr.Dataset,
     path: str,
     *,
     sites: str | Site | Iterable[str | Site] = "heads",
     pool: str | None = None,
+    methods: str | Sequence[str] | None = None,
     min_clips: int = 2,
+    progress: bool = False,
     **options: Any,
-) -> HierarchyStudy:
+) -> TreeResult:
     """Probe the parents of a tree of labels, and the children of each parent among its own clips.
 
     A probe of instruments over all clips earns most of its score by telling families apart. Here the clips of other
@@ -115,7 +124,7 @@ def probe_hierarchy(
 
     Parameters
     ----------
-    ds, sites, pool, **options
+    ds, sites, pool, methods, progress, **options
         As for :func:`interp.probes.probe`.
     path : str
         See :func:`label_levels`.
@@ -124,25 +133,18 @@ def probe_hierarchy(
 
     Returns
     -------
-    HierarchyStudy
+    TreeResult
         Parents with a single child, or too few groups for the folds, are listed in ``skipped`` with the reason.
 
     Raises
     ------
     DataError
         If the root cannot be probed, or nothing below it is labelled.
-
-    Examples
-    --------
-    >>> study = probe_hierarchy(ds, "family/instrument", sites="resid")  # doctest: +SKIP
-    >>> study.studies["brass"].ranking()  # trumpet against trombone, among brass  # doctest: +SKIP
     """
+    settings = Settings.of(**options)
     levels = label_levels(ds, path)
-    stacks, groups = read_stacks(ds, sites, pool), clip_groups(ds)
-    clips = np.asarray(ds["clip"].values).astype(str)
-    known: dict[str, Any] = {"model": fingerprint(ds), "pool": choose_pool(ds["pool"].values, pool)}
     tables: list[pd.DataFrame] = []
-    studies: dict[str, ProbeStudy] = {}
+    results: dict[str, ProbeResult] = {}
     skipped: list[dict[str, Any]] = []
     for node, depth, inside in _nodes(levels):
         labels = levels.iloc[:, depth].where(inside)
@@ -153,24 +155,25 @@ def probe_hierarchy(
         try:
             if not present:
                 raise DataError(f"no clip of {node or 'any parent'} has a label at this level.")
-            trait = read_trait(labels, name, kind=None if labels.nunique() == 2 else "categorical")
-            study = probe_arrays(stacks, trait, groups, clips=clips, **known, **options)
+            read = Trait(name).read(labels, None if labels.nunique() == 2 else "categorical")
+            data = ProbeData.of(ds, read, sites=sites, pool=pool)
+            result = probe_data(data, methods=methods, settings=settings, progress=progress)
         except DataError as error:
             if not node:
                 raise
             skipped.append({"node": node, "level": depth, "n_clips": present, "reason": str(error)})
             continue
-        studies[node] = study
+        results[node] = result
         elsewhere = int((levels.iloc[:, 0].notna() & ~inside).sum()) if node else 0
         tables.append(
-            study.table.assign(node=node, level=depth, n_missing=int(inside.sum()) - present, n_elsewhere=elsewhere)
+            result.table.assign(node=node, level=depth, n_missing=int(inside.sum()) - present, n_elsewhere=elsewhere)
         )
-    if len(studies) == 1:
+    if len(results) == 1:
         reasons = "; ".join(dict.fromkeys(str(row["reason"]) for row in skipped)) or "no child is labelled"
         raise DataError(f"nothing below the parents of {path!r} can be probed: {reasons}")
-    return HierarchyStudy(
+    return TreeResult(
         pd.concat(tables, ignore_index=True),
-        studies,
+        results,
         pd.DataFrame(skipped, columns=["node", "level", "n_clips", "reason"]),
     )
 

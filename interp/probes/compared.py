@@ -12,15 +12,19 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from interp.directions.reading import Stack, check_finite, fingerprint, read_stacks
+from interp.directions.reading import fingerprint
 from interp.errors import CheckpointMismatch, DataError, StoreError
-from interp.pooling import choose_pool
+from interp.metrics import weighted_scores
 from interp.probes import baselines as features
-from interp.probes.evaluate import evaluate_sites
-from interp.probes.resample import weighted_scores
-from interp.probes.study import ProbeStudy, _baseline_features, _rows, probe
+from interp.probes.data import ProbeData
+from interp.probes.evaluate import Split, evaluate_sites
+from interp.probes.measured import measured, named_place, site_columns, test_weights
+from interp.probes.probing import baseline_features, probe_data
+from interp.probes.result import ProbeResult
+from interp.probes.settings import Settings
 from interp.sites import Site
-from interp.stats import bootstrap_interval, group_weights
+from interp.stats import bootstrap_interval
+from interp.traits import Trait
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -28,14 +32,14 @@ if TYPE_CHECKING:
     from interp.clips import Clips
     from interp.model import MusicGen
 
-__all__ = ["AUDIO", "BaselineStudy", "compare_baselines", "extract_untrained"]
+__all__ = ["AUDIO", "BaselineResult", "compare_baselines", "extract_untrained"]
 
 AUDIO = {"mel": features.mel, "mfcc": features.mfcc, "chroma": features.chroma}
 UNTRAINED = "untrained copy"
 
 
 @dataclass(frozen=True)
-class BaselineStudy:
+class BaselineResult:
     """A trait probed in the model and in what a probe of the model must beat.
 
     Attributes
@@ -49,13 +53,13 @@ class BaselineStudy:
     sites : DataFrame
         One row a site: ``site, kind, layer, head, trait, method, trained, untrained, added`` (their difference),
         ``added_lo, added_hi``; empty without an untrained copy.
-    study : ProbeStudy
+    probed : ProbeResult
         The probes of the trained model.
     """
 
     table: pd.DataFrame
     sites: pd.DataFrame
-    study: ProbeStudy
+    probed: ProbeResult
     info: dict[str, Any] = field(default_factory=dict)
 
 
@@ -112,7 +116,7 @@ def extract_untrained(
 
 def compare_baselines(
     ds: xr.Dataset,
-    trait: str,
+    trait: str | Trait,
     *,
     clips: Clips | None = None,
     untrained: xr.Dataset | None = None,
@@ -121,17 +125,16 @@ def compare_baselines(
     sites: str | Site | Iterable[str | Site] = "heads",
     pool: str | None = None,
     method: str = "logistic",
-    n_bootstrap: int = 1000,
-    seed: int = 0,
-    **options: Any,
-) -> BaselineStudy:
+    progress: bool = False,
+    **settings: Any,
+) -> BaselineResult:
     """Probe the model, an untrained copy and the sound itself, on one split, and give the differences with intervals.
 
     ::
 
         untrained = extract_untrained(model, clips, ds)
-        study = compare_baselines(ds, "drums", clips=clips, untrained=untrained)
-        plots.baselines(study.table)
+        probed = compare_baselines(ds, "drums", clips=clips, untrained=untrained)
+        plots.baselines(probed.table)
 
     Parameters
     ----------
@@ -147,12 +150,12 @@ def compare_baselines(
         Which features of the sound; needs ``clips``.
     others : dict of str to array of shape (clips, features), optional
         More features to compare with.
-    sites, pool, method, n_bootstrap, seed, **options
+    sites, pool, method, progress, **settings
         As for :func:`interp.probes.probe`.
 
     Returns
     -------
-    BaselineStudy
+    BaselineResult
 
     Raises
     ------
@@ -168,49 +171,52 @@ def compare_baselines(
         table |= {name: AUDIO[name](heard) for name in audio}
     if not table and untrained is None:
         raise DataError("nothing to compare with: give the clips, the untrained copy's activations, or other features.")
-    study = probe(
-        ds, trait, sites=sites, pool=pool, methods=[method], n_bootstrap=n_bootstrap, seed=seed, **options
-    )  # fmt: skip
-    own, plan = study.evaluations[method], study.plan
-    settings = {k: v for k, v in options.items() if k in ("dtype", "device", "memory")}
-    weights = group_weights(plan.groups[plan.test], max(n_bootstrap, 2), np.random.default_rng([seed, 2]))
-    paired = _Paired(plan, weights, n_bootstrap)
-    best = int(np.flatnonzero([str(s) == study.ranking(method)["site"][0] for s in study.sites])[0])
-    mine = paired.draws(own.decision[best])
-    rows = [_row(study.table.iloc[best], "best site", None)]
+    chosen = Settings.of(**settings)
+    data = ProbeData.of(ds, trait, sites=sites, pool=pool, kind=chosen.kind)
+    probed = probe_data(data, methods=method, settings=chosen, progress=progress)
+    own, split = probed.evaluations[method], probed.split
+    paired = _Paired(split, test_weights(split, chosen.n_bootstrap, chosen.seed))
+    best = int(np.flatnonzero([str(s) == probed.ranking(method)["site"][0] for s in probed.sites])[0])
+    best_draws = paired.draws(own.decision[best])
+    rows = [_row(probed.table.iloc[best], "best site", None)]
     per_site = pd.DataFrame()
     if untrained is not None:
-        row, per_site = _untrained(ds, untrained, study, method, sites, pool, paired, mine, best, settings, weights)
+        if fingerprint(untrained) and fingerprint(untrained) == fingerprint(ds):
+            raise DataError("the untrained activations are those of the trained model: make them by extract_untrained.")
+        copy = ProbeData.of(features.align(ds, untrained), data.labels, sites=sites, pool=pool)
+        row, per_site = _untrained(copy, probed, method, paired, best_draws, best, chosen)
         rows.append(row)
     for name, value in table.items():
-        x = _baseline_features(name, value, study.trait.keep, study.clips)
-        result = evaluate_sites(x[None], method, plan, **settings)
-        place = pd.DataFrame({"site": [name], "kind": "baseline", "layer": [-1], "head": pd.array([None], "Int64")})
-        line = _rows(place, result, method, plan, study.trait, weights if n_bootstrap else None).iloc[0]
-        gap = paired.difference(own.test_score[best] - result.test_score[0], mine, paired.draws(result.decision[0]))
+        x = baseline_features(name, value, data)
+        result = evaluate_sites(x[None], method, split, **chosen.solver)
+        line = measured(named_place(name), result, method, split, data.labels, paired.weights).iloc[0]
+        gap = paired.difference(
+            own.test_score[best] - result.test_score[0], best_draws, paired.draws(result.decision[0])
+        )
         rows.append(_row(line, name, gap))
-    names = pd.DataFrame(rows).assign(n_groups=len(np.unique(plan.groups[plan.test])))
-    info = {**study.info, "pool": choose_pool(ds["pool"].values, pool)}
-    return BaselineStudy(names.reset_index(drop=True), per_site, study, info)
+    names = pd.DataFrame(rows).assign(n_groups=len(np.unique(split.groups[split.test])))
+    return BaselineResult(names.reset_index(drop=True), per_site, probed, {**probed.info})
 
 
 class _Paired:
     """Differences of two probes on the same test clips under the same resamples of groups."""
 
-    def __init__(self, plan: Any, weights: NDArray[np.float64], n_bootstrap: int) -> None:
-        self.plan, self.weights, self.n_bootstrap = plan, weights, n_bootstrap
-        self.n_groups = len(np.unique(plan.groups[plan.test]))
+    def __init__(self, split: Split, weights: NDArray[np.float64] | None) -> None:
+        self.split, self.weights = split, weights
+        self.n_groups = len(np.unique(split.groups[split.test]))
 
     def draws(self, decision: NDArray[np.float64]) -> NDArray[np.float64]:
         """Score under every resample, of decision values ``[outputs, clips]``; of many sites ``[sites, ...]``."""
-        y = self.plan.y[self.plan.test]
+        if self.weights is None:
+            return np.empty((0, len(decision)) if decision.ndim == 3 else 0)
+        y = self.split.y[self.split.test]
         many = decision if decision.ndim == 3 else decision[None]
-        drawn = weighted_scores(self.plan.score, many, y, self.weights)
+        drawn = weighted_scores(self.split.score, many, y, self.weights)
         return drawn if decision.ndim == 3 else drawn[:, 0]
 
     def difference(self, observed: Any, a: NDArray[np.float64], b: NDArray[np.float64]) -> tuple[Any, Any, Any]:
         """The difference with its interval, NaN without resamples."""
-        if not self.n_bootstrap:
+        if self.weights is None:
             nothing = np.full(np.shape(observed), np.nan)
             return observed, nothing, nothing
         lo, hi = bootstrap_interval(a - b, self.n_groups)
@@ -218,39 +224,23 @@ class _Paired:
 
 
 def _untrained(
-    ds: xr.Dataset,
-    untrained: xr.Dataset,
-    study: ProbeStudy,
+    copy: ProbeData,
+    probed: ProbeResult,
     method: str,
-    sites: str | Site | Iterable[str | Site],
-    pool: str | None,
     paired: _Paired,
-    mine: NDArray[np.float64],
+    best_draws: NDArray[np.float64],
     best: int,
-    settings: dict[str, Any],
-    weights: NDArray[np.float64],
+    settings: Settings,
 ) -> tuple[dict[str, Any], pd.DataFrame]:
     """The row of the untrained copy's best site, and what training adds at every site."""
-    if fingerprint(untrained) and fingerprint(untrained) == fingerprint(ds):
-        raise DataError("the untrained activations are those of the trained model: make them with extract_untrained.")
-    own, keep = study.evaluations[method], study.trait.keep
+    own = probed.evaluations[method]
     tables, results = [], []
-    for stack in read_stacks(features.align(ds, untrained), sites, pool):
-        stack = Stack(stack.kind, stack.sites, stack.x[:, keep])
-        check_finite(stack.x, stack.sites, study.clips)
-        result = evaluate_sites(stack.x, method, study.plan, **settings)
-        places = pd.DataFrame(
-            {
-                "site": [str(s) for s in stack.sites],
-                "kind": stack.kind,
-                "layer": [s.layer for s in stack.sites],
-                "head": pd.array([s.head for s in stack.sites], dtype="Int64"),
-            }
-        )
-        tables.append(_rows(places, result, method, study.plan, study.trait, weights if paired.n_bootstrap else None))
+    for stack in copy.stacks:
+        result = evaluate_sites(stack.x, method, probed.split, **settings.solver)
+        tables.append(measured(site_columns(stack), result, method, probed.split, copy.labels, paired.weights))
         results.append(result)
     theirs = pd.concat(tables, ignore_index=True)
-    if [*theirs["site"]] != [str(s) for s in study.sites]:
+    if [*theirs["site"]] != [str(s) for s in probed.sites]:
         raise DataError("the untrained activations are of other sites than the trained ones: use extract_untrained.")
     decision, score = (np.concatenate([getattr(r, n) for r in results]) for n in ("decision", "test_score"))
     added, lo, hi = paired.difference(own.test_score - score, paired.draws(own.decision), paired.draws(decision))
@@ -258,7 +248,7 @@ def _untrained(
         trained=own.test_score, untrained=score, added=added, added_lo=lo, added_hi=hi
     )
     top = int(theirs["cv_score"].to_numpy().argmax())
-    gap = paired.difference(own.test_score[best] - score[top], mine, paired.draws(decision[top]))
+    gap = paired.difference(own.test_score[best] - score[top], best_draws, paired.draws(decision[top]))
     return _row(theirs.iloc[top], UNTRAINED, gap), per_site
 
 

@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+
+from interp.directions import Fits
 
 __all__ = ["fit_loop"]
-
-Result = tuple[NDArray[np.floating], NDArray[np.floating], NDArray[np.bool_], NDArray[np.int64]]
 
 
 def fit_loop(
     x: NDArray[np.floating],
-    labels: NDArray[np.generic],
-    masks: NDArray[np.bool_],
+    y: ArrayLike,
+    weights: ArrayLike | None = None,
+    *,
     method: str,
-    penalties: NDArray[np.float64],
-    graded: bool,
-    class_weight: str | Mapping[int, float] | None,
-    standardize: bool,
-    max_iter: int,
-) -> Result:
-    """Fit with scikit-learn; arguments and result as :func:`interp.directions.fit_many` has them inside."""
-    outputs = 1 if graded or (labels.max() == 1 and method != "onehot") else int(labels.max()) + 1
+    l2: Sequence[float] = (1.0,),
+    shrinkage: Sequence[float] = (0.1,),
+    class_weight: str | Mapping[int, float] | None = None,
+    standardize: bool = True,
+    max_iter: int = 10_000,
+) -> Fits:
+    """Fit with scikit-learn; arguments and result as :func:`interp.directions.fit`, weights true and false."""
+    labels = np.atleast_2d(np.asarray(y))
+    masks = np.ones((1, x.shape[1]), bool) if weights is None else np.atleast_2d(np.asarray(weights))
+    penalties = {"lda": shrinkage, "mean_diff": (0.0,)}.get(method, l2)
+    graded = labels.dtype.kind == "f"
+    outputs = 1 if graded or labels.max() == 1 else int(labels.max()) + 1
     shape = (len(x), len(penalties), len(masks), len(labels))
     coef, intercept = np.empty((*shape, outputs, x.shape[2])), np.empty((*shape, outputs))
     converged, iterations = np.ones(shape, dtype=bool), np.ones(shape, dtype=np.int64)
@@ -44,7 +49,7 @@ def fit_loop(
         )
         coef[s, k, f, p], intercept[s, k, f, p] = w, b
         converged[s, k, f, p], iterations[s, k, f, p] = ok, steps
-    return coef, intercept, converged, iterations
+    return Fits(coef, intercept, converged, iterations)
 
 
 def _fit_one(
@@ -79,7 +84,7 @@ def _fit_one(
             target = y.astype(np.float64)[:, None]
         else:
             hot = y[:, None] == (np.array([1]) if outputs == 1 else np.arange(outputs))
-            target = hot.astype(np.float64) if method == "onehot" else 2.0 * hot - 1
+            target = 2.0 * hot - 1
         model = Ridge(alpha=l2, solver="svd").fit(z, target)
         w, b = model.coef_.reshape(outputs, -1), np.atleast_1d(model.intercept_)
     elif method == "lda":
