@@ -211,5 +211,4 @@ def _monitored(ear: Smitin | None) -> str:
     if ear is None:
         return ""
     first = ear.directions[0]
-    name = first.trait if str(first.positive).lower() in ("", "1", "true", "yes") else f"{first.trait}={first.positive}"
-    return f"no {name}" if ear.remove else name
+    return f"no {first.towards}" if ear.remove else first.towards

@@ -53,7 +53,8 @@ def test_a_part_of_a_sound(tmp_path: Path) -> None:
 def test_what_is_no_sound_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "broken.wav").write_bytes(b"RIFF and then nothing")
     soundfile.write(tmp_path / "empty.wav", np.zeros(0), 8000)
-    for name, words in (("gone.wav", "there is no sound"), ("broken.wav", "cannot read"), ("empty.wav", "holds no sound")):
+    wrong = {"gone.wav": "there is no sound", "broken.wav": "cannot read", "empty.wav": "holds no sound"}
+    for name, words in wrong.items():
         with pytest.raises(ClipError, match=words):
             read_audio(tmp_path / name)
     with pytest.raises(ClipError, match="name a wav, flac, mp3, ogg file"):
