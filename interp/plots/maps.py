@@ -25,7 +25,7 @@ def embedding(
     Parameters
     ----------
     table : DataFrame
-        What :func:`interp.embed.embed` returns (columns ``umap_1``, ``umap_2``, ``pca_1``, ``pca_2``, one row a clip)
+        What :func:`interp.geometry.project` returns (columns ``umap_1``, ``umap_2``, ``pca_1``, ``pca_2``, one row a clip)
         with the label joined on. Its ``attrs`` (trustworthiness, explained variance) are printed above the panels.
     label : str
         The column that colours the points: a few classes, or numbers (then with a colour bar).
