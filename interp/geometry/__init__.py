@@ -19,6 +19,7 @@ from interp.geometry.layers import across_sites
 from interp.geometry.layout import clustered, map_directions, plane
 from interp.geometry.nulls import covariance_null, covariance_of, sphere_p
 from interp.geometry.paths import PENALTIES, path_table
+from interp.geometry.projection import project
 from interp.geometry.sizes import cosine_by_size
 from interp.geometry.spaces import cosine, cosine_matrix, in_space, output_map, through_output, unembedding
 from interp.geometry.subspaces import angle_null, class_subspace, orthogonal_probes, principal_angles
@@ -44,6 +45,7 @@ __all__ = [
     "path_table",
     "plane",
     "principal_angles",
+    "project",
     "sphere_p",
     "through_output",
     "unembedding",

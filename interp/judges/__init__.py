@@ -8,6 +8,7 @@ from interp.judges.base import Judge, answers, can_hear, embed, has_embedding, h
 from interp.judges.clap import ClapJudge
 from interp.judges.distances import Fad, Kad, Reference, fad, fad_difference, fad_interval, frechet_distance, kad
 from interp.judges.dsp import DspJudge
+from interp.judges.files import judge_files
 from interp.judges.probe import ProbeJudge
 from interp.judges.quality import QualityJudge, Thresholds, degenerate, quality
 from interp.judges.registry import load, panel, register
@@ -40,6 +41,7 @@ __all__ = [
     "has_embedding",
     "hears",
     "judge_all",
+    "judge_files",
     "kad",
     "load",
     "measure",

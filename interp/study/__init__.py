@@ -1,6 +1,7 @@
 """What a study is: a configuration in, tables, figures, sounds and an answer out; see :class:`Study`."""
 
-from interp.study.cache import slug, step
+from interp._files import slug
+from interp.study.cache import step
 from interp.study.config import Common
 from interp.study.page import Drawing
 from interp.study.study import Study, main

@@ -38,6 +38,7 @@ from interp.validation.experiment import DOSES, Validation, validate
 from interp.validation.leakage import judged_changes, leakage
 from interp.validation.mixes import dsp_baseline
 from interp.validation.pilot import choose, is_readable, pilot_doses, scan
+from interp.validation.play import Played, play_arms
 from interp.validation.ranking import head_changes, rank_agreement
 from interp.validation.run import Trial, run_arms
 from interp.validation.setting import Design, Part, Setting
@@ -53,6 +54,7 @@ __all__ = [
     "Arm",
     "Design",
     "Part",
+    "Played",
     "Rule",
     "Setting",
     "Trial",
@@ -78,6 +80,7 @@ __all__ = [
     "matched_odds",
     "necessity",
     "pilot_doses",
+    "play_arms",
     "prompts_with",
     "prompts_without",
     "public",
