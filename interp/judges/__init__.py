@@ -13,6 +13,7 @@ from interp.judges.quality import QualityJudge, Thresholds, degenerate, quality
 from interp.judges.registry import load, panel, register
 from interp.judges.rendered import RenderedJudge
 from interp.judges.similarity import prompt_similarity
+from interp.judges.tagger import TaggerJudge
 from interp.judges.trained import TrainedJudge, train
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "QualityJudge",
     "Reference",
     "RenderedJudge",
+    "TaggerJudge",
     "Thresholds",
     "TrainedJudge",
     "accuracy_table",

@@ -38,7 +38,8 @@ __all__ = [
 class Judge(Protocol):
     """Measures traits in audio alone.
 
-    A judge may also have ``embed(audio, sample_rate)``, one vector a clip, float32 ``[N, dim]``: distances between
+    A judge may also have ``abstains``, a mapping of answers to sentences that say why it does not give them, and
+    ``embed(audio, sample_rate)``, one vector a clip, float32 ``[N, dim]``: distances between
     sets of clips and similarity to a prompt are measured with it (:func:`has_embedding`).
 
     Attributes
@@ -144,6 +145,9 @@ def require(judges: Judge | Sequence[Judge], *traits: str | Trait) -> None:
         for trait in map(Trait.parse, traits):
             if _answer(judge, trait) is not None:
                 continue
+            why = getattr(judge, "abstains", {}).get(trait.answer)
+            if why:
+                raise DataError(why)
             if not judge.questions:
                 raise DataError(
                     f"the judge {judge.name!r} measures sound and answers no question, so it cannot say whether it "
