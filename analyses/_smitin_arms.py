@@ -20,7 +20,7 @@ from interp.directions import Directions, random_like
 from interp.probes.study import ProbeStudy, probe
 from interp.report import write_audio
 from interp.steering import Add, EveryN, Intervention, Row, Smitin, generate, soft_weights
-from interp.validation import has_trait
+from interp.traits import Trait
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -149,7 +149,7 @@ def shuffled_probes(ds: xr.Dataset, trait: str, pool: str, seed: int, like: Prob
 
 def monitor_accuracy(ds: xr.Dataset, trait: str, probes: Probes, pool: str, n_monitor: int) -> tuple[float, float]:
     """Accuracy on other clips of the heads that are heard (their mean) and of the monitor (their median)."""
-    truth = has_trait(interp.labels(ds), trait)
+    truth = Trait.parse(trait).has(interp.labels(ds))
     heard = Smitin(probes.heads["logistic"], n_monitor=n_monitor).monitored
     logits = np.stack([d.logit(interp.features(ds, d.site, pool=pool).astype(np.float64)) for d in heard])
     return float(((logits > 0) == truth).mean()), float(((np.median(logits, axis=0) > 0) == truth).mean())

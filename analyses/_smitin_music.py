@@ -14,7 +14,7 @@ from analyses._study import held_back
 from interp.clips import Clips
 from interp.data import GENRES, INSTRUMENTS, render_arrays, render_clips
 from interp.errors import DataError
-from interp.validation import has_trait, lacks_trait
+from interp.traits import Trait
 
 if TYPE_CHECKING:
     from interp.model import MusicGen
@@ -80,7 +80,8 @@ def pairs(trait: str, n: int, seed: int, seconds: float, progress: bool = False)
 def balanced(clips: Clips, trait: str, n: int, seed: int) -> Clips:
     """Of a folder's other clips, at most n with the trait and as many without, in turn."""
     free, rng = ~held_back(clips, seed), np.random.default_rng([seed, 10])
-    sides = [rng.permutation(np.flatnonzero(free & side(clips.labels, trait))) for side in (has_trait, lacks_trait)]
+    asked = Trait.parse(trait)
+    sides = [rng.permutation(np.flatnonzero(free & side(clips.labels))) for side in (asked.has, asked.lacks)]
     count = min(n, *(len(side) for side in sides))
     if count < 8:
         raise DataError(f"{count} clips of the folder are left with (or without) {trait}: 8 or more are needed.")
@@ -92,7 +93,8 @@ def _sounds(session: Session, trait: str, present: bool, n: int, seconds: float,
     name, _, value = trait.partition("=")
     if session.data is not None:
         clips = Clips.from_folder(session.data)
-        side = (has_trait if present else lacks_trait)(clips.labels, trait)
+        asked = Trait.parse(trait)
+        side = (asked.has if present else asked.lacks)(clips.labels)
         chosen = np.flatnonzero(held_back(clips, session.seed) & side)
         if len(chosen) < n:
             state = "have" if present else "lack"

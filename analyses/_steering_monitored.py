@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from interp import validation
 from interp.directions import Directions, random_like
+from interp.judges import Reference, fad_difference
 from interp.steering import Smitin, soft_weights
 from interp.validation import UNSTEERED, Arm
 
@@ -78,7 +78,7 @@ def choose_alpha(pilot: pd.DataFrame) -> float:
 
 
 def cost_beside_iti(
-    table: pd.DataFrame, embeddings: Mapping[str, NDArray[np.float32]], reference: NDArray[np.float32]
+    table: pd.DataFrame, clips: pd.DataFrame, reference: NDArray[np.float32]
 ) -> pd.DataFrame:
     """FAD of every arm and dose less that of ITI's lowest dose that succeeds as often, or of its best where none does.
 
@@ -86,8 +86,8 @@ def cost_beside_iti(
     ----------
     table : DataFrame
         Rows of the arms and of ``ITI heads``, all from the same seeds.
-    embeddings : mapping of str to array of shape (seeds, dim)
-        Of their clips, by ``"<arm>|<dose>"``.
+    clips : DataFrame
+        Their clips, with embeddings.
     reference : array of shape (clips, dim)
         Of music with the trait.
 
@@ -97,18 +97,21 @@ def cost_beside_iti(
         The table with columns about ITI, empty for ITI's own rows and for unsteered music; ``iti_equal`` is false where
         ITI never succeeds as often.
     """
-    iti = table[table["arm"] == "ITI heads"].sort_values("dose")
+    iti, known = table[table["arm"] == "ITI heads"].sort_values("dose"), Reference(reference)
     rows = []
     for row in table[~table["arm"].isin([UNSTEERED, "ITI heads"])].to_dict("records"):
         equal = iti[iti["rate"] >= row["rate"] - _ENOUGH]
         against = equal.iloc[0] if len(equal) else iti.loc[iti["rate"].idxmax()]
-        ours, theirs = embeddings[f"{row['arm']}|{row['dose']:g}"], embeddings[f"ITI heads|{against['dose']:g}"]
-        gap, lo, hi = validation.fad_difference(ours, theirs, reference)
+        ours, theirs = (
+            validation.embeddings(clips[(clips["arm"] == arm) & (clips["dose"] == dose)])
+            for arm, dose in ((row["arm"], row["dose"]), ("ITI heads", against["dose"]))
+        )
+        gap = fad_difference(ours, theirs, known)
         rows.append(
             {
                 "arm": row["arm"], "dose": row["dose"], "iti_dose": against["dose"], "iti_success": against["rate"],
-                "iti_equal": bool(len(equal)), "iti_fad": against["fad"], "iti_kad": against["kad"], "fad_gap": gap,
-                "fad_gap_lo": lo, "fad_gap_hi": hi,
+                "iti_equal": bool(len(equal)), "iti_fad": against["fad"], "iti_kad": against["kad"],
+                "fad_gap": gap.value, "fad_gap_lo": gap.lo, "fad_gap_hi": gap.hi,
             }
         )  # fmt: skip
     return table.merge(pd.DataFrame(rows), on=["arm", "dose"], how="left")

@@ -321,8 +321,7 @@ class _Study:
 
     def _pilot(self, trait: str) -> pd.DataFrame:
         """Where to push: the layer where the *sum* of all methods' directions works best, so that none is favoured."""
-        from interp import judges
-        from interp.validation import Arm, prompts_without, run_arms
+        from interp.validation import Arm, Setting, prompts_without, run_arms
 
         arms = []
         train = self.train(trait)
@@ -333,37 +332,32 @@ class _Study:
         seeds = range(self.config.seed + 20_000, self.config.seed + 20_000 + self.config.pilot_seeds)
         codes = prompts_without(self.model, trait, self.config.pilot_seeds, 1.5, seed=self.config.seed + 500)
         result = run_arms(
-            self.model, trait, arms, codes, [2.0], seeds=list(seeds), judge=judges.load("", model=self.model),
-            prompt_seconds=1.5, progress=self.progress,
+            self.model, trait, arms, codes, [2.0], seeds=list(seeds),
+            setting=Setting(measure=False, progress=self.progress),
         )  # fmt: skip
         table = result.table[result.table["arm"] != UNSTEERED]
         return table.rename(columns={"arm": "site"})[["trait", "site", "n", "hits", "rate", "not_music"]]
 
     def _steer(self, trait: str, site: str) -> pd.DataFrame:
         """Every method at one layer and at the best heads, at equal dose and at equal norm, with controls."""
-        from interp import judges
-        from interp.validation import prompts_without, run_arms
+        from interp.validation import Arm, Setting, prompts_without, run_arms
 
         places = {"resid": [site]}
         if self.config.heads:
             ranks = pd.concat([self.studies[trait].ranking(m) for m in self.studies[trait].methods])
             ranks = ranks[ranks["kind"] == "heads"].groupby("site")["cv_score"].mean()
             places["heads"] = list(ranks.sort_values(ascending=False, kind="stable").index[: self.config.heads])
-        arms: list[Arm] = []
+        nothing = {"place": UNSTEERED, "push": np.nan, "method": UNSTEERED, "site": np.nan}
+        arms: list[Arm] = [Arm(UNSTEERED, dosed=False, says=nothing)]
         for place, sites in places.items():
             arms += self._arms(trait, place, sites)
         n = self.config.n_seeds
         result = run_arms(
             self.model, trait, arms, prompts_without(self.model, trait, n, 1.5, seed=self.config.seed),
             self.config.doses, seeds=list(range(self.config.seed, self.config.seed + n)),
-            judge=judges.load("", model=self.model),
-            prompt_seconds=1.5, progress=self.progress,
+            setting=Setting(measure=False, progress=self.progress),
         )  # fmt: skip
-        clips = result.clips
-        parts = clips["arm"].str.split("|", expand=True).reindex(columns=range(3))
-        clips["place"], clips["push"], clips["method"] = parts[0], parts[1], parts[2].fillna(UNSTEERED)
-        clips["site"] = clips["place"].map({k: ", ".join(v) for k, v in places.items()})
-        return clips.drop(columns=["arm"])
+        return result.clips.drop(columns=["judge", "arm", "control", "where"])
 
     def _arms(self, trait: str, place: str, sites: list[str]) -> list[Arm]:
         from interp.validation import Arm, shuffled_like
@@ -375,24 +369,23 @@ class _Study:
         # the common length of a push at each site: the geometric mean of the methods' sigmas
         sigmas = np.array([[d.sigma for d in ds] for ds in by_method.values()])
         common = np.exp(np.log(sigmas).mean(axis=0))
-        arms = [
-            Arm(f"{place}|equal dose|{m}", _pusher(ds), control=False, where=", ".join(sites))
-            for m, ds in by_method.items()
-        ]
+
+        def arm(how: str, method: str, build: Callable[[float, int], tuple[Add, ...]], control: bool = False) -> Arm:
+            says = {"place": place, "push": how, "method": method, "site": ", ".join(sites)}
+            return Arm(f"{place}, {how}, {method}", build, control, ", ".join(sites), says=says)
+
+        arms = [arm("equal dose", m, _pusher(ds)) for m, ds in by_method.items()]
 
         def scaled(ds: Directions) -> Directions:
             return Directions(replace(d, sigma=float(c)) for d, c in zip(ds, common, strict=True))
 
-        arms += [
-            Arm(f"{place}|equal norm|{m}", _pusher(scaled(ds)), control=False, where=", ".join(sites))
-            for m, ds in by_method.items()
-        ]
+        arms += [arm("equal norm", m, _pusher(scaled(ds))) for m, ds in by_method.items()]
         treated = scaled(by_method["logistic"])
         randoms = [Directions(random_like(d, rng) for d in treated) for _ in range(self.config.n_seeds)]
         shuffled = [shuffled_like(self.ds, d, self.studies[trait], 8, seed=self.config.seed) for d in treated]
         sets = [Directions(per_site[k] for per_site in shuffled) for k in range(8)]
-        arms.append(Arm(f"{place}|equal norm|random", lambda dose, i: (Add(randoms[i], dose=dose),)))
-        arms.append(Arm(f"{place}|equal norm|shuffled", lambda dose, i: (Add(sets[i % 8], dose=dose),)))
+        arms.append(arm("equal norm", "random", lambda dose, i: (Add(randoms[i], dose=dose),), True))
+        arms.append(arm("equal norm", "shuffled", lambda dose, i: (Add(sets[i % 8], dose=dose),), True))
         return arms
 
     # Figures --------------------------------------------------------------------------------------------------------

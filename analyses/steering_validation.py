@@ -39,7 +39,8 @@ from interp.directions import Direction, Directions
 from interp.errors import DataError
 from interp.geometry import fit_directions
 from interp.probes.study import ProbeStudy, probe
-from interp.validation import RULE, UNSTEERED, Validation, split_trait
+from interp.traits import Trait
+from interp.validation import RULE, UNSTEERED, Setting, Trial
 
 if TYPE_CHECKING:
     from interp.clips import Clips
@@ -172,7 +173,7 @@ class _Study:
             raise DataError(f"{len(config.traits)} traits need {len(config.traits)} texts, not {len(config.texts)}.")
         self.clips = labelled_clips(config.data, config.n_clips, config.seed, progress)
         for trait in config.traits:
-            validation.has_trait(self.clips.labels, trait)
+            Trait.parse(trait).has(self.clips.labels)
         self._given: Clips | None = None
         if config.data is not None:  # whole songs are kept from the probes, to be continued and to compare with
             kept = held_back(self.clips, config.seed)
@@ -184,10 +185,9 @@ class _Study:
         self.probed: dict[str, tuple[ProbeStudy, ProbeStudy]] = {}
         self.sites: dict[str, tuple[str, float]] = {}
         self.references: dict[str | None, np.ndarray[Any, Any]] = {}
-        self.common: dict[str, Any] = {
-            "judge": judge, "prompt_seconds": config.prompt_seconds, "seconds": config.seconds, "keep_audio": False,
-            "guidance": config.guidance, "progress": progress,
-        }  # fmt: skip
+        self.setting = Setting(
+            seconds=config.seconds, prompt_seconds=config.prompt_seconds, guidance=config.guidance, progress=progress
+        )  # fmt: skip
 
     # -- what is needed along the way ---------------------------------------------------------------------------------
 
@@ -204,8 +204,7 @@ class _Study:
 
     def text(self, trait: str) -> str:
         """The prompt that asks for a trait."""
-        name, value, _ = split_trait(trait)
-        return self.config.texts[self.config.traits.index(trait)] if self.config.texts else value or name
+        return self.config.texts[self.config.traits.index(trait)] if self.config.texts else Trait.parse(trait).answer
 
     def prompts(self, trait: str) -> list[torch.Tensor]:
         """Sounds without the trait: those of the study, then those of the pilot."""
@@ -217,14 +216,11 @@ class _Study:
     def treated(self, trait: str) -> Direction:
         return self.studies(trait)[1].directions.one(site=self.sites[trait][0], method=self.config.method)
 
-    def run(self, name: str, make: Callable[[], Validation]) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """Table and clips of a run that is made once; its embeddings are kept beside them."""
-        folder = self.steps.folder
+    def run(self, name: str, make: Callable[[], Trial]) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Table and clips of a run that is made once."""
 
         def both() -> pd.DataFrame:
             made = make()
-            kept: dict[str, Any] = {f"{arm}|{dose:g}": value for (arm, dose), value in made.embeddings.items()}
-            np.savez_compressed(folder / f"{name}.npz", **kept)
             self.steps.table(f"{name}_table", lambda: made.table)
             return made.clips
 
@@ -270,7 +266,7 @@ class _Study:
                 right_on="probe_site",
             ).drop(columns="probe_site"),
             "arms": arms,
-            "clips": clips,
+            "clips": validation.public(clips),
             "scan": scan,
             "necessity": losses,
             "ablation": rates,
@@ -282,14 +278,14 @@ class _Study:
             "bars": self._bars(trait, arms, dose, monitored, alpha, cost),
         }  # fmt: skip
 
-    def _scan(self, trait: str) -> Validation:
+    def _scan(self, trait: str) -> Trial:
         c = self.config
         candidates = self.studies(trait)[1].directions.select(method=c.method)
         start = c.seed + 10_000
         return validation.scan(
             self.model, trait, list(candidates), self.prompts(trait)[c.n_seeds :], validation.pilot_doses(c.doses),
-            range(start, start + c.pilot_seeds), control=True, seed=c.seed, measure=True,
-            references=self._references(trait), **self.common,
+            seeds=range(start, start + c.pilot_seeds), control=True, seed=c.seed, judge=self.judge,
+            references=self._references(trait), setting=self.setting,
         )  # fmt: skip
 
     def _scan_verdicts(self, trait: str, scan: pd.DataFrame, clips: pd.DataFrame) -> list[dict[str, Any]]:
@@ -305,7 +301,7 @@ class _Study:
             found.append({"trait": trait, "site": site, "seeds": seeds, **dataclasses.asdict(said)})
         return found
 
-    def _arms(self, trait: str) -> Validation:
+    def _arms(self, trait: str) -> Trial:
         c = self.config
         heads, resid = self.studies(trait)
         site, dose = self.sites[trait]
@@ -317,7 +313,8 @@ class _Study:
         )  # fmt: skip
         return validation.run_arms(
             self.model, trait, arms, self.prompts(trait)[: c.n_seeds], c.doses,
-            seeds=range(c.seed, c.seed + c.n_seeds), measure=True, references=self._references(trait), **self.common,
+            seeds=range(c.seed, c.seed + c.n_seeds), judge=self.judge, references=self._references(trait),
+            setting=self.setting,
         )  # fmt: skip
 
     def _direction(self, trait: str, site: str) -> Direction:
@@ -331,24 +328,24 @@ class _Study:
                 music = validation.reference_sounds(
                     self.model, of, c.n_reference, c.seconds - c.prompt_seconds, seed=c.seed, clips=self._given
                 )
-                self.references[of] = self.judge.embed(music, self.model.sample_rate)
+                self.references[of] = judges.embed(self.judge, music, self.model.sample_rate)
         return {"": self.references[trait], "any": self.references[None]}
 
-    def _without(self, trait: str, asked: bool) -> Validation:
+    def _without(self, trait: str, asked: bool) -> Trial:
         """Erase in music that has the trait: continued from such sounds, or asked for in words from nothing."""
         c, n = self.config, self.config.ablation_seeds
         ways = validation.erasures(self.ds, self.treated(trait), self.studies(trait)[1], seed=c.seed)
         given: Sequence[torch.Tensor | None] = [None] * n
         if not asked:
             given = validation.prompts_with(self.model, trait, n, c.prompt_seconds, seed=c.seed, clips=self._given)
-        common = self.common
+        setting = self.setting
         if asked:
-            common = common | {
-                "prompt_seconds": 0.0, "seconds": c.seconds - c.prompt_seconds, "text": self.text(trait)
-            }  # fmt: skip
+            setting = dataclasses.replace(
+                setting, prompt_seconds=0.0, seconds=c.seconds - c.prompt_seconds, text=self.text(trait)
+            )
         return validation.run_arms(
             self.model, trait, validation.ablation_arms(ways), given, (0.0,), seeds=range(c.seed, c.seed + n),
-            measure=True, **common,
+            judge=self.judge, setting=setting,
         )  # fmt: skip
 
     @functools.cached_property
@@ -391,7 +388,7 @@ class _Study:
 
     def _monitored(
         self, trait: str, alphas: tuple[float, ...], *, pilot: bool, alpha: float | None = None
-    ) -> Validation:
+    ) -> Trial:
         """SMITIN along the method's directions, its monitor hearing the logistic probes: pilot, or study."""
         c = self.config
         heads = self._both_probes(trait)
@@ -399,17 +396,18 @@ class _Study:
         if pilot:
             codes, start = self.prompts(trait)[c.n_seeds :], c.seed + 10_000
             return validation.run_arms(
-                self.model, trait, arms, codes, alphas, seeds=range(start, start + c.pilot_seeds), measure=True,
-                references=self._references(trait), **self.common,
+                self.model, trait, arms, codes, alphas, seeds=range(start, start + c.pilot_seeds),
+                judge=self.judge, references=self._references(trait), setting=self.setting,
             )  # fmt: skip
         of_controls = tuple(sorted({max(alphas), max(alphas) if alpha is None else alpha}))
         arms += monitored_controls(self.ds, heads, c.method, of_controls, c.seed)
         return validation.run_arms(
             self.model, trait, arms, self.prompts(trait)[: c.n_seeds], alphas,
-            seeds=range(c.seed, c.seed + c.n_seeds), measure=True, references=self._references(trait), **self.common,
+            seeds=range(c.seed, c.seed + c.n_seeds), judge=self.judge, references=self._references(trait),
+            setting=self.setting,
         )  # fmt: skip
 
-    def _cost(self, trait: str) -> Validation:
+    def _cost(self, trait: str) -> Trial:
         """One layer, self-monitored heads and ITI's heads at every strength, on seeds that nothing else saw."""
         c = self.config
         site, _ = self.sites[trait]
@@ -427,19 +425,15 @@ class _Study:
         )[seen:]
         start = c.seed + 40_000
         return validation.run_arms(
-            self.model, trait, arms, codes, c.doses, seeds=range(start, start + c.cost_seeds), measure=True,
-            references=self._references(trait), **self.common,
+            self.model, trait, arms, codes, c.doses, seeds=range(start, start + c.cost_seeds),
+            judge=self.judge, references=self._references(trait), setting=self.setting,
         )  # fmt: skip
 
     def _beside_iti(self, trait: str) -> pd.DataFrame:
         name = slug(trait)
-        table, _ = self.run(f"cost_{name}", lambda: self._cost(trait))
-
-        def beside() -> pd.DataFrame:
-            with np.load(self.steps.folder / f"cost_{name}.npz") as kept:
-                return cost_beside_iti(table, kept, self._references(trait)[""])
-
-        return self.steps.table(f"beside_iti_{name}", beside)
+        table, clips = self.run(f"cost_{name}", lambda: self._cost(trait))
+        reference = self._references(trait)[""]
+        return self.steps.table(f"beside_iti_{name}", lambda: cost_beside_iti(table, clips, reference))
 
     def _bars(
         self, trait: str, arms: pd.DataFrame, dose: float, monitored: pd.DataFrame, alpha: float, cost: pd.DataFrame
@@ -491,10 +485,10 @@ class _Study:
         for clip in list(clips)[:n]:
             audio = torch.as_tensor(np.asarray(clip.audio))[None, :, : round(c.prompt_seconds * clip.sample_rate)]
             codes.append(self.model.encode(audio, clip.sample_rate)[0])
-        common = {k: v for k, v in self.common.items() if k != "keep_audio"}
         table = validation.leakage(
-            self.model, directions, codes, c.leakage_dose, seeds=range(start, start + len(codes)), **common
-        )
+            self.model, directions, codes, c.leakage_dose, seeds=range(start, start + len(codes)), judge=self.judge,
+            setting=self.setting,
+        )  # fmt: skip
         return table.assign(site=site, dose=c.leakage_dose)
 
 

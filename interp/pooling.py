@@ -26,6 +26,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from interp.backends.devices import full_precision
 from interp.errors import ClipError, DataError
 
 __all__ = ["Pooler", "Pooling", "choose_pool", "steps_between"]
@@ -235,12 +236,13 @@ class Pooler:
     def __call__(self, x: Tensor) -> Tensor:
         """Pool activations ``[rows, steps, dim]`` into float32 ``[rows, vectors, dim]``.
 
-        All averages are one matrix product, which reads the activations once; single frames are copied
-        exactly.
+        All averages are one matrix product, which reads the activations once and is computed in float32 whatever
+        autocast is on; single frames are copied exactly.
         """
         parts = []
         if self.weights.shape[1]:
-            parts.append(torch.bmm(self.weights, x if x.dtype == torch.float32 else x.float()))
+            with full_precision(x.device):
+                parts.append(torch.bmm(self.weights, x.float()))
         if self.picks.shape[1]:
             rows = torch.arange(len(x), device=x.device)[:, None]
             parts.append(x[rows, self.picks].float())
