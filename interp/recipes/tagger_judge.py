@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from interp._files import atomic
 from interp.judges.accuracy import accuracy_row, measure_answers
+from interp.judges.musicnn import SAMPLE_RATE
 from interp.judges.quality import degenerate
-from interp.judges.tagger import QUESTIONS, SAMPLE_RATE, WEIGHTS, Heard, TaggerJudge, auc, auc_row, listen, platt
-from interp.judges.tagger import tag_score as score_of
+from interp.judges.tagger import QUESTIONS, WEIGHTS, Heard, TaggerJudge, auc, auc_row, listen, platt, tag_score
 from interp.recipes.degrade import KINDS, UNSEEN_KINDS, Codec, degrade, round_trip
 from interp.recipes.rendered_accuracy import TEST_SEED, shipped_codec
 
@@ -108,9 +108,9 @@ def _calibrate(
         for answer, names in of.items():
             truth = (labels[question] == (1 if answer == question else answer)).to_numpy()
             truth_new = (new_labels[question] == (1 if answer == question else answer)).to_numpy()
-            scores = np.concatenate([score_of(heard, names) for heard, _ in music.values()])
+            scores = np.concatenate([tag_score(heard, names) for heard, _ in music.values()])
             slope, offset = platt(scores, np.tile(truth, len(music)))
-            aucs = {where: round(auc(score_of(heard, names), truth_new), 4) for where, (heard, _) in new.items()}
+            aucs = {where: round(auc(tag_score(heard, names), truth_new), 4) for where, (heard, _) in new.items()}
             answers[answer] = {"tags": list(names), "slope": slope, "offset": offset, "auc": aucs}
     return answers
 
