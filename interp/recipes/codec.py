@@ -174,7 +174,7 @@ def _render_all(folder: Path, recipe: Recipe, fonts: tuple[Path, ...]) -> None:
             continue
         font = [None, *fonts][part % (len(fonts) + 1)] if part < recipe.parts else None
         hard = part // (len(fonts) + 1) % 3 == 2
-        n = recipe.part_size if part < recipe.parts else _CHECKED
+        n = recipe.part_size if part < recipe.parts else min(_CHECKED, recipe.part_size)
         audio, _ = render_arrays(
             n, recipe.seed * 100_000 + 50_000 + part, _CLIP_SECONDS, mix="hard" if hard else "realistic", font=font
         )
