@@ -49,8 +49,15 @@ def test_rendered_music_is_music_and_its_traits_are_heard(
 ) -> None:
     labels = music[1]
     assert (scores["not_music"] < 0.5).mean() > 0.85
-    assert auc(scores["drums"].to_numpy(), (labels["drums"] == 1).to_numpy()) > ENOUGH
-    assert auc(scores["electronic"].to_numpy(), (labels["genre"] == "electronic").to_numpy()) > ENOUGH
+    for answer, measured in judge.info["answers"].items():
+        if answer not in scores:
+            continue
+        truth = (labels[["genre", "instrument"]] == answer).any(axis=1)
+        truth |= (answer == "drums") & (labels["drums"] == 1)
+        value, there = auc(scores[answer].to_numpy(), truth.to_numpy()), measured["auc"]["clean"]
+        few = min(truth.sum(), (~truth).sum())
+        error = np.sqrt(there * (1 - there) / few)  # no less than that of Hanley and McNeil 1982
+        assert abs(value - there) < 3 * error, answer
     frame = judge.accuracy_frame()
     assert set(frame["measure"]) >= {"accuracy", "AUC", "recall", "share heard"}
     assert frame["audio"].str.startswith(("clean", "all")).all()
@@ -71,11 +78,11 @@ def test_noise_silence_and_clicks_are_no_music(judge: TaggerJudge) -> None:
 def test_what_the_tags_do_not_tell_is_not_answered(tmp_path: Path, music: tuple[torch.Tensor, pd.DataFrame]) -> None:
     info = json.loads(WEIGHTS.read_text())
     info["answers"]["drums"]["auc"]["codec round trip"] = 0.61
-    info["answers"]["flute"]["auc"]["codec round trip"] = 0.5
+    info["answers"]["rock"]["auc"]["codec round trip"] = 0.5
     path = tmp_path / "tagger.json"
     path.write_text(json.dumps(info))
     deaf = TaggerJudge("codec round trip", path)
-    assert "drums" not in deaf.questions and "flute" not in deaf.questions["instrument"]
+    assert "drums" not in deaf.questions and "rock" not in deaf.questions["genre"]
     with pytest.raises(DataError, match=r"cannot hear 'drums' in this audio: the AUC .* is 0.61 on codec round trip"):
         hears(deaf, music[0][:1], "drums", RATE)
     path.write_text("{}")
@@ -98,11 +105,11 @@ def test_rate_length_and_neighbours(judge: TaggerJudge, music: tuple[torch.Tenso
 
 def test_tags_of_ones_own_are_calibrated_on_labelled_clips(music: tuple[torch.Tensor, pd.DataFrame]) -> None:
     audio, labels = music
-    own = labels[["genre", "group"]].assign(busy=np.where(labels["drums"] == 1, "yes", "no"))
+    own = labels[["genre", "group"]].assign(busy=np.where(labels["genre"] == "electronic", "yes", "no"))
     judge = TaggerJudge("clean")
-    judge.learn("busy", ["drums", "beat"], audio, RATE, own, "my clips")
+    judge.learn("busy", ["techno", "electronic"], audio, RATE, own, "my clips")
     heard = hears(judge, audio, "busy", RATE)
-    assert auc(heard["score"].to_numpy(), (labels["drums"] == 1).to_numpy()) > ENOUGH
+    assert auc(heard["score"].to_numpy(), (labels["genre"] == "electronic").to_numpy()) > ENOUGH
     row = judge.accuracy_frame().iloc[-1]
     assert (row["trait"], row["measure"], row["audio"], row["n"]) == ("busy", "AUC", "my clips", 48)
     with pytest.raises(DataError, match="no tag 'kazoo'"):
@@ -116,11 +123,11 @@ def test_tags_of_ones_own_are_calibrated_on_labelled_clips(music: tuple[torch.Te
 
 def test_by_name(music: tuple[torch.Tensor, pd.DataFrame]) -> None:
     assert load("tagger", traits=["drums"]).name == "tagger"
-    clips = Clips.from_arrays(music[0].numpy(), RATE, music[1].assign(loud=music[1]["drums"]))
-    judge = load("tagger:loud=drums+beat", data=clips, traits=["loud", "genre=electronic"])
+    clips = Clips.from_arrays(music[0].numpy(), RATE, music[1].assign(loud=music[1]["genre"] == "electronic"))
+    judge = load("tagger:loud=techno+electronic", data=clips, traits=["loud", "genre=electronic"])
     assert judge.questions["loud"] == ["loud"]
     with pytest.raises(DataError, match="never measured: give clips"):
-        load("tagger:loud=drums")
+        load("tagger:loud=techno")
     with pytest.raises(DataError, match="never measured: give clips"):
         load("tagger", traits=["instrument=harpsichord"])
     with pytest.raises(DataError, match="cannot hear 'orchestral'"):
@@ -135,9 +142,9 @@ def test_parts() -> None:
     np.testing.assert_allclose(heard.tag("drums"), logits[:, 0], rtol=1e-6)
     np.testing.assert_allclose(heard.tag("rock"), 1.5 * logits[:, 0], rtol=1e-6)  # both models have it
     np.testing.assert_allclose(tag_score(heard, ["drums", "beat"]), logits[:, 0] + np.log(2), rtol=1e-6)
-    truth = logits[:, 0] > 1
+    truth = logits[:, 0] > 0
     slope, offset = platt(heard.tag("drums"), truth)
-    assert slope > 0 and abs(-offset / slope - 1) < 0.2
+    assert slope > 0 and abs(offset / slope) < 0.05
     assert auc(-heard.tag("drums"), truth) == 0.0
     assert tags_of(Trait("genre", "metal"), {"genre=metal": ["metal", "hard rock"]}) == ["metal", "hard rock"]
     assert tags_of(Trait("mood"), {}) == []
