@@ -14,3 +14,7 @@ from interp.report.page import Report
 from interp.report.player import player
 
 __all__ = ["Report", "Take", "dose_page", "listening_page", "player"]
+
+
+def __dir__() -> list[str]:
+    return __all__

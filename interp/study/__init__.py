@@ -7,3 +7,7 @@ from interp.study.page import Drawing
 from interp.study.study import Study, main
 
 __all__ = ["Common", "Drawing", "Study", "main", "slug", "step"]
+
+
+def __dir__() -> list[str]:
+    return __all__
