@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from interp.stats import holm, paired_bootstrap, wilson
+from interp.stats import holm, paired_bootstrap
+from interp.validation import UNSTEERED, summarise
 
 __all__ = [
     "FAMILY",
-    "UNSTEERED",
     "answer_table",
     "beside_detection",
     "contrast",
     "contrasts",
     "effects",
-    "paragraph",
+    "paragraphs",
     "per_seed",
     "rates",
 ]
 
-UNSTEERED = "unsteered"
 WHERE = {"resid": "one layer's residual stream", "heads": "the best heads"}
 FAMILY = {
     "logistic": "classification",
@@ -38,21 +38,9 @@ FAMILY = {
 
 
 def rates(clips: pd.DataFrame) -> pd.DataFrame:
-    lines = []
-    for (method, dose), rows in clips.groupby(["method", "dose"], sort=False):
-        lo, hi = wilson(int(rows["hit"].sum()), len(rows))
-        control = FAMILY.get(str(method)) == "control" or method == UNSTEERED
-        lines.append(
-            {
-                "arm": method,
-                "dose": dose,
-                "rate": rows["hit"].mean(),
-                "lo": float(lo),
-                "hi": float(hi),
-                "control": control,
-            }
-        )
-    return pd.DataFrame(lines)
+    """Success of every method and dose, as :func:`interp.plots.dose_response` draws it."""
+    table = summarise(clips.assign(arm=clips["method"]), ["arm", "dose"], family=())
+    return table.assign(control=table["arm"].map(FAMILY).eq("control") | (table["arm"] == UNSTEERED))
 
 
 def per_seed(clips: pd.DataFrame) -> pd.DataFrame:
@@ -131,7 +119,7 @@ def contrasts(clips: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def beside_detection(found: dict[str, pd.DataFrame]) -> pd.DataFrame:
+def beside_detection(found: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Detection beside steering, at the sites that were pushed (heads: their mean)."""
     steering = found["steering"].query("push == 'equal norm'")
     rows = []
@@ -144,7 +132,7 @@ def beside_detection(found: dict[str, pd.DataFrame]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def answer_table(found: dict[str, pd.DataFrame], methods: tuple[str, ...]) -> pd.DataFrame:
+def answer_table(found: Mapping[str, pd.DataFrame], methods: tuple[str, ...]) -> pd.DataFrame:
     """One row a method: detects, points, steers."""
     rows = []
     cosines, paths = found["cosines"], found["detection"]
@@ -168,32 +156,31 @@ def answer_table(found: dict[str, pd.DataFrame], methods: tuple[str, ...]) -> pd
     return pd.DataFrame(rows)
 
 
-def paragraph(found: dict[str, pd.DataFrame]) -> str:
+def paragraphs(found: Mapping[str, pd.DataFrame]) -> Iterator[str]:
     """What was found, whatever it is."""
     answer = found["answer"].set_index("method")
-    lines = []
     scores = ", ".join(f"{m} {row.auroc_resid:.3f}" for m, row in answer.iterrows())
-    lines.append(f"Detection (mean held-out area under the curve over layers and traits): {scores}.")
+    yield (f"Detection (mean held-out area under the curve over layers and traits): {scores}.")
     contrasts = found["detection_contrasts"]
     for other in [m for m in ("ridge", "least_squares") if m in answer.index]:
         rows = contrasts.query("kind == 'resid' and a == 'logistic' and b == @other")
         told = "; ".join(f"{r.trait} {r.difference:+.3f} [{r.lo:+.3f}, {r.hi:+.3f}]" for r in rows.itertuples())
         if told:
-            lines.append(f"Logistic minus {other}: {told}.")
+            yield (f"Logistic minus {other}: {told}.")
     for other in [m for m in answer.index if m != "logistic"]:
         row = answer.loc[other]
-        lines.append(
+        yield (
             f"The {other} direction has a median cosine of {row['cosine_logistic']:.2f} with the logistic one "
             f"(disattenuated {row['disattenuated_logistic']:.2f})."
         )
     if "steering_contrasts" not in found:
-        return "\n".join(lines)
+        return
     for (place, push), part in found["steering_contrasts"].query("measure == 'best'").groupby(["place", "push"]):
         arms = found["steering"].query("place == @place and push == @push").groupby("method", sort=False)
         told = ", ".join(
             f"{m} {rows['best_rate'].mean():.0%} (at {rows['best_dose'].median():g} σ)" for m, rows in arms
         )
-        lines.append(
+        yield (
             f"Steering ({WHERE[place]}, {push}), success at the best dose of each, chosen on the other seeds: {told}."
         )
         for other in ("ridge", "least_squares", "mean_diff"):
@@ -203,21 +190,20 @@ def paragraph(found: dict[str, pd.DataFrame]) -> str:
                     "no difference is shown" if row["p_holm"] >= 0.05 else "more" if row["difference"] > 0 else "less"
                 )
                 steers = verdict if verdict.startswith("no") else f"it steers {verdict}"
-                lines.append(
+                yield (
                     f"There {other} against logistic: {100 * row['difference']:+.0f} points "
                     f"[{100 * row['lo']:+.0f}, {100 * row['hi']:+.0f}], Holm p {row['p_holm']:.2g}: {steers}."
                 )
         row = contrast(part, "logistic", "random")
         if row is not None:
-            lines.append(
+            yield (
                 f"Logistic against a random direction of equal norm: {100 * row['difference']:+.0f} points "
                 f"[{100 * row['lo']:+.0f}, {100 * row['hi']:+.0f}], Holm p {row['p_holm']:.2g}."
             )
-    lines.append(_in_short(found))
-    return "\n".join(lines)
+    yield (_in_short(found))
 
 
-def _in_short(found: dict[str, pd.DataFrame]) -> str:
+def _in_short(found: Mapping[str, pd.DataFrame]) -> str:
     """The question of the study, answered from the contrasts at equal norm."""
     part = found["steering_contrasts"].query("measure == 'best' and push == 'equal norm'")
     said = []

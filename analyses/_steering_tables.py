@@ -1,0 +1,245 @@
+"""Of the causal study: self-monitored steering beside one layer and ITI, the cost at equal success, and sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from interp import validation
+from interp.directions import Directions, random_like
+from interp.judges import Reference, fad_difference
+from interp.steering import Smitin, soft_weights
+from interp.validation import UNSTEERED, Arm, embeddings
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from interp.probes.study import ProbeStudy
+
+__all__ = [
+    "MONITORED",
+    "bars",
+    "choose_alpha",
+    "cost_beside_iti",
+    "decisive",
+    "monitored_arms",
+    "monitored_controls",
+    "sentence",
+]
+
+MONITORED = "SMITIN"
+_DRAWS = 8
+_CONTROLS = ("random", "shuffled labels")
+_ENOUGH = 0.05
+"""Success that much below the other's still counts as equal."""
+
+
+def _heard(heads: ProbeStudy) -> tuple[Directions, tuple[float, ...]]:
+    """Logistic probes of all heads, which the monitor hears, and SMITIN's weights from their accuracies."""
+    listen = Directions(sorted(heads.directions.select(method="logistic"), key=lambda d: d.site))
+    return listen, tuple(soft_weights(listen))
+
+
+def monitored_arms(heads: ProbeStudy, method: str, alphas: tuple[float, ...]) -> list[Arm]:
+    """SMITIN's rule (arXiv 2404.02252: soft weights, every fifth step, monitor) along the directions of a method."""
+    listen, weights = _heard(heads)
+    push = Directions(heads.directions.one(site=d.site, method=method) for d in listen)
+    return [_arm(MONITORED, [push], listen, weights, alphas, control=False)]
+
+
+def monitored_controls(
+    ds: xr.Dataset, heads: ProbeStudy, method: str, alphas: tuple[float, ...], seed: int
+) -> list[Arm]:
+    """The same with random directions of equal length, and with directions of shuffled labels; eight draws in turn."""
+    listen, weights = _heard(heads)
+    push = [heads.directions.one(site=d.site, method=method) for d in listen]
+    rng = np.random.default_rng([seed, 21])
+    randoms = [Directions(random_like(d, rng) for d in push) for _ in range(_DRAWS)]
+    shuffled = [validation.shuffled_like(ds, d, heads, _DRAWS, seed=seed) for d in push]
+    sets = [Directions(per_head[k] for per_head in shuffled) for k in range(_DRAWS)]
+    return [
+        _arm(f"{MONITORED}, random", randoms, listen, weights, alphas, control=True),
+        _arm(f"{MONITORED}, shuffled labels", sets, listen, weights, alphas, control=True),
+    ]
+
+
+def _arm(
+    name: str,
+    draws: list[Directions],
+    listen: Directions,
+    weights: tuple[float, ...],
+    alphas: tuple[float, ...],
+    *,
+    control: bool,
+) -> Arm:
+    def build(alpha: float, i: int) -> tuple[Smitin, ...]:
+        return (Smitin(draws[i % len(draws)], alpha=alpha, monitor=listen, weights=weights),)
+
+    return Arm(name, build, control, "all heads", alphas)
+
+
+def choose_alpha(pilot: pd.DataFrame) -> float:
+    """The strength that :func:`interp.validation.choose` takes."""
+    rows = pilot[pilot["arm"] == MONITORED].assign(site="all heads", control=False)
+    return validation.choose(rows, slack=_ENOUGH)[1]
+
+
+def cost_beside_iti(table: pd.DataFrame, clips: pd.DataFrame, reference: np.ndarray | None) -> pd.DataFrame:
+    """FAD of every arm and dose less that of ITI's lowest dose that succeeds as often, or of its best where none does.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Rows of the arms and of ``ITI heads``, all from the same seeds.
+    clips : DataFrame
+        Their clips.
+    reference : array of shape (clips, dim), optional
+        Embeddings of music with the trait; without it only successes are compared.
+
+    Returns
+    -------
+    DataFrame
+        The table with columns about ITI, empty for ITI's own rows and for unsteered music; ``iti_equal`` is false where
+        ITI never succeeds as often.
+    """
+    table = table.reindex(columns=[*table, *(name for name in ("fad", "kad") if name not in table)])
+    iti = table[table["arm"] == "ITI heads"].sort_values("dose")
+    known = None if reference is None else Reference(reference)
+    vectors = {key: embeddings(rows.sort_values("seed")) for key, rows in clips.groupby(["arm", "dose"])}
+    rows = []
+    for row in table[~table["arm"].isin([UNSTEERED, "ITI heads"])].to_dict("records"):
+        equal = iti[iti["rate"] >= row["rate"] - _ENOUGH]
+        other = equal.iloc[0] if len(equal) else iti.loc[iti["rate"].idxmax()]
+        line = {"arm": row["arm"], "dose": row["dose"], "iti_dose": other["dose"], "iti_success": other["rate"]}
+        line |= {"iti_equal": bool(len(equal)), "iti_fad": other["fad"], "iti_kad": other["kad"]}
+        line |= dict.fromkeys(("fad_gap", "fad_gap_lo", "fad_gap_hi"), np.nan)
+        if known is not None:
+            ours, theirs = vectors[row["arm"], row["dose"]], vectors["ITI heads", other["dose"]]
+            gap = fad_difference(ours, theirs, known)
+            line |= {"fad_gap": gap.value, "fad_gap_lo": gap.lo, "fad_gap_hi": gap.hi}
+        rows.append(line)
+    return table.merge(pd.DataFrame(rows), on=["arm", "dose"], how="left")
+
+
+def bars(
+    arms: pd.DataFrame, site: str, dose: float, monitored: pd.DataFrame, alpha: float, cost: pd.DataFrame
+) -> pd.DataFrame:
+    """Gain, controls, and the cost beside that of ITI's heads: of one layer, and of self-monitored heads."""
+    rows = []
+    for how, where, table, arm, at, controls in (
+        ("one layer", site, arms, "probe", dose, _CONTROLS),
+        (MONITORED, "all heads", monitored, MONITORED, alpha, tuple(f"{MONITORED}, {n}" for n in _CONTROLS)),
+    ):
+        treated = table[(table["arm"] == arm) & (table["dose"] == at)].iloc[0]
+        random, shuffled = (_control(table[table["arm"] == name], at) for name in controls)
+        beside = cost[(cost["arm"] == arm) & (cost["dose"] == at)].iloc[0]
+        rows.append(
+            {
+                "how": how, "site": where, "dose": at, "success": treated["rate"],
+                "unsteered": float(table.loc[table["arm"] == UNSTEERED, "rate"].iloc[0]), "gain": treated["diff"],
+                "gain_lo": treated["diff_lo"], "gain_hi": treated["diff_hi"], "p_max": treated["p_max"],
+                "random": random, "shuffled": shuffled, "not_music": treated["not_music"], "fad": treated.get("fad"),
+                "cost_seeds": beside["n"], "cost_success": beside["rate"], "cost_fad": beside["fad"],
+                "cost_kad": beside["kad"], **beside.filter(regex="^(iti|fad_gap)"),
+            }
+        )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _control(rows: pd.DataFrame, dose: float) -> float:
+    """What a control gains at a dose, or at the largest it was run at."""
+    here = rows[rows["dose"] == dose]
+    return float((here if len(here) else rows.nlargest(1, "dose"))["diff"].iloc[0])
+
+
+def decisive(arms: pd.DataFrame, bar: pd.Series) -> pd.DataFrame:
+    """Unsteered, and every arm once: at the decisive dose, at ITI's compared one, or as it is."""
+    keep = []
+    for name, rows in arms.groupby("arm", sort=False):
+        here = rows[rows["dose"] == (bar["iti_dose"] if name == "ITI heads" else bar["dose"])]
+        keep.append(here if len(here) else rows.iloc[:1])
+    return pd.concat(keep, ignore_index=True)
+
+
+def sentence(t: Mapping[str, pd.DataFrame]) -> str:
+    """What the tables of one trait say."""
+    bar = t["bars"].iloc[0]
+    said = t["verdicts"].iloc[0]
+    arms = decisive(t["arms"], bar).set_index("arm")
+    parts = [
+        f"{said['trait']}: {said['outcome']} at {bar['site']} ({said['because']}).",
+        f"At {bar['dose']:g} sigma it is heard in {bar['success']:.0%} of {arms.loc['probe', 'n']} continuations, "
+        f"unsteered in {bar['unsteered']:.0%} (gain {bar['gain']:+.0%} [{bar['gain_lo']:+.0%}, {bar['gain_hi']:+.0%}], "
+        f"corrected p {arms.loc['probe', 'p_max']:.2g}); random directions {bar['random']:+.0%}, shuffled labels "
+        f"{bar['shuffled']:+.0%}, flipped sign {arms.loc['flipped sign', 'diff']:+.0%}; no music: "
+        f"{bar['not_music']:.0%}.",
+    ]
+    if "text" in arms.index:
+        parts.append(f"Asking for it in words gives {arms.loc['text', 'rate']:.0%}.")
+    smitin = t["bars"].iloc[1]
+    parts.append(
+        f"SMITIN over all heads (α {smitin['dose']:g}, chosen on the pilot) succeeds in {smitin['success']:.0%} (gain "
+        f"{smitin['gain']:+.0%} [{smitin['gain_lo']:+.0%}, {smitin['gain_hi']:+.0%}], its random directions "
+        f"{smitin['random']:+.0%} and shuffled labels {smitin['shuffled']:+.0%}) with {smitin['not_music']:.0%} no "
+        "music."
+    )
+    parts.append(
+        f"The cost, on {int(bar['cost_seeds'])} other continuations: {_beside(bar, 'one layer')}; "
+        f"{_beside(smitin, 'SMITIN')}.{_cheaper(t['cost'])}"
+    )
+    parts.append(_lost(t, str(said["necessary"])))
+    if said["outcome"] != "causal" or max(bar["gain"], smitin["gain"]) < 0.7:
+        scan = t["scan"]
+        best = scan[~scan["control"]].sort_values("rate", ascending=False).iloc[0]
+        parts.append(
+            f"The gain is below 70 points. Of all layers and doses of the pilot ({int(best['n'])} seeds) the largest "
+            f"share is {best['rate']:.0%}, at {best['site']} and {best['dose']:g} sigma, with {best['not_music']:.0%} "
+            "no music."
+        )
+    rows = t["agreement"]
+    rank = rows[(rows["statistic"] == "Spearman") & (rows["method"] == "ablate")].iloc[0]
+    parts.append(
+        f"Over {rank['n_heads']} heads, what ablation does and what the probe reads have Spearman correlation "
+        f"{rank['value']:.2f} [{rank['lo']:.2f}, {rank['hi']:.2f}]."
+    )
+    return " ".join(parts)
+
+
+def _cheaper(cost: pd.DataFrame) -> str:
+    """The strengths whose FAD is below ITI's at equal success beyond doubt."""
+    rows = cost[cost["fad_gap_hi"] < 0]
+    if not len(rows):
+        return " At no strength is the FAD below ITI's at equal success beyond doubt."
+    named = {"probe": "one layer at {:g} sigma", MONITORED: f"{MONITORED} at α {{:g}}"}
+    words = "; ".join(
+        f"{named[row.arm].format(row.dose)} ({row.rate:.0%}; {row.fad_gap:+.1f} [{row.fad_gap_lo:+.1f}, "
+        f"{row.fad_gap_hi:+.1f}])" for row in rows.itertuples()
+    )  # fmt: skip
+    return f" Below ITI's FAD at equal success beyond doubt: {words}."
+
+
+def _beside(bar: pd.Series, name: str) -> str:
+    which = "the lowest dose that succeeds as often" if bar["iti_equal"] else "never as often; at its best dose"
+    return (
+        f"{name} {bar['cost_success']:.0%} at FAD {bar['cost_fad']:.1f}, ITI's heads ({which}, {bar['iti_dose']:g} "
+        f"sigma) {bar['iti_success']:.0%} at {bar['iti_fad']:.1f}: difference {bar['fad_gap']:+.1f} "
+        f"[{bar['fad_gap_lo']:+.1f}, {bar['fad_gap_hi']:+.1f}]"
+    )
+
+
+def _lost(t: Mapping[str, pd.DataFrame], necessary: str) -> str:
+    rows = t["necessity"]
+    rows = rows[rows["music"] == "continued"].set_index("way")
+    refits = t["refits"]
+    last = refits[refits["layer"] == refits["layer"].max()].set_index("way")["test_score"]
+    words = ", ".join(f"{way} {row['rate']:.0%}" for way, row in rows.iterrows())
+    return (
+        f"Needed: {necessary}. In music that has it, it is heard in {rows['random'].iloc[0]:.0%} with a random "
+        f"direction taken out, else: {words}. A probe refitted at the last layer scores {last['none']:.2f} before and "
+        f"{last['LEACE']:.2f} after LEACE at the site."
+    )
+
+
