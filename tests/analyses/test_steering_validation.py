@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analyses.steering_validation import Config
+from analyses.steering_validation import Config, SteeringValidation
 from interp import validation
 from interp.errors import DataError
 
