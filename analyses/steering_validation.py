@@ -46,6 +46,7 @@ from interp.probes.study import ProbeStudy, probe
 from interp.study import Common, Drawing, Study, main, once, step
 from interp.traits import Trait
 from interp.validation import CURVES, RULE, UNSTEERED, Arm
+from interp.validation.pilot import PILOT_SEED
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -196,7 +197,7 @@ class SteeringValidation(Study[Config]):
         """Every layer and dose of the pilot, and random directions there."""
         c, codes = self.config, self.prompts(trait)[self.config.n_seeds :]
         candidates = list(self.probed(trait)[1].directions.select(method=c.method))
-        first = c.seed + validation.PILOT_SEED
+        first = c.seed + PILOT_SEED
         made = validation.scan(
             self.model, trait, candidates, codes, validation.pilot_doses(c.doses), control=True, seed=c.seed,
             seeds=range(first, first + len(codes)), judge=self.judge, setting=self.setting(),
@@ -243,7 +244,7 @@ class SteeringValidation(Study[Config]):
         """SMITIN along the method's directions, its monitor hearing the logistic probes, on the pilot's seeds."""
         c = self.config
         arms, codes = monitored_arms(self.monitors(trait), c.method, c.alphas), self.prompts(trait)[c.n_seeds :]
-        return self.play(trait, arms, codes, c.seed + validation.PILOT_SEED)
+        return self.play(trait, arms, codes, c.seed + PILOT_SEED)
 
     @step(per="trait", shown=False)
     def monitored(self, trait: Trait) -> Made:
