@@ -296,7 +296,7 @@ class GenreFusion(Transfer[Config]):
 
 
 def added(directions: Directions, weights: tuple[float, ...] | None = None) -> Build:
-    return lambda dose, _: (Add(directions, dose=dose, weights=weights),)
+    return lambda dose, _: (Add(directions, dose=dose, weights=weights, mixture=True),)
 
 
 def interpolated(directions: Directions) -> Build:
