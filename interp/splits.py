@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -177,10 +175,12 @@ def permute_labels(
 ) -> Index:
     """Draw ways to shuffle labels that respect groups.
 
-    Where labels are constant within every group, whole groups exchange their label. Otherwise the labels of a group
-    stay together as a block: blocks are shuffled inside, put in random order and dealt out again to the clips in group
-    order, so groups of equal size exchange their blocks exactly. Class counts are kept (for constant groups of unequal
-    size: the number of groups of each class is).
+    Where labels are constant within every group, whole groups exchange their label, and the number of groups of each
+    class is kept. Otherwise the labels of a group stay together as a block: blocks are shuffled inside, and exchanged
+    between groups of the same size only; a group whose size no other has is shuffled inside. So every shuffle is as
+    likely under the null as what was observed, and a split of the clips that was chosen by looking at the labels of
+    groups would have been chosen as likely. (Blocks that are dealt to groups of other sizes mix labels of neighbouring
+    groups; in data with group effects such a null is too narrow.)
 
     Parameters
     ----------
@@ -215,16 +215,16 @@ def permute_labels(
         )
     for rows in blocks:
         members = [rows[groups[rows] == group] for group in np.unique(groups[rows])]
-        constant = all(len(np.unique(y[block])) == 1 for block in members)
-        sizes = [len(block) for block in members]
-        first = np.array([block[0] for block in members])
-        order = np.concatenate(members)
-        for i in range(n):
-            draw = rng.permutation(len(members))
-            if constant:
-                out[i, order] = np.repeat(first[draw], sizes)
-            else:
-                out[i, order] = np.concatenate([rng.permutation(members[k]) for k in draw])
+        if all(len(np.unique(y[block])) == 1 for block in members):
+            first = np.array([block[0] for block in members])
+            sizes = [len(block) for block in members]
+            for i in range(n):
+                out[i, np.concatenate(members)] = np.repeat(first[rng.permutation(len(members))], sizes)
+            continue
+        for size in {len(block) for block in members}:
+            alike = np.stack([block for block in members if len(block) == size])
+            for i in range(n):
+                out[i, alike] = rng.permuted(alike[rng.permutation(len(alike))], axis=1)
     return out
 
 
@@ -232,19 +232,15 @@ def _log_ways(y: NDArray[np.generic], groups: NDArray[np.generic]) -> float:
     """Logarithm of the number of different labellings that shuffling can reach (a lower bound if labels vary)."""
     from scipy.special import gammaln
 
-    names = np.unique(groups)
-    per_group = [y[groups == name] for name in names]
-    if all(len(np.unique(labels)) == 1 for labels in per_group):
-        _, counts = np.unique(np.array([labels[0] for labels in per_group]), return_counts=True)
-        return float(gammaln(len(names) + 1) - gammaln(counts + 1).sum())
-    inside = 0.0
-    for labels in per_group:
-        _, counts = np.unique(labels, return_counts=True)
-        inside += float(gammaln(len(labels) + 1) - gammaln(counts + 1).sum())
-    return inside
-
-
-def folds_to_masks(fold: NDArray[np.intp]) -> Iterator[Mask]:
-    """Training mask of each fold."""
-    for k in range(int(fold.max()) + 1):
-        yield fold != k
+    _, y = np.unique(y, return_inverse=True)
+    tallies = np.stack([np.bincount(y[groups == name], minlength=y.max() + 1) for name in np.unique(groups)])
+    constant = bool(((tallies > 0).sum(axis=1) == 1).all())
+    if constant:
+        tallies = (tallies > 0).astype(int)
+    inside = (gammaln(tallies.sum(axis=1) + 1) - gammaln(tallies + 1).sum(axis=1)).sum()
+    between = 0.0
+    for size in np.unique(tallies.sum(axis=1)):
+        alike = tallies[tallies.sum(axis=1) == size]
+        _, counts = np.unique(alike, axis=0, return_counts=True)
+        between += gammaln(len(alike) + 1) - gammaln(counts + 1).sum()
+    return float(inside + between)

@@ -159,7 +159,9 @@ def write_checkpoint(folder: Path, settings: dict[str, Any] | None = None, seed:
     sizes = settings["transformer_lm"]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        text = LUTConditioner(n_bins=1, dim=768, output_dim=sizes["dim"], tokenizer="noop")
+        text = None
+        if settings["conditioners"]:
+            text = LUTConditioner(n_bins=1, dim=768, output_dim=sizes["dim"], tokenizer="noop")
         lm = build_lm(
             text,
             n_layers=sizes["num_layers"],

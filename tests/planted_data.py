@@ -102,13 +102,31 @@ def interval_covers(seed: int, *, n_groups: int, group_spread: float, constant: 
     return bool(row["lo"] <= truth <= row["hi"])
 
 
-def family_wise_hit(seed: int, constant: bool) -> bool:
-    """Whether any of some heads without signal is significant at 5 %, with songs that differ."""
-    rng = np.random.default_rng(seed)
-    groups = np.repeat(np.arange(24), 4)
-    y = (rng.permutation(24) % 2)[groups] if constant else rng.permutation(np.arange(96) % 2)
-    x = (rng.normal(size=(24, 16, 4))[groups] + rng.normal(size=(96, 16, 4))).swapaxes(0, 1)
+#: Group sizes of the designs of labels that have a null of their own.
+DESIGNS = ("equal sizes", "unequal sizes", "unequal sizes and rates", "two sizes", "constant", "constant, unequal")
+
+
+def _design(name: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Group of each clip, and labels that say nothing of the activations."""
+    sizes = np.full(40, 4)
+    if "unequal" in name:
+        sizes = rng.integers(1, 20 if "rates" in name else 8, 60 if "constant" in name else 40)
+    elif name == "two sizes":
+        sizes = np.r_[np.full(25, 1), np.full(15, 10)]
+    groups = np.repeat(np.arange(len(sizes)), sizes)
+    if "constant" in name:
+        return groups, (rng.permutation(len(sizes)) % 2)[groups]
+    rate = rng.beta(1, 1, len(sizes))[groups] if "rates" in name else 0.5
+    return groups, (rng.random(len(groups)) < rate).astype(int)
+
+
+def family_wise_hit(seed: int, design: str) -> bool:
+    """Whether any of some heads without signal is significant at 5 %, with songs that differ in their activations."""
+    rng = np.random.default_rng([seed, 77])
+    groups, y = _design(design, rng)
+    songs = 2.0 * rng.normal(size=(int(groups.max()) + 1, 12, 8))[groups]
+    x = (songs + rng.normal(size=songs.shape)).swapaxes(0, 1)
     trait = read_trait(pd.Series(y, name="y"))
-    plan = make_plan(trait, groups, folds=3, test_size=0.4, n_permutations=59, seed=seed, penalties=[0.1, 1.0])
+    plan = make_plan(trait, groups, folds=4, n_permutations=99, seed=seed, penalties=[0.1, 1.0])
     result = evaluate_sites(x, "ridge", plan)
     return bool(max_statistic(result.test_score, result.null).p_max.min() <= 0.05)

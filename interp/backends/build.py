@@ -26,7 +26,6 @@ __all__ = ["build_lm", "random_codec", "random_musicgen"]
 
 _RELEASED: dict[str, Any] = {
     "causal": True,
-    "cross_attention": True,
     "norm_first": True,
     "memory_efficient": True,
     "activation": "gelu",
@@ -42,7 +41,7 @@ _RELEASED: dict[str, Any] = {
 
 
 def build_lm(
-    conditioner: BaseConditioner,
+    conditioner: BaseConditioner | None,
     *,
     n_layers: int,
     n_heads: int,
@@ -61,9 +60,9 @@ def build_lm(
 
     Parameters
     ----------
-    conditioner : audiocraft BaseConditioner
+    conditioner : audiocraft BaseConditioner or None
         Text conditioner, entered as ``description`` and fused by cross-attention; its output dimension is
-        `width`.
+        `width`. None builds an unconditional LM, without cross-attention.
     n_layers, n_heads, width, n_codebooks, cardinality : int
         Sizes.
     delays : sequence of int, optional
@@ -82,11 +81,12 @@ def build_lm(
     LMModel
         In training mode, as audiocraft builds it.
     """
-    settings = _RELEASED | transformer
-    fuser = ConditionFuser({"cross": ["description"], "prepend": [], "sum": [], "input_interpolate": []})
+    settings = _RELEASED | {"cross_attention": conditioner is not None} | transformer
+    conditioners = {} if conditioner is None else {"description": conditioner}
+    fuser = ConditionFuser({"cross": list(conditioners), "prepend": [], "sum": [], "input_interpolate": []})
     return LMModel(
         DelayedPatternProvider(n_codebooks, list(delays) if delays is not None else None),
-        ConditioningProvider({"description": conditioner}),
+        ConditioningProvider(conditioners),
         fuser,
         n_q=n_codebooks,
         card=cardinality,
@@ -188,7 +188,7 @@ def random_musicgen(
     max_seconds : float
         Longest window the model hears.
     n_texts : int
-        Size of the table of text embeddings; any text is hashed into it.
+        Size of the table of text embeddings; any text is hashed into it. 0 builds a model that takes no text.
     device, dtype
         Where the weights are put.
     **transformer
@@ -200,7 +200,9 @@ def random_musicgen(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        conditioner = LUTConditioner(n_bins=n_texts, dim=width, output_dim=width, tokenizer="noop")
+        conditioner = None
+        if n_texts:
+            conditioner = LUTConditioner(n_bins=n_texts, dim=width, output_dim=width, tokenizer="noop")
         lm = build_lm(
             conditioner,
             n_layers=n_layers,

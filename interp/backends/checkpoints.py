@@ -1,9 +1,8 @@
-"""Checkpoints in audiocraft's format, from a folder or the Hugging Face hub, read without running anything in
-them.
+"""Checkpoints in audiocraft's formats, from a folder or the Hugging Face hub, read without running anything in them.
 
-A checkpoint is two files: ``state_dict.bin`` (the LM's weights and its settings as YAML) and
-``compression_state_dict.bin`` (the codec, or the name of one). The text encoder comes from the hub by its own
-name.
+A released model is two files: ``state_dict.bin`` (the LM's weights and its settings as YAML) and
+``compression_state_dict.bin`` (the codec, or the name of one). A folder of audiocraft's trainer holds ``checkpoint.th``
+instead, whose settings name the codec. The text encoder comes from the hub by its own name.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from interp.backends.audiocraft import (
     AudiocraftMusicGen,
@@ -23,11 +23,13 @@ from interp.backends.audiocraft import (
     has_called_projection,
     lm_fingerprint,
 )
+from interp.backends.devices import codec_device
+from interp.backends.inert import Inert, plain, read_inert, refuse_program
 from interp.errors import ModelError
 
 __all__ = ["load_checkpoint"]
 
-LM_FILE, CODEC_FILE = "state_dict.bin", "compression_state_dict.bin"
+LM_FILE, CODEC_FILE, TRAINING_FILE = "state_dict.bin", "compression_state_dict.bin", "checkpoint.th"
 _TEXT_ENCODERS = "the text encoder"
 _MELODY = {
     "chroma_stem": "a melody (as facebook/musicgen-melody is)",
@@ -39,16 +41,16 @@ _MELODY = {
 def load_checkpoint(
     name: str, device: torch.device, dtype: torch.dtype | None = None
 ) -> tuple[AudiocraftMusicGen, str]:
-    """Load a MusicGen from a folder or by its hub name.
+    """Load a MusicGen from files or by its hub name.
 
     Parameters
     ----------
     name : str
-        Folder that holds the two files, or hub name.
+        Folder of a released model or of audiocraft's trainer, the LM's file in it, or hub name.
     device : torch.device
         Where to.
     dtype : torch.dtype, optional
-        Of the LM; by default float16 on a GPU and float32 elsewhere.
+        Of the LM; by default float16 on a CUDA GPU and float32 elsewhere.
 
     Returns
     -------
@@ -59,20 +61,12 @@ def load_checkpoint(
     Raises
     ------
     ModelError
-        If it is not there, cannot be read, or is of a kind that cannot be traced.
+        If it is not there, cannot be read, is of a kind that cannot be traced, or its parts do not fit.
     """
-    from omegaconf import OmegaConf
-
-    lm_file, codec_file = _find(name, LM_FILE), _find(name, CODEC_FILE)
-    package = _read(lm_file)
-    settings, weights = package.get("xp.cfg"), package.get("best_state")
-    if not isinstance(settings, str) or not isinstance(weights, Mapping):
-        raise ModelError(
-            f"{lm_file} is not an exported MusicGen (it needs 'best_state' and the settings 'xp.cfg' as text): export "
-            "the training checkpoint with audiocraft.utils.export.export_lm."
-        )
+    lm_file, codec_file = _files(name)
+    weights, settings = _parts(_read(lm_file), lm_file)
+    cfg = _settings(settings, lm_file)
     try:
-        cfg: Any = OmegaConf.create(settings)
         _refuse(name, cfg)
         cfg.device = device.type if device.index is None else str(device)
         cfg.dtype = str(dtype or (torch.float16 if device.type == "cuda" else torch.float32)).removeprefix("torch.")
@@ -80,34 +74,110 @@ def load_checkpoint(
         lm = _ask_hub(lambda: builders.get_lm_model(cfg), name, _text_encoder(cfg))
         lm.load_state_dict(weights)
         if dtype is not None:
-            lm.to(
-                dtype
-            )  # all of it; audiocraft puts only the transformer into half precision and leaves it to autocast
+            # all of it; audiocraft puts only the transformer into half precision and leaves it to autocast
+            lm.to(dtype)
         lm.cfg = cfg
-        codec = _load_codec(name, codec_file, device)
-        return AudiocraftMusicGen(name, codec, lm.eval()), fingerprint
-    except (AttributeError, KeyError, TypeError, RuntimeError, AssertionError, ValueError) as error:
-        reason = str(error).strip().split("\n")[0].rstrip(".:")
+    except _MALFORMED as error:
+        reason = _reason(error)
         raise ModelError(f"the settings and the weights in {lm_file} do not make a MusicGen ({reason}).") from error
+    try:
+        codec = _load_codec(name, codec_file, cfg, codec_device(device))
+        musicgen = AudiocraftMusicGen(name, codec, lm.eval())
+    except _MALFORMED as error:
+        raise ModelError(f"the codec of {name} cannot be used with it ({_reason(error)}).") from error
+    _check_codec(name, musicgen)
+    return musicgen, fingerprint
 
 
-def _load_codec(name: str, file: Path, device: torch.device) -> CompressionModel:
-    package = _read(file)
-    pretrained = package.get("pretrained")
-    if pretrained is None:
-        from omegaconf import OmegaConf
+def _malformed() -> tuple[type[Exception], ...]:
+    """What audiocraft's builders raise at settings that are not what they expect."""
+    from omegaconf.errors import OmegaConfBaseException
 
-        cfg: Any = OmegaConf.create(package["xp.cfg"])
-        cfg.device = str(device)
-        codec = builders.get_compression_model(cfg)
-        codec.load_state_dict(package["best_state"])
-        return codec.eval()
+    lookup = (AttributeError, KeyError, IndexError, ImportError)
+    return (*lookup, TypeError, RuntimeError, AssertionError, ValueError, OmegaConfBaseException)
+
+
+_MALFORMED = _malformed()
+
+
+def _reason(error: Exception) -> str:
+    return str(error).strip().split("\n")[0].rstrip(".:") or type(error).__name__
+
+
+def _parts(package: Mapping[str, Any], file: Path) -> tuple[Mapping[str, Tensor], Any]:
+    """Weights (``best_state``) and settings (``xp.cfg``, YAML or a tree) of a released or a training checkpoint."""
+    weights: Any = package.get("fsdp_best_state") or package.get("best_state")
+    if isinstance(weights, Mapping) and isinstance(weights.get("model"), Mapping):
+        weights = weights["model"]
+    settings = package.get("xp.cfg")
+    if isinstance(settings, Inert):
+        settings = plain(settings)
+    tensors = isinstance(weights, Mapping) and all(isinstance(value, Tensor) for value in weights.values())
+    if not tensors or not weights or not isinstance(settings, str | dict):
+        raise ModelError(
+            f"{file} is not a checkpoint of audiocraft: it needs weights under 'best_state' (a training run has them "
+            "after its first validation) and settings under 'xp.cfg'; other objects in it are never run."
+        )
+    return weights, settings
+
+
+def _settings(settings: Any, file: Path) -> Any:
+    """The settings of a checkpoint as an OmegaConf tree that can be added to."""
+    from omegaconf import DictConfig, OmegaConf
+    from yaml import YAMLError
+
+    try:
+        cfg = OmegaConf.create(settings)
+    except (*_MALFORMED, YAMLError, RecursionError) as error:
+        raise ModelError(f"the settings (xp.cfg) in {file} cannot be read ({_reason(error)}).") from error
+    if not isinstance(cfg, DictConfig):
+        raise ModelError(f"the settings (xp.cfg) in {file} are a list, not settings by name.")
+    OmegaConf.set_struct(cfg, False)
+    return cfg
+
+
+def _load_codec(name: str, file: Path | None, cfg: Any, device: torch.device) -> CompressionModel:
+    """The codec of a file, or the one that a training run's settings name."""
+    if file is None:
+        source = str(cfg.get("compression_model_checkpoint") or "nothing")
+        if not source.startswith("//pretrained/"):
+            raise ModelError(
+                f"the codec of {name} was {source}, which is not here: put it beside the checkpoint as {CODEC_FILE} "
+                "(audiocraft.utils.export.export_encodec writes it)."
+            )
+        pretrained: Any = source.removeprefix("//pretrained/")
+    else:
+        package = _read(file)
+        pretrained = package.get("pretrained")
+        if pretrained is None:
+            weights, tree = _parts(package, file)
+            settings = _settings(tree, file)
+            settings.device = str(device)
+            codec = builders.get_compression_model(settings)
+            codec.load_state_dict(weights)
+            return codec.eval()
+    if not isinstance(pretrained, str):
+        raise ModelError(f"{file} names no codec that is known: fetch it again.")
     return _ask_hub(lambda: CompressionModel.get_pretrained(pretrained, device=device), name, pretrained)
+
+
+def _check_codec(name: str, musicgen: AudiocraftMusicGen) -> None:
+    """The LM must predict the codes that the codec makes."""
+    codec, lm = musicgen.compression_model, musicgen.lm
+    has = (int(codec.num_codebooks), int(codec.cardinality))
+    wants = (int(lm.n_q), int(lm.card))
+    if has != wants:
+        raise ModelError(
+            f"the codec of {name} makes {has[0]} codebooks of {has[1]} codes, but its LM was trained on {wants[0]} of "
+            f"{wants[1]}: give it the codec it was trained with ({CODEC_FILE})."
+        )
 
 
 def _refuse(name: str, cfg: Any) -> None:
     """One sentence for each kind of model that the toolkit cannot see into yet."""
     can = "use one that is conditioned on text alone, such as facebook/musicgen-small, -medium or -large"
+    if "transformer_lm" not in cfg:
+        raise ModelError(f"{name} is not a MusicGen: its settings (xp.cfg) lack transformer_lm.")
     if cfg.get("lm_model") != "transformer_lm":
         raise ModelError(f"{name} is a {cfg.get('lm_model')!r}, not an autoregressive MusicGen: {can}.")
     for conditioner, settings in (cfg.get("conditioners") or {}).items():
@@ -131,20 +201,35 @@ def _refuse(name: str, cfg: Any) -> None:
         )
 
 
-def _find(name: str, filename: str) -> Path:
-    """The file of a folder, or of a model on the hub (downloaded if need be)."""
-    from huggingface_hub import errors, hf_hub_download
-
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        if not (folder / filename).is_file():
-            raise ModelError(f"the folder {folder} holds no {filename}: give a folder in audiocraft's format.")
-        return folder / filename
-    if folder.exists() or name.count("/") != 1 or name.startswith((".", "/", "~")):
+def _files(name: str) -> tuple[Path, Path | None]:
+    """The LM's file and the codec's, None where the LM's settings name the codec."""
+    path = Path(name).expanduser()
+    if path.is_file():  # the LM's file itself
+        beside = path.with_name(CODEC_FILE)
+        if path.name == CODEC_FILE or (path.suffix == ".bin" and not beside.is_file()):
+            raise ModelError(f"give the folder {path.parent}: a model is {LM_FILE} and {CODEC_FILE} in it.")
+        return path, beside if beside.is_file() else None
+    if path.is_dir():
+        lm, training, codec = (path / file for file in (LM_FILE, TRAINING_FILE, CODEC_FILE))
+        if lm.is_file() and not codec.is_file():
+            raise ModelError(f"the folder {path} holds no {CODEC_FILE}: give a folder in audiocraft's format.")
+        if not lm.is_file() and not training.is_file():
+            raise ModelError(
+                f"the folder {path} holds no {LM_FILE} and no {TRAINING_FILE}: give a folder in audiocraft's format."
+            )
+        return lm if lm.is_file() else training, codec if codec.is_file() else None
+    if path.exists() or name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise ModelError(
             f"there is no model {name!r}: give 'tiny', a folder that holds {LM_FILE} and {CODEC_FILE}, or a hub name "
             "such as facebook/musicgen-small."
         )
+    return _download(name, LM_FILE), _download(name, CODEC_FILE)
+
+
+def _download(name: str, filename: str) -> Path:
+    """The file of a model on the hub, from the cache if it is there."""
+    from huggingface_hub import errors, hf_hub_download
+
     try:
         return Path(hf_hub_download(name, filename, cache_dir=os.environ.get("AUDIOCRAFT_CACHE_DIR")))
     except errors.LocalEntryNotFoundError as error:
@@ -180,19 +265,18 @@ def _not_here(name: str, needs: str) -> ModelError:
 
 
 def _text_encoder(cfg: Any) -> str:
-    names = [c.t5.name for key, c in cfg.conditioners.items() if key != "args" and c.model == "t5"]
+    conditioners = cfg.get("conditioners") or {}
+    names = [c.t5.name for key, c in conditioners.items() if key != "args" and c.model == "t5"]
     return str(names[0]) if names else _TEXT_ENCODERS
 
 
 def _read(file: Path) -> dict[str, Any]:
     """Tensors and plain values of a file; nothing pickled is run."""
+    refuse_program(file)
     try:
         package = torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ModelError(
-            f"{file} holds Python objects besides weights, and those are never run: export the checkpoint with "
-            "audiocraft.utils.export first."
-        ) from error
+    except pickle.UnpicklingError:
+        return read_inert(file)  # a training checkpoint, or worse: stand-ins for all that is not a tensor
     except (OSError, RuntimeError, EOFError, ValueError) as error:
         raise ModelError(f"cannot read {file}, which may be cut short: fetch it again.") from error
     if not isinstance(package, dict):

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from interp.backends.audiocraft import Visitor
-from interp.errors import ClipError, InterventionError
+from interp.errors import ClipError, InterventionError, ModelError
 from interp.model import MusicGen
 from interp.steering.edits import Edits, check_interventions
 from interp.steering.generation import Generation
@@ -58,7 +58,34 @@ def forced_logits(
     Tensor
         ``[rows, codebooks, frames, cardinality]``, aligned with ``codes``: entry t holds the logits from which frame
         t is drawn.
+
+    Raises
+    ------
+    ClipError
+        If codes and texts do not go together.
+    InterventionError, ModelError
+        If an intervention does not fit, or logits are not finite; the row is named.
+
+    Examples
+    --------
+    >>> import interp
+    >>> model = interp.load("tiny", "cpu")
+    >>> forced_logits(model, torch.zeros(1, 4, 3, dtype=torch.long), ["jazz, piano"]).shape[:3]
+    torch.Size([1, 4, 3])
     """
+    logits = _forced(model, codes, texts, guidance, interventions, prompt_frames, gates)
+    return _finite(logits, range(len(logits)), interventions, model)
+
+
+def _forced(
+    model: MusicGen,
+    codes: Tensor,
+    texts: Sequence[str | None],
+    guidance: float | None = None,
+    interventions: Sequence[Sequence[Intervention]] | None = None,
+    prompt_frames: int = 0,
+    gates: Sequence[dict[int, Tensor]] | None = None,
+) -> Tensor:
     if codes.ndim != 3 or len(codes) != len(texts):
         raise ClipError(f"give codes [rows, codebooks, frames] and one text a row, not {tuple(codes.shape)}.")
     codes = codes.to(model.device)
@@ -91,6 +118,21 @@ def forced_logits(
     assert logits is not None
     cond, uncond = torch.split(logits, len(texts))
     return uncond + (cond - uncond) * float(guidance or 1.0)
+
+
+def _finite(
+    logits: Tensor, numbers: Sequence[int], interventions: Sequence[Sequence[Intervention]] | None, model: MusicGen
+) -> Tensor:
+    """The logits ``[rows, ...]``, or an error that names the first row where they are not finite."""
+    bad = ~logits.flatten(1).isfinite().all(1)
+    if bool(bad.any()):
+        i = int(bad.nonzero()[0, 0])
+        says = f"the logits of row {numbers[i]} are not finite in {str(model.dtype).removeprefix('torch.')}"
+        active = [item for item in interventions[i] if item.active] if interventions else []
+        if active:
+            raise InterventionError(f"{says}: push less far; {'; '.join(item.describe() for item in active)}.")
+        raise ModelError(f"{says}, without any intervention: load the model in float32 or bfloat16.")
+    return logits
 
 
 def log_likelihood(
@@ -127,7 +169,7 @@ def log_likelihood(
     lines = []
     for rows in _groups(model, each, batch_size):
         part = codes[rows].to(model.device)
-        logits = forced_logits(model, part, [each[i] for i in rows], guidance=guidance)
+        logits = _finite(_forced(model, part, [each[i] for i in rows], guidance), rows, None, model)
         logp = torch.log_softmax(logits, -1).gather(-1, part[..., None])[..., 0]
         per_codebook = logp[..., prompt_frames:].mean(-1).cpu().numpy()
         for row, values in zip(rows, per_codebook, strict=True):
@@ -153,6 +195,8 @@ def kl_to_unsteered(generation: Generation, batch_size: int = 16) -> pd.DataFram
     ------
     ClipError
         If the music is longer than the model's window.
+    InterventionError, ModelError
+        If logits are not finite; the row is named.
     """
     model, codes = generation.model, generation.codes
     frames = codes.shape[-1]
@@ -167,19 +211,11 @@ def kl_to_unsteered(generation: Generation, batch_size: int = 16) -> pd.DataFram
         some = [texts[i] for i in rows]
         part = codes[rows]
         items = [generation.rows[i].interventions for i in rows]
-        plain = torch.log_softmax(forced_logits(model, part, some, guidance=guidance), -1)
-        steered = torch.log_softmax(
-            forced_logits(
-                model,
-                part,
-                some,
-                guidance=guidance,
-                interventions=items,
-                prompt_frames=start,
-                gates=[gates.get(i, {}) for i in rows],
-            ),
-            -1,
-        )
+        recorded = [gates.get(i, {}) for i in rows]
+        bare = _forced(model, part, some, guidance)
+        pushed = _forced(model, part, some, guidance, items, start, recorded)
+        plain = torch.log_softmax(_finite(bare, rows, None, model), -1)
+        steered = torch.log_softmax(_finite(pushed, rows, items, model), -1)
         kl = (steered.exp() * (steered - plain)).sum(-1)[..., start:].mean(1)
         for row, values in zip(rows, kl, strict=True):
             lines.append({"row": row, "kl": float(values.mean()), "kl_max": float(values.max())})

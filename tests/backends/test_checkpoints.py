@@ -6,6 +6,7 @@ import copy
 import json
 import pickle
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -119,8 +120,8 @@ def test_nothing_pickled_is_ever_run(hub: Path, tmp_path: Path) -> None:
     for file in ("state_dict.bin", "compression_state_dict.bin"):
         folder = write_checkpoint(tmp_path / file)
         trace = tmp_path / f"ran-{file}"
-        torch.save({"best_state": Bomb(trace), "xp.cfg": "", "pretrained": "x"}, folder / file)
-        with pytest.raises(ModelError, match="never run: export the checkpoint"):
+        torch.save({"best_state": Bomb(trace), "xp.cfg": ""}, folder / file)
+        with pytest.raises(ModelError, match=r"is not a checkpoint of audiocraft: .* are never run"):
             interp.load(folder, device="cpu")
         assert not trace.exists()
     pickle.loads(pickle.dumps(Bomb(tmp_path / "armed")))
@@ -128,7 +129,7 @@ def test_nothing_pickled_is_ever_run(hub: Path, tmp_path: Path) -> None:
 
 
 def test_files_that_are_missing_cut_short_or_something_else(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"holds no state_dict\.bin"):
+    with pytest.raises(ModelError, match=r"holds no state_dict\.bin and no checkpoint\.th"):
         interp.load(tmp_path)
     write_checkpoint(tmp_path)
     whole = (tmp_path / "state_dict.bin").read_bytes()
@@ -136,7 +137,7 @@ def test_files_that_are_missing_cut_short_or_something_else(tmp_path: Path) -> N
     with pytest.raises(ModelError, match="may be cut short: fetch it again"):
         interp.load(tmp_path)
     torch.save({"weights": {}}, tmp_path / "state_dict.bin")
-    with pytest.raises(ModelError, match="is not an exported MusicGen"):
+    with pytest.raises(ModelError, match="is not a checkpoint of audiocraft"):
         interp.load(tmp_path)
     (tmp_path / "compression_state_dict.bin").unlink()
     with pytest.raises(ModelError, match=r"holds no compression_state_dict\.bin"):
@@ -168,3 +169,212 @@ def test_a_stereo_model_has_eight_codebooks(hub: Path, tmp_path: Path) -> None:
     assert model.sequence(codes)[0].shape[-1] == 25 + 4
     assert model.decode(codes).shape == (1, 2, 16000)
     assert extract(model, clips, sites="L0.H0").heads.shape == (1, 1, 1, WIDTH // HEADS)
+
+
+def codec_file(folder: Path, n_codebooks: int = 4, cardinality: int = 2048) -> None:
+    """Write a small EnCodec with its weights, as a codec that was trained and exported."""
+    from audiocraft.models import builders
+    from omegaconf import OmegaConf
+
+    config = {
+        "compression_model": "encodec",
+        "device": "cpu",
+        "encodec": {
+            "autoencoder": "seanet",
+            "quantizer": "rvq",
+            "sample_rate": 16000,
+            "channels": 1,
+            "causal": False,
+            "renormalize": False,
+        },
+        "seanet": {
+            "dimension": 8,
+            "n_filters": 2,
+            "n_residual_layers": 1,
+            "ratios": [10, 8, 4],
+            "lstm": 0,
+            "encoder": {},
+            "decoder": {},
+        },
+        "rvq": {"n_q": n_codebooks, "bins": cardinality, "kmeans_init": False},
+    }
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        codec = builders.get_compression_model(OmegaConf.create(config))
+    package = {"best_state": codec.state_dict(), "xp.cfg": OmegaConf.to_yaml(OmegaConf.create(config))}
+    torch.save(package, folder / "compression_state_dict.bin")
+
+
+def training_folder(folder: Path, hub: Path, **changes: Any) -> Path:
+    """A run of audiocraft's trainer: its checkpoint with optimiser, metrics and an OmegaConf tree, all pickled."""
+    from omegaconf import OmegaConf
+
+    package = torch.load(hub / "state_dict.bin", weights_only=True)
+    weights = package["best_state"]
+    cfg = OmegaConf.create(OmegaConf.to_container(OmegaConf.create(package["xp.cfg"]), resolve=False))
+    cfg.compression_model_checkpoint = "//pretrained/facebook/encodec_32khz"
+    cfg.solver = {"name": "musicgen", "width": "${transformer_lm.dim}", "steps": [1, 2, None]}
+    OmegaConf.set_struct(cfg, True)
+    parameter = torch.nn.Parameter(torch.ones(3))
+    optimizer = torch.optim.AdamW([parameter])
+    parameter.sum().backward()
+    optimizer.step()
+    saved = {
+        "best_state": {"model": weights},
+        "fsdp_best_state": {},
+        "xp.cfg": cfg,
+        "optimizer": optimizer.state_dict(),
+        "history": [{"train": {"ce": np.float64(3.0)}}],
+        "folder": folder,
+        "xp.sig": "0a1b2c3d",
+    } | changes
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.save(saved, folder / "checkpoint.th")
+    return folder
+
+
+def test_a_training_run_is_the_model_that_its_export_is(hub: Path, hub_model: MusicGen, tmp_path: Path) -> None:
+    folder = training_folder(tmp_path / "run", hub)
+    with pytest.raises(pickle.UnpicklingError):
+        torch.load(folder / "checkpoint.th", weights_only=True)  # what torch's own safe loader refuses
+    for name in (folder, folder / "checkpoint.th"):
+        model = interp.load(name, device="cpu")
+        assert model.fingerprint == hub_model.fingerprint
+        assert model.codec_fingerprint == hub_model.codec_fingerprint
+        tokens = model.sequence(torch.arange(24).view(1, 4, 6))[0]
+        ours, theirs = (m.forward(tokens, text="loud drums").logits for m in (model, hub_model))
+        assert torch.equal(ours, theirs)
+    assert model.lm.cfg.solver.width == WIDTH and list(model.lm.cfg.solver.steps) == [1, 2, None]
+
+
+def test_the_path_of_a_models_file_is_the_model(hub: Path, hub_model: MusicGen) -> None:
+    assert interp.load(hub / "state_dict.bin", device="cpu").fingerprint == hub_model.fingerprint
+    with pytest.raises(ModelError, match="give the folder"):
+        interp.load(hub / "compression_state_dict.bin", device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"best_state": {}}, "needs weights under 'best_state' .* after its first validation"),
+        ({"best_state": {"model": {"a": 3}}}, "needs weights under 'best_state'"),
+        ({"xp.cfg": np.float64(3.0)}, "do not make a MusicGen|settings under 'xp.cfg'|is not a MusicGen"),
+    ],
+)
+def test_training_runs_that_hold_no_model(hub: Path, tmp_path: Path, changes: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ModelError, match=sentence):
+        interp.load(training_folder(tmp_path / "run", hub, **changes), device="cpu")
+
+
+def test_a_training_run_whose_codec_is_elsewhere(hub: Path, tmp_path: Path) -> None:
+    from omegaconf import OmegaConf
+
+    settings = copy.deepcopy(SETTINGS) | {"compression_model_checkpoint": "//sig/abc123"}
+    folder = training_folder(tmp_path / "run", hub, **{"xp.cfg": OmegaConf.create(settings)})
+    with pytest.raises(ModelError, match=r"was //sig/abc123, which is not here: put it .* compression_state_dict\.bin"):
+        interp.load(folder, device="cpu")
+    codec_file(folder)
+    assert interp.load(folder, device="cpu").sample_rate == 16000
+
+
+class Reached:
+    """Unpickling it would call a function of this process with the arguments of the file."""
+
+    def __init__(self, function: Any, *arguments: Any) -> None:
+        self.function, self.arguments = function, arguments
+
+    def __reduce__(self) -> Any:
+        return self.function, self.arguments
+
+
+def test_a_training_run_runs_nothing(hub: Path, tmp_path: Path) -> None:
+    """Objects of every kind in a checkpoint, the harmful among them, are stand-ins; its weights load all the same."""
+    import builtins
+    import operator
+    import os
+
+    trace = tmp_path / "ran"
+    script = f"open({str(trace)!r}, 'w').close()"
+    bombs = [
+        Bomb(trace),
+        Reached(os.system, f"touch {trace}"),
+        Reached(builtins.eval, script),
+        Reached(builtins.exec, script),
+        Reached(operator.attrgetter("__class__"), 3),
+        Reached(builtins.setattr, torch.Tensor, "harmed", True),
+    ]
+    for number, bomb in enumerate(bombs):
+        folder = training_folder(tmp_path / str(number), hub, history=[bomb], **{f"{number}": bomb})
+        assert interp.load(folder, device="cpu").shape.n_layers == LAYERS
+        assert not trace.exists() and not hasattr(torch.Tensor, "harmed")
+    compiled = tmp_path / "compiled"
+    compiled.mkdir()
+    with warnings.catch_warnings(action="ignore"):  # torch would have us compile it in another way
+        torch.jit.script(torch.nn.Linear(2, 2)).save(str(compiled / "checkpoint.th"))
+    with pytest.raises(ModelError, match="TorchScript program"):
+        interp.load(compiled, device="cpu")
+    (compiled / "checkpoint.th").write_bytes(pickle.dumps(Bomb(trace)))
+    with pytest.raises(ModelError, match=r"torch 1\.6 or later|cannot read"):
+        interp.load(compiled, device="cpu")
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ("a: [1, 2", r"settings \(xp\.cfg\) in .* cannot be read"),
+        ("a: &b [*b]", r"settings \(xp\.cfg\) in .* cannot be read"),
+        ("- 1\n- 2", "are a list"),
+        ("nothing of the kind", "lack transformer_lm"),
+        ("", "lack transformer_lm"),
+        ("transformer_lm: 3\nlm_model: transformer_lm", "do not make a MusicGen"),
+        ("{transformer_lm: {memory_efficient: true}, lm_model: transformer_lm}", "do not make a MusicGen"),
+        ("{transformer_lm: '${nowhere}', lm_model: transformer_lm}", "do not make a MusicGen"),
+    ],
+)
+def test_settings_that_cannot_be_read(hub: Path, tmp_path: Path, settings: str, sentence: str) -> None:
+    folder = write_checkpoint(tmp_path)
+    package = torch.load(folder / "state_dict.bin", weights_only=True)
+    torch.save(package | {"xp.cfg": settings}, folder / "state_dict.bin")
+    with pytest.raises(ModelError, match=sentence):
+        interp.load(folder, device="cpu")
+
+
+def test_a_codec_that_is_not_the_lms(hub: Path, tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path)
+    for n_codebooks, cardinality in ((8, 2048), (4, 1024)):
+        codec_file(folder, n_codebooks, cardinality)
+        with pytest.raises(
+            ModelError, match=f"makes {n_codebooks} codebooks of {cardinality} codes, but .* on 4 of 2048"
+        ):
+            interp.load(folder, device="cpu")
+    codec_file(folder)
+    assert interp.load(folder, device="cpu").encode(torch.zeros(16000), 16000).shape == (1, 4, 50)
+    package = torch.load(folder / "compression_state_dict.bin", weights_only=True)
+    torch.save(package | {"xp.cfg": "compression_model: something"}, folder / "compression_state_dict.bin")
+    with pytest.raises(ModelError, match="cannot be used with it"):
+        interp.load(folder, device="cpu")
+
+
+def test_a_model_without_text_works_and_refuses_a_text(hub: Path, tmp_path: Path) -> None:
+    from interp.steering import Row, generate
+
+    settings = changed(conditioners=None, fuser__cross=[])
+    model = interp.load(write_checkpoint(tmp_path / "model", settings), device="cpu")
+    assert not model.shape.cross_attention and "no text" in repr(model)
+    rng = np.random.default_rng(0)
+    clips = Clips.from_arrays([0.2 * rng.normal(size=(1, n)) for n in (16000, 24000)], 32000)
+    ds = extract(model, clips, sites="all", progress=False)
+    assert "cross" not in ds and np.isfinite(ds.resid.values).all()
+    made = [generate(model, [Row(seed=1)], 0.2, engine=e, progress=False).codes for e in ("nnsight", "hooks", "fast")]  # type: ignore[arg-type]
+    assert torch.equal(made[0], made[1]) and torch.equal(made[0], made[2])
+    with model.trace(codes=made[0]):
+        assert model.resid[2].shape[-1] == WIDTH
+    for refused in (
+        lambda: model.conditions("loud drums"),
+        lambda: model.predict(made[0], "loud drums"),
+        lambda: generate(model, [Row("loud drums")], 0.2, progress=False),
+        lambda: extract(model, clips, text="loud drums", progress=False),
+    ):
+        with pytest.raises(ModelError, match="takes no text"):
+            refused()

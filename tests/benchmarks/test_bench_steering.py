@@ -1,9 +1,9 @@
 """What steering costs: steered against unsteered, one batch against one run at a time, engines side by side.
 
-Runs take turns in one process, every other turn in reverse order, and the least time of each counts: what else the
-machine does only ever adds. The unsteered run is there twice; how far the two lie apart is what this machine can tell.
-Set
-``INTERP_BENCH_SMOKE=1`` for a short run that checks that everything works and asserts no bar.
+Runs take turns in one process, every other turn in reverse order, and each turn gives one ratio: a run against the two
+unsteered runs of the same turn. What is reported is the median ratio with a bootstrap interval over turns; a bar is
+missed where the whole interval lies above it. The two unsteered runs against each other say what this machine can tell.
+Set ``INTERP_BENCH_SMOKE=1`` for a short run that checks that everything works and asserts no bar.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from interp.sites import select_sites
 from interp.steering import Add, Intervention, Row, Smitin, generate
 
 SMOKE = os.environ.get("INTERP_BENCH_SMOKE") == "1"
-TURNS, FEW = (1, 1) if SMOKE else (15, 5)
+TURNS, FEW = (1, 1) if SMOKE else (25, 5)
 
 
 def probes(model: MusicGen) -> Directions:
@@ -46,22 +46,29 @@ def probes(model: MusicGen) -> Directions:
     )
 
 
-def seconds_of(runs: dict[str, Callable[[], object]], turns: int) -> dict[str, float]:
-    """Least time of several runs, after one of each to warm up."""
-    times: dict[str, list[float]] = {name: [] for name in runs}
+def times_of(runs: dict[str, Callable[[], object]], turns: int) -> pd.DataFrame:
+    """Seconds of several runs, a row a turn, after one turn to warm up."""
+    rows = []
     for turn in range(turns + 1):
+        seconds = {}
         for name, run in list(runs.items())[:: -1 if turn % 2 else 1]:
             start = time.perf_counter()
             run()
-            if turn or SMOKE:
-                times[name].append(time.perf_counter() - start)
-    return {name: min(some) for name, some in times.items()}
+            seconds[name] = time.perf_counter() - start
+        rows.append(seconds)
+    return pd.DataFrame(rows[1:])[list(runs)]
 
 
-def show(title: str, times: dict[str, float]) -> None:
-    frame = pd.DataFrame({"run": list(times), "seconds": list(times.values())})
-    frame["ratio"] = frame["seconds"] / times["unsteered"]
-    print(f"\n{title}\n" + tables.to_markdown(frame, digits=3))
+def ratios_of(times: pd.DataFrame, base: pd.Series, draws: int = 2000) -> pd.DataFrame:
+    """Median over turns of each run against a base, with a 95 % bootstrap interval, and the least seconds."""
+    rng = np.random.default_rng(0)
+    picks = rng.integers(len(times), size=(draws, len(times)))
+    lines = []
+    for name in times:
+        ratio = (times[name] / base).to_numpy()
+        lo, hi = np.quantile(np.median(ratio[picks], axis=1), [0.025, 0.975])
+        lines.append({"run": name, "seconds": times[name].min(), "ratio": np.median(ratio), "lo": lo, "hi": hi})
+    return pd.DataFrame(lines)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +93,7 @@ def test_cost_of_steering(
 
     attributes = [ConditioningAttributes(text={"description": text})] * rows
     fixed, monitored = Add(directions, dose=1.0), Smitin(directions, tau=2.0)
-    times = seconds_of(
+    times = times_of(
         {
             "unsteered": run(),
             "fixed directions at all heads": run(fixed),
@@ -95,7 +102,8 @@ def test_cost_of_steering(
         },
         TURNS,
     )
-    times |= seconds_of(
+    ratios = ratios_of(times, times[["unsteered", "unsteered, again"]].mean(axis=1))
+    slow = times_of(
         {
             "plain hooks, unsteered": run(engine="hooks"),
             "plain hooks, fixed": run(fixed, engine="hooks"),
@@ -104,12 +112,15 @@ def test_cost_of_steering(
         },
         FEW,
     )
-    show(f"{name}: {rows} rows x {frames} frames, {torch.get_num_threads()} threads", times)
+    hooks = ratios_of(slow, slow["plain hooks, unsteered"])
+    print(f"\n{name}: {rows} rows x {frames} frames, {torch.get_num_threads()} threads; against unsteered")
+    print(tables.to_markdown(ratios, digits=3))
+    print("against plain hooks, unsteered\n" + tables.to_markdown(hooks, digits=3))
     if not SMOKE:
-        unsteered = min(times["unsteered"], times["unsteered, again"])
-        assert times["fixed directions at all heads"] / unsteered <= bar_fixed
-        assert times["self-monitored"] / unsteered <= bar_monitored
-        assert times["plain hooks, fixed"] / times["plain hooks, unsteered"] <= bar_fixed
+        least = ratios.set_index("run")["lo"]
+        assert least["fixed directions at all heads"] <= bar_fixed
+        assert least["self-monitored"] <= bar_monitored
+        assert hooks.set_index("run")["lo"]["plain hooks, fixed"] <= bar_fixed
 
 
 def test_a_dose_response_in_batches_against_one_run_at_a_time() -> None:

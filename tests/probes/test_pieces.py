@@ -83,9 +83,15 @@ def test_other_shuffles_keep_counts_and_parts(sizes: list[int], seed: int) -> No
     except DataError:
         assert len(groups) < 40  # so few clips that there is hardly another order
         return
+    size = np.bincount(groups)[groups]
     for index in shuffles:
         assert sorted(index) == list(range(len(y)))
         assert (parts[index] == parts).all()
+        if any(len(np.unique(y[(groups == g)])) > 1 for g in np.unique(groups[parts == 0])):
+            rows = parts == 0
+            assert (size[index[rows]] == size[rows]).all()  # blocks go to groups of their own size
+            source = groups[index]
+            assert all(len(np.unique(source[groups == g])) == 1 for g in np.unique(groups[rows]))
 
 
 def test_equal_groups_exchange_their_labels() -> None:

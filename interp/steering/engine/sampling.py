@@ -78,8 +78,14 @@ class Sampler:
             return (self._nucleus(logits) + noise).argmax(-1)
         tokens = (logits + noise).argmax(-1)
         if 0 < self.top_k < logits.shape[-1]:
+            if logits.is_cuda:  # the rows outside are not counted there: that would wait for the device at every step
+                return self._masked(logits, noise)
             tokens = self._redraw(logits, noise, tokens)
         return tokens
+
+    def _masked(self, logits: Tensor, noise: Tensor) -> Tensor:
+        kth = logits.topk(self.top_k, dim=-1).values[..., -1:]
+        return (logits.masked_fill(logits < kth, -torch.inf) + noise).argmax(-1)
 
     def _redraw(self, logits: Tensor, noise: Tensor, tokens: Tensor) -> Tensor:
         """Draw again where the winner is not among the k best: the others have won among the k best as well."""
@@ -87,10 +93,8 @@ class Sampler:
         outside = (logits > won).sum(-1) >= self.top_k
         if not outside.any():
             return tokens
-        some = logits[outside]
-        kth = some.topk(self.top_k, dim=-1).values[..., -1:]
         tokens = tokens.clone()
-        tokens[outside] = (some.masked_fill(some < kth, -torch.inf) + noise[outside]).argmax(-1)
+        tokens[outside] = self._masked(logits[outside], noise[outside])
         return tokens
 
     def _nucleus(self, logits: Tensor) -> Tensor:

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 import interp
+from interp.backends.build import random_musicgen
 from interp.errors import DataError, ModelError, SiteError, StoreError
 from interp.model import MusicGen
 from interp.probes import probe
-from interp.steering import Row, generate
+from interp.steering import Ablate, Row, generate
 
 SITES = "L0.H1, L2.H3, cross_heads, L1.mlp, resid"
 POOL = ["mean", "last", "every:9", "window:0.1-0.3"]
@@ -85,6 +86,31 @@ def test_a_capture_is_a_store_that_can_be_probed(tiny: MusicGen, tmp_path: Path)
     np.testing.assert_array_equal(again["resid"].values, ds["resid"].values)
     with pytest.raises(StoreError, match=r"captured = .*cond.*but this call has"):
         music.to_dataset("uncond", labels=heard, out=tmp_path / "captured")
+
+
+def test_pooled_means_are_float32_whatever_the_precision_of_the_run() -> None:
+    """In half precision, and with values whose sum over time half precision cannot hold."""
+    model = MusicGen(random_musicgen(2, 2, 16, seed=3))
+    model.lm.transformer.layers[1].linear2.weight.data *= 3e4
+    with torch.autocast("cpu", dtype=torch.float16):
+        full, pooled = (
+            generate(model, "a", 0.6, engine="hooks", capture="L1.mlp", pool=pool, progress=False)
+            for pool in (None, "mean")
+        )
+    wanted = full.captured("L1.mlp")[0, 1:31].double().mean(0)
+    assert wanted.abs().max() * 30 > 65_504
+    np.testing.assert_allclose(pooled.to_dataset()["mlp"].values[0, 0, 0], wanted, rtol=1e-5)
+
+
+def test_a_generation_is_short_in_print(tiny_lm_model: MusicGen) -> None:
+    rows = [Row("<b>", seed, None, Ablate.zero("L0.H1")) for seed in range(12)]
+    music = generate(tiny_lm_model, rows, 0.1, progress=False)
+    assert repr(music) == f"<Generation: 12 rows of 0.10 s by {tiny_lm_model.name}, 1 intervention>"
+    page = music._repr_html_()
+    assert "&lt;b&gt;" in page and "<b>&" not in page and "zero-ablate at L0.H1" in page and "and 4 more" in page
+    assert len(page) < 5000
+    table = rows[0].interventions[0]._repr_html_()
+    assert "zero-ablate" in table and "L0.H1" in table and "generated positions" in table
 
 
 def test_bad_captures_get_a_sentence(tiny_lm_model: MusicGen) -> None:
