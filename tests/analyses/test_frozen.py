@@ -248,6 +248,7 @@ STEERING_VALIDATION = {
     ),
 }
 
+
 def none(table: pd.DataFrame) -> Any:
     return table["arm"].str.replace(r", .* pairs$", "", regex=True).replace("unsteered", "none")
 
@@ -261,15 +262,26 @@ PLAYED = "hit score not_music similarity acted level"
 SUMMARY = f"{GAIN} fad fad_diff fad_diff_lo fad_diff_hi kad similarity similarity_lo similarity_hi acted level"
 SMITIN = {
     "continuation": Table("arm strength seed", f"probe {PLAYED}", ".cache/*/continuation_drums_clips.csv", today=TODAY),
-    "text": Table("arm strength seed", f"probe {PLAYED}", ".cache/*/text_drums_clips.csv", today=TODAY | {"similarity": "named"}),
+    "text": Table(
+        "arm strength seed", f"probe {PLAYED}", ".cache/*/text_drums_clips.csv", today=TODAY | {"similarity": "named"}
+    ),
     "ladder_clips": Table("arm strength seed", PLAYED, ".cache/*/rungs_drums_clips.csv", today=TODAY),
     "removal_clips": Table("arm strength seed", PLAYED, ".cache/*/removed_drums_clips.csv", today=TODAY),
-    "pairs_clips": Table("arm method strength seed", PLAYED, ".cache/*/few_drums_clips.csv", today=TODAY | {"method": lambda t: t["n_pairs"].replace(0, "none").astype(str)}),
-    "success": Table("trait task arm strength", f"{SUMMARY} probe", today=TODAY | {"probe": "own", "similarity": named}),
+    "pairs_clips": Table(
+        "arm method strength seed",
+        PLAYED,
+        ".cache/*/few_drums_clips.csv",
+        today=TODAY | {"method": lambda t: t["n_pairs"].replace(0, "none").astype(str)},
+    ),
+    "success": Table(
+        "trait task arm strength", f"{SUMMARY} probe", today=TODAY | {"probe": "own", "similarity": named}
+    ),
     "ladder": Table("trait task arm strength", SUMMARY, today=TODAY),
     "removal": Table("trait task arm strength", SUMMARY, today=TODAY),
     "equal_success": Table("trait arm strength", "success fad fad_against difference lo hi reached", today=TODAY),
-    "pairs": Table("trait arm strength n_pairs", "accuracy_heads accuracy_monitor rate diff diff_lo diff_hi acted", today=TODAY),
+    "pairs": Table(
+        "trait arm strength n_pairs", "accuracy_heads accuracy_monitor rate diff diff_lo diff_hi acted", today=TODAY
+    ),
     "probes": Table("site method pool", "n_train n_test cv_score test_score"),
 }
 
@@ -283,14 +295,23 @@ def dotted(answers: str) -> dict[str, str]:
 
 def transfer_tables(answers: str, other: str) -> dict[str, Table]:
     kept = f"kept.drums kept.bass kept.{other} density_change tempo_kept mode_kept"
-    now = {"push": lambda t: t["push"].replace("none", ""), "amount": "dose", "source_diff": "source_heard_diff", "chroma_lo": "chroma_diff_lo", "chroma_hi": "chroma_diff_hi", "site": lambda t: t["site"].fillna("")} 
+    now = {
+        "push": lambda t: t["push"].replace("none", ""),
+        "amount": "dose",
+        "source_diff": "source_heard_diff",
+        "chroma_lo": "chroma_diff_lo",
+        "chroma_hi": "chroma_diff_hi",
+        "site": lambda t: t["site"].fillna(""),
+    }
     return {
         "clips": Table("mode push method amount seed", f"{HEARD} {answers} {kept}", today=now | dotted(answers)),
         "grid": Table("site push method amount", f"{OUTCOME} chroma embedding", today=now),
         "sites": Table("pair kind", "site rate n"),
         "transfer": Table("push method amount", f"{OUTCOME} chroma embedding fad kad", today=now),
         "contrasts": Table("push measure a b", "difference lo hi p p_holm"),
-        "at_quality": Table("push method", "amount rate not_music fad kad chroma diff diff_lo diff_hi p_holm", today=now),
+        "at_quality": Table(
+            "push method", "amount rate not_music fad kad chroma diff diff_lo diff_hi p_holm", today=now
+        ),
         "kept": Table("push method amount", f"{kept} chroma chroma_diff chroma_lo chroma_hi", today=now),
         "text": Table("push method amount", OUTCOME, today=now),
     }
@@ -300,7 +321,12 @@ GENRES = "p.classical p.rock p.jazz p.electronic"
 FUSED = "p_a p_b mix heard_a heard_b heard_any both not_music"
 GENRE_FUSION = {
     "clips": Table("method weights seed", f"{GENRES} answer {FUSED} degenerate chroma embedding", today=dotted(GENRES)),
-    "fade_clips": Table("method seed part seconds", f"{GENRES} answer {FUSED}", ".cache/*/fade_jazz-rock_clips.csv", today=dotted(GENRES)),
+    "fade_clips": Table(
+        "method seed part seconds",
+        f"{GENRES} answer {FUSED}",
+        ".cache/*/fade_jazz-rock_clips.csv",
+        today=dotted(GENRES),
+    ),
     "pilot": Table("site", "rate not_music n"),
     "fusion": Table("method weights", f"n {FUSED} mix_lo mix_hi chroma fad"),
     "trends": Table("method", "slope lo hi p rho error p_holm"),
@@ -332,7 +358,8 @@ DIRECTION_GEOMETRY = {
     "traits": Table("trait site a b", COSINE),
     "paths": Table("trait site method penalty", PATH, rows=SOME_SITES.replace("head == 0", "site.str.contains('H0')")),
     "by_size": Table(
-        "trait method site size draw", "n_clips cosine_full cosine_disjoint",
+        "trait method site size draw",
+        "n_clips cosine_full cosine_disjoint",
         today={"draw": lambda table: table.groupby(["trait", "method", "site", "size"]).cumcount()},
     ),
     "layers": Table("trait method site_a site_b", "cosine null_hi", rows="layer_a == 2"),
