@@ -293,10 +293,10 @@ def validate(
     clips: Annotated[
         Path | None, typer.Option(help="Labelled sounds to continue and to compare with; rendered when not given.")
     ] = None,
-    arms: Annotated[str, typer.Option(help="full: every control, quality, necessity, verdict; basic: five.")] = "full",
+    arms: Annotated[str, typer.Option(help="full: every control, quality, necessity; basic: five arms.")] = "full",
     site: Annotated[str | None, typer.Option(help="Where to push; chosen on pilot seeds when not given.")] = None,
-    method: Method = "logistic",
-    doses: Annotated[str, typer.Option(help="In standard deviations, with commas.")] = "0.5,1,2,3",
+    method: Method = "mean_diff",
+    doses: Annotated[str, typer.Option(help="In standard deviations, with commas.")] = "0.5,1,2,3,4",
     iti_doses: Annotated[str, typer.Option(help="Of the 16 best heads (ITI); the same when not given.")] = "",
     others: Annotated[str, typer.Option(help="Other traits, whose directions must not bring this one.")] = "",
     text: Annotated[str | None, typer.Option(help="The prompt that asks for the trait: one more arm.")] = None,
@@ -313,29 +313,35 @@ def validate(
         raise DataError(f"there is no set of arms {arms!r}: use full or basic.")
     if not judge:
         judges.load("", model=model, traits=[trait])
-    ds = interp.open_store(store)
-    musicgen = interp.load(model, device=device or None)
+    design = validation.Design(
+        k=heads, text=text, others=tuple(one.strip() for one in others.split(",") if one.strip()),
+        iti_doses=tuple(_numbers(iti_doses)) if iti_doses else (),
+    )  # fmt: skip
     study = validation.validate(
-        musicgen, ds, trait, arms="full" if arms == "full" else "basic", site=site, method=method,
-        doses=_numbers(doses), n_seeds=seeds, seed=seed, k=heads, text=text,
-        others=[one for one in others.split(",") if one],
-        iti_doses=_numbers(iti_doses) if iti_doses else (), progress=True, judge=judge or None,
-        clips=None if clips is None else interp.Clips.from_folder(clips),
+        interp.load(model, device=device or None), interp.open_store(store), trait, judge=judge or None,
+        clips=None if clips is None else interp.Clips.from_folder(clips), arms="full" if arms == "full" else "basic",
+        method=method, site=site, doses=_numbers(doses), n_seeds=seeds, design=design, seed=seed,
     )  # fmt: skip
     tables.write(study.table, out / "causal")
-    tables.write(study.clips, out / "clips")
-    curves = study.table if arms == "basic" else study.table[study.table["arm"].isin(validation.CURVES)]
+    tables.write(validation.public(study.clips), out / "clips", formats=("csv",))
+    tables.write(study.judges, out / "judges")
+    show(study.summary(), f"{trait}: share of clips judged to have it, of {seeds} paired seeds")
+    first = study.table[study.table["judge"] == study.judge]
+    curves = first if arms == "basic" else first[first["arm"].isin(validation.CURVES)]
     plots.save(plots.dose_response(curves, title=trait), out / "dose_response", formats=("png", "pdf"))
-    show(study.summary(), f"{trait}: clips judged to have it, of {seeds} paired seeds")
     if arms == "full":
-        said = study.info["verdict"]
-        at = study.table[study.table["dose"].isin([0.0, study.info["dose"]])]
-        tables.write(study.info["necessity"], out / "necessity")
-        plots.save(plots.arms(at, title=trait), out / "arms", formats=("png", "pdf"))
+        tables.write(study.necessity, out / "necessity")
+        plots.save(
+            plots.arms(first[first["dose"].isin([0.0, study.dose])], title=trait), out / "arms", formats=("png", "pdf")
+        )
         plots.save(plots.tradeoff(curves, title=trait), out / "tradeoff", formats=("png", "pdf"))
-        show(study.info["necessity"], "Taken out of music that has it")
-        _note(f"{trait} at {study.info['site']}: {said.outcome}; {said.because}. Needed: {said.necessary}.")
-    _note(f"Figure, tables and every clip's verdict are in {out}.")
+        show(study.necessity, "Taken out of music that has it", columns=["judge", "way", "rate", "random", "loss"])
+    if len(study.agreement):
+        tables.write(study.agreement, out / "agreement")
+        show(study.agreement, "How far the judges agree", columns=["a", "b", "agree", "kappa", "lo", "hi"])
+    for sentence in study.sentences():
+        _note(sentence)
+    _note(f"Figures, tables and every clip's verdict are in {out}.")
 
 
 @testbed.command("train")

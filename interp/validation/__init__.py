@@ -1,7 +1,9 @@
 """Does pushing along a direction *cause* the trait? Paired continuations, controls, a judge of audio alone.
 
 :func:`validate` probes, chooses the site, builds the arms, generates and judges; :func:`run_arms` is its second half,
-for arms of one's own. Every arm continues the same sounds with the same noise: an effect is a difference between twins.
+for arms of one's own: clips in a tidy table, from which :func:`summarise` makes one row a condition, by whatever
+columns the arms say of themselves. Every arm continues the same sounds with the same noise: an effect is a difference
+between twins.
 
 Arms of :func:`validate`; the first five are the set ``"basic"``:
 
@@ -30,52 +32,55 @@ other traits in :mod:`interp.validation.leakage`, and causal against probe ranki
 from __future__ import annotations
 
 from interp.validation.ablation import ablation_arms, erasures, read_under, refit_after
-from interp.validation.arms import CURVES, UNSTEERED, Arm, default_arms, far_site, full_arms, push, shuffled_like
+from interp.validation.arms import CURVES, UNSTEERED, Arm, basic_arms, far_site, full_arms, push, shuffled_like
+from interp.validation.effects import agreement, cohens_h, kept, matched_odds, sign_flip_max
+from interp.validation.experiment import DOSES, Validation, validate
 from interp.validation.leakage import judged_changes, leakage
-from interp.validation.measures import cohens_h, fad_difference, kept, matched_odds, sign_flip_max
+from interp.validation.mixes import dsp_baseline
+from interp.validation.pilot import choose, is_readable, pilot_doses, scan
 from interp.validation.ranking import head_changes, rank_agreement
-from interp.validation.run import Validation, run_arms
-from interp.validation.sounds import (
-    dsp_baseline,
-    has_trait,
-    lacks_trait,
-    prompts_with,
-    prompts_without,
-    reference_sounds,
-    split_trait,
-)
-from interp.validation.study import choose, is_readable, pilot_doses, scan, validate
+from interp.validation.run import Trial, run_arms
+from interp.validation.setting import Design, Part, Setting
+from interp.validation.sounds import draw, encode, prompts_with, prompts_without, reference_sounds
+from interp.validation.summary import embeddings, public, summarise
 from interp.validation.verdict import RULE, Rule, Verdict, necessity, verdict
 
 __all__ = [
     "CURVES",
+    "DOSES",
     "RULE",
     "UNSTEERED",
     "Arm",
+    "Design",
+    "Part",
     "Rule",
+    "Setting",
+    "Trial",
     "Validation",
     "Verdict",
     "ablation_arms",
+    "agreement",
+    "basic_arms",
     "choose",
     "cohens_h",
-    "default_arms",
+    "draw",
     "dsp_baseline",
+    "embeddings",
+    "encode",
     "erasures",
-    "fad_difference",
     "far_site",
     "full_arms",
-    "has_trait",
     "head_changes",
     "is_readable",
     "judged_changes",
     "kept",
-    "lacks_trait",
     "leakage",
     "matched_odds",
     "necessity",
     "pilot_doses",
     "prompts_with",
     "prompts_without",
+    "public",
     "push",
     "rank_agreement",
     "read_under",
@@ -85,7 +90,7 @@ __all__ = [
     "scan",
     "shuffled_like",
     "sign_flip_max",
-    "split_trait",
+    "summarise",
     "validate",
     "verdict",
 ]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -17,12 +17,12 @@ from interp.probes.study import ProbeStudy
 from interp.sites import Site
 from interp.splits import permute_labels
 from interp.steering import Add, Intervention
-from interp.validation.sounds import SoundEdit, dsp_baseline
+from interp.validation.mixes import SoundEdit, dsp_baseline
 
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["CURVES", "UNSTEERED", "Arm", "default_arms", "far_site", "full_arms", "push", "shuffled_like"]
+__all__ = ["CURVES", "UNSTEERED", "Arm", "basic_arms", "far_site", "full_arms", "push", "shuffled_like"]
 
 UNSTEERED = "unsteered"
 CURVES = (UNSTEERED, "probe", "random", "shuffled labels", "ITI heads")
@@ -54,10 +54,22 @@ class Arm:
         Doses of this arm alone, in place of those of the run.
     dosed : bool
         False for what has no dose (a text, a mix, an ablation): one cell, written as dose 0.
-    text : str, optional
+    text : str or callable (seed index) -> str, optional
         A prompt in place of the run's.
     sound : callable, optional
         Edits the finished unsteered sound (the generated part) in place of steering.
+    noise : int
+        Added to the seed of the noise: other noise than the other arms have. The clip keeps the seed of its twin.
+    says : mapping
+        What tables say of it, column by column: ``{"place": "resid", "method": "ridge"}``.
+    keep : bool
+        Keep its sound, whatever the run keeps.
+
+    Examples
+    --------
+    >>> arm = Arm("text", control=False, dosed=False, text="drums", says={"how": "asked"})
+    >>> arm.build(0.0, 3), arm.prompt(3, "calm piano")
+    ((), 'drums')
     """
 
     name: str
@@ -66,8 +78,17 @@ class Arm:
     where: str = ""
     doses: tuple[float, ...] | None = None
     dosed: bool = True
-    text: str | None = None
+    text: str | Callable[[int], str | None] | None = None
     sound: SoundEdit | None = None
+    noise: int = 0
+    says: Mapping[str, Any] = field(default_factory=dict)
+    keep: bool = False
+
+    def prompt(self, i: int, text: str | None = None) -> str | None:
+        """The prompt of the row of seed i, where the run's is ``text``."""
+        if callable(self.text):
+            return self.text(i)
+        return text if self.text is None else self.text
 
 
 def push(
@@ -77,16 +98,27 @@ def push(
     control: bool,
     sign: float = 1.0,
     doses: tuple[float, ...] | None = None,
+    says: Mapping[str, Any] | None = None,
 ) -> Arm:
-    """An arm that adds directions, scaled by sigma; a sequence of them is gone through seed by seed."""
+    """An arm that adds directions, scaled by sigma; a sequence of them is gone through seed by seed.
+
+    Examples
+    --------
+    >>> from interp.directions import Direction
+    >>> arm = push("probe", Direction.from_weight("L1.resid", [0.0, 2.0], sigma=0.5), control=False)
+    >>> arm.where, arm.build(2.0, 0)[0].dose
+    ('L1.resid', 2.0)
+    """
     if isinstance(directions, Direction):
         directions = Directions([directions])
     each = [directions] if isinstance(directions, Directions) else list(directions)
     where = ", ".join(dict.fromkeys(str(item.site) for one in each for item in one))
-    return Arm(name, lambda dose, i: (Add(each[i % len(each)], dose=sign * dose),), control, where, doses)
+    return Arm(
+        name, lambda dose, i: (Add(each[i % len(each)], dose=sign * dose),), control, where, doses, says=says or {}
+    )
 
 
-def default_arms(
+def basic_arms(
     ds: xr.Dataset,
     treated: Direction,
     heads: ProbeStudy,

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 
 from interp.directions import Direction
 from interp.judges import Judge, answers
 from interp.stats import paired_bootstrap
 from interp.validation.arms import UNSTEERED, push
-from interp.validation.run import JUDGED, run_arms
+from interp.validation.run import run_arms
+from interp.validation.setting import Setting
+from interp.validation.summary import JUDGED
 
 if TYPE_CHECKING:
     from interp.model import MusicGen
@@ -29,15 +33,14 @@ def leakage(
     *,
     seeds: Sequence[int],
     judge: Judge,
-    prompt_seconds: float,
-    **settings: Any,
+    setting: Setting | None = None,
 ) -> pd.DataFrame:
     """Push along every trait's direction on the same sounds; report the change of every judged share.
 
     Parameters
     ----------
-    model, judge, prompt_seconds, **settings
-        As in :func:`interp.validation.run_arms`.
+    model, judge, setting
+        As in :func:`interp.validation.run_arms`; one judge.
     directions : mapping of str to Direction
         One for each trait, named as the judge does (``drums``, ``piano``, ``jazz``).
     codes : sequence of Tensor [codebooks, frames]
@@ -52,9 +55,11 @@ def leakage(
         ``direction, judged, base, rate, diff, lo, hi, p, own``: one row for each direction and answer of the judge.
     """
     arms = [push(name, one, control=False) for name, one in directions.items()]
+    question, first = next((question, of[0]) for question, of in judge.questions.items())
+    trait = question if len(judge.questions[question]) == 1 else f"{question}={first}"
     made = run_arms(
-        model, _any_trait(judge), arms, codes, [dose], seeds=seeds, judge=judge, prompt_seconds=prompt_seconds,
-        measure=True, keep_audio=False, **settings,
+        model, trait, arms, codes, [dose], seeds=seeds, judge=judge,
+        setting=replace(setting or Setting(), measure=True, keep_audio=False),
     )  # fmt: skip
     parts = [judged_changes(made.clips, judge, arm=name, dose=dose).assign(direction=name) for name in directions]
     table = pd.concat(parts, ignore_index=True)
@@ -84,12 +89,7 @@ def judged_changes(clips: pd.DataFrame, judge: Judge, *, arm: str, dose: float) 
     return pd.DataFrame(lines)
 
 
-def _any_trait(judge: Judge) -> str:
-    question, answers = next(iter(judge.questions.items()))
-    return question if len(answers) == 1 else f"{question}={answers[0]}"
-
-
-def _answers(clips: pd.DataFrame, judge: Judge) -> dict[str, np.ndarray[Any, Any]]:
+def _answers(clips: pd.DataFrame, judge: Judge) -> dict[str, NDArray[np.float64]]:
     """For every answer of every question, 1 where the judge gives it."""
     columns = [name for name in clips.columns if name.startswith(JUDGED)]
     scores = clips[columns].rename(columns=lambda name: name.removeprefix(JUDGED)).reset_index(drop=True)

@@ -18,7 +18,7 @@ from scipy import stats
 from interp.errors import DataError
 from interp.sites import select_sites
 from interp.steering import causal_ranking
-from interp.validation.sounds import has_trait, lacks_trait
+from interp.traits import Trait
 
 if TYPE_CHECKING:
     from interp.model import MusicGen
@@ -55,7 +55,7 @@ def head_changes(model: MusicGen, codes: torch.Tensor, method: str, *, batch_siz
 def rank_agreement(
     changes: pd.DataFrame,
     labels: pd.DataFrame,
-    trait: str,
+    trait: str | Trait,
     probes: pd.DataFrame,
     *,
     by: str = "cv_score",
@@ -74,7 +74,7 @@ def rank_agreement(
         Of :func:`head_changes`.
     labels : DataFrame
         One row a clip, with the trait's label and ``group``.
-    trait : str
+    trait : str or Trait
     probes : DataFrame
         One row a head with ``site`` and ``by``.
     by : str
@@ -94,7 +94,8 @@ def rank_agreement(
     DataError
         If fewer than two clips have the trait or lack it, or fewer than three heads are in both tables.
     """
-    with_, without = np.flatnonzero(has_trait(labels, trait)), np.flatnonzero(lacks_trait(labels, trait))
+    trait = Trait.parse(trait)
+    with_, without = np.flatnonzero(trait.has(labels)), np.flatnonzero(trait.lacks(labels))
     if min(len(with_), len(without)) < 2:
         raise DataError(f"{len(with_)} clips have {trait} and {len(without)} lack it: a ranking needs two of both.")
     score = probes.set_index("site")[by]
@@ -127,11 +128,11 @@ def rank_agreement(
         a, b = np.clip(np.nanquantile(drawn, [0.025, 0.975]) + shift, -1.0, 1.0)
         lines.append(
             {
-                "trait": trait, "statistic": name, "value": value, "lo": float(a), "hi": float(b), "p": float(p),
+                "trait": str(trait), "statistic": name, "value": value, "lo": float(a), "hi": float(b), "p": float(p),
                 "n_heads": len(sites), "n_clips": len(with_) + len(without),
             }
         )  # fmt: skip
-    heads.insert(0, "trait", trait)
+    heads.insert(0, "trait", str(trait))
     return heads, pd.DataFrame(lines)
 
 

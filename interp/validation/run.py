@@ -1,7 +1,8 @@
-"""Generate every arm with the same noise, judge what was generated, and sum it up."""
+"""Generate every arm with the same noise, and judge what was generated."""
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -11,202 +12,346 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from interp.errors import ControlError
-from interp.judges import Judge, degenerate, embed, hears, require, score
+from interp.errors import ControlError, DataError
+from interp.judges import Judge, accuracy_table, degenerate, embed, has_embedding, hears, panel, score
 from interp.stats import dose_response
-from interp.steering import Generation, Row, generate
+from interp.steering import Row, generate
+from interp.traits import Trait
 from interp.validation.arms import UNSTEERED, Arm
-from interp.validation.measures import summarise
-from interp.validation.sounds import split_trait
+from interp.validation.effects import kept
+from interp.validation.setting import Part, Setting
+from interp.validation.summary import JUDGED, KEY, References, summarise
 
 if TYPE_CHECKING:
     from interp.model import MusicGen
+    from interp.steering import Generation
 
-__all__ = ["JUDGED", "Validation", "run_arms"]
+__all__ = ["Trial", "run_arms"]
 
-JUDGED = "p_"
-"""Prefix of the columns with the probability of every answer that the judge gives."""
 _SHORTEST = 0.8  # s: what a judge can embed
+_DECODE = 32
+_TAKEN = {*KEY, "control", "where", "seed", "hit", "score", "not_music", "start", "stop"}
 
 
-@dataclass(frozen=True)
-class Validation:
-    """What came out.
+@dataclass(frozen=True, eq=False, repr=False)
+class Trial:
+    """What came of some arms.
 
     Attributes
     ----------
+    trait : Trait
+        What was listened for.
     table : DataFrame
-        One row per arm and dose: ``trait, arm, control, where, dose, n, hits, rate, lo, hi`` (Wilson), ``not_music``:
-        the share that the judge hears as no music at all, the paired difference to unsteered ``diff, diff_lo, diff_hi``
-        (bootstrap over seeds) with ``p`` (sign flips), ``p_holm`` and ``p_max`` (corrected over all arms and doses by
-        Holm and by the largest statistic), the effect sizes ``h`` and ``odds``, and what
-        :func:`interp.validation.measures.summarise` adds of quality and specificity.
+        One row per judge, arm and dose: :func:`interp.validation.summarise`.
     clips : DataFrame
-        One row per generated clip: ``trait, arm, dose, seed, hit, score, not_music``; with ``measure`` also every
-        probability of the judge (``p_drums``, ...), ``degenerate`` and ``similarity``.
+        One row a generated clip (and judge, and window): ``judge, trait, arm, dose, control, where``, what each arm
+        says of itself, ``seed, hit, score, not_music``. Of monitored rows ``acted`` and ``level``: the share of
+        decisions at which the monitor let the push through, and its mean reading. Where it was measured,
+        ``degenerate``, ``similarity`` to the prompt, ``kept`` (share of the judge's other answers that are those of
+        the unsteered twin), every probability (``p_drums``, ...) and the judge's embedding ``e0, e1, ...``.
     audio : dict of (arm, dose) to Tensor of shape [seeds, channels, samples]
-        The sounds, audio prompt included; empty unless they were kept.
+        The sounds that were kept, prompt included.
     sample_rate : int
         Of the sounds, in Hz.
-    info : dict
-        Site, method, accuracy of the judge, settings.
-    embeddings : dict of (arm, dose) to array of shape [seeds, dim]
-        The judge's embeddings of what was generated; empty without ``measure``.
+    judges : DataFrame
+        What the judges are worth (:func:`interp.judges.accuracy_table`).
+    setting : Setting
+        How the music was made.
+    monitor : DataFrame
+        Of monitored rows, what was read at each step (:class:`interp.steering.Generation`), with ``arm, dose, seed``.
     """
 
+    trait: Trait
     table: pd.DataFrame
     clips: pd.DataFrame
     audio: Mapping[tuple[str, float], torch.Tensor]
     sample_rate: int
-    info: dict[str, Any] = field(default_factory=dict)
-    embeddings: Mapping[tuple[str, float], NDArray[np.float32]] = field(default_factory=dict)
+    judges: pd.DataFrame
+    setting: Setting
+    monitor: pd.DataFrame = field(default_factory=pd.DataFrame)
+
+    @property
+    def judge(self) -> str:
+        """Name of the judge that decides: the first one."""
+        return str(self.clips["judge"].iloc[0])
+
+    def heard_by(self, judge: str = "") -> pd.DataFrame:
+        """The clips as one judge heard them; the first judge when no name is given."""
+        return self.clips[self.clips["judge"] == (judge or self.judge)]
 
     def summary(self) -> pd.DataFrame:
-        """The share of clips that have the trait: one row an arm, one column a dose."""
-        grid = self.table.pivot_table(index="arm", columns="dose", values="rate", sort=False)
+        """The share of clips that have the trait: one row an arm (and judge, of several), one column a dose."""
+        index = ["judge", "arm"] if self.clips["judge"].nunique() > 1 else ["arm"]
+        grid = self.clips.assign(hit=self.clips["hit"].astype(float)).pivot_table(
+            index=index, columns="dose", values="hit", sort=False
+        )
         grid = grid[sorted(grid.columns)]
         grid.columns = [f"{dose:g} σ" for dose in grid.columns]
         return grid.reset_index()
 
     def trend(self, arm: str = "probe") -> Any:
         """Dose-response of one arm over paired seeds, unsteered as dose 0 (:func:`interp.stats.dose_response`)."""
-        rows = self.clips[self.clips["arm"].isin([arm, UNSTEERED])]
+        clips = self.heard_by()
+        rows = clips[clips["arm"].isin([arm, UNSTEERED])]
         return dose_response(rows["dose"].to_numpy(), rows["hit"].to_numpy(float), rows["seed"].to_numpy())
+
+    def _headline(self) -> str:
+        names = " and ".join(dict.fromkeys(self.clips["judge"]))
+        return (
+            f"{self.trait}: {self.clips['arm'].nunique()} arms on {self.clips['seed'].nunique()} paired seeds, heard "
+            f"by {names}"
+        )
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._headline()})"
+
+    def _repr_html_(self) -> str:
+        shares = self.summary().to_html(index=False, border=0, na_rep="", float_format="{:.2f}".format)
+        return f"<p>{html.escape(self._headline())}; share of clips that have it:</p>{shares}"
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """One arm at one dose, and where its rows begin among those that were generated (-1: none were)."""
+
+    arm: Arm
+    dose: float
+    at: int = -1
 
 
 def run_arms(
     model: MusicGen,
-    trait: str,
+    trait: str | Trait,
     arms: Sequence[Arm],
     codes: Sequence[torch.Tensor | None],
-    doses: Sequence[float],
+    doses: Sequence[float] = (),
     *,
     seeds: Sequence[int],
-    judge: Judge,
-    prompt_seconds: float,
-    seconds: float = 4.0,
-    text: str | None = None,
-    guidance: float = 2.0,
-    measure: bool = False,
-    references: Mapping[str, NDArray[np.float32]] | None = None,
-    keep_audio: bool = True,
-    progress: bool = False,
-    **settings: Any,
-) -> Validation:
+    judge: str | Judge | Sequence[str | Judge] | None = None,
+    setting: Setting | None = None,
+    references: References | None = None,
+) -> Trial:
     """Continue every sound under every arm and dose with the same noise, and judge what was generated.
 
     Parameters
     ----------
-    model, trait, judge, prompt_seconds, seconds, progress, **settings
-        As in :func:`validate`.
+    model : MusicGen
+        What generates.
+    trait : str or Trait
+        What the judges listen for.
     arms : sequence of Arm
-        The arm ``unsteered`` is added, and every arm is run once more at dose zero.
+        The arm ``unsteered`` is added, unless one of this name is given (a monitor that never acts); every arm with a
+        dose is run once more at dose zero.
     codes : sequence of Tensor of shape [codebooks, frames] or None
         The sounds to continue, one a seed; None to begin from nothing.
     doses : sequence of float
         Every arm gets all of them, unless it has its own.
     seeds : sequence of int
         Of the noise, one for each sound.
-    text : str, optional
-        Prompt of every row whose arm has none.
-    guidance : float
-        Coefficient of classifier-free guidance for rows with a text; rows without one have nothing to guide.
-    measure : bool
-        Quality and specificity as well: embeddings, all that the judge hears, degenerate-audio checks.
-    references : mapping of str to array [clips, dim], optional
-        Embeddings of music to measure FAD and KAD from: ``""`` gives the columns ``fad`` and ``kad``, any other name
-        the columns ``fad_<name>`` and ``kad_<name>``.
-    keep_audio : bool
-        Keep all sounds in the result.
+    judge : str, Judge, or several, optional
+        Who listens, by name or itself; the one that goes with the model when None.
+    setting : Setting, optional
+        How the music is made and what else is measured.
+    references : mapping or callable, optional
+        Embeddings to measure FAD and KAD from (:data:`interp.validation.summary.References`).
 
     Returns
     -------
-    Validation
+    Trial
 
     Raises
     ------
+    DataError
+        If a judge cannot hear the trait, seeds and sounds differ in number, or arms cannot be told apart.
     ControlError
-        If dose zero of an arm is not the unsteered music to the last token.
+        If dose zero of an arm is not the music of the same prompt and noise without it, to the last token.
     """
-    require(judge, trait)
-    n = len(codes)
-    plan: list[tuple[Arm, float]] = [(Arm(UNSTEERED, control=True, dosed=False), 0.0)]
-    for arm in arms:
-        own = (doses if arm.doses is None else arm.doses) if arm.dosed else (0.0,)
-        plan += [(arm, float(dose)) for dose in own]
-    made_of = [(arm, dose) for arm, dose in plan if arm.sound is None]
-    rows = [_row(arm, dose, i, codes, seeds, text) for arm, dose in made_of for i in range(n)]
-    zero = [(arm, at % n) for at, arm in enumerate(a for a in arms if a.dosed)]
-    rows += [_row(arm, 0.0, i, codes, seeds, text) for arm, i in zero]
-    given = None if all(row.prompt is None for row in rows) else guidance
-    made = generate(model, rows, seconds=seconds, guidance=given, progress=progress, **settings)
-    _check_zero(made, zero, len(made_of) * n)
-    place = {(arm.name, dose): at for at, (arm, dose) in enumerate(made_of)}
-    start = round(prompt_seconds * model.sample_rate)
+    trait, setting = Trait.parse(trait), setting or Setting()
+    judges = panel(judge, model=model, traits=[trait])
+    cells = _cells(arms, doses, seeds, codes)
+    cells, made = _generate(model, cells, codes, list(seeds), setting)
+    says = tuple(dict.fromkeys(name for cell in cells for name in cell.arm.says))
+    start = round(setting.prompt_seconds * model.sample_rate)
+    base = _decoded(model, made, cells[0], len(codes))
+    prompts = None if any(code is None for code in codes) or not start else base[..., :start]
+    listeners = [_Listener(one, trait, setting, prompts, model.sample_rate) for one in judges]
     audio: dict[tuple[str, float], torch.Tensor] = {}
-    embeddings: dict[tuple[str, float], NDArray[np.float32]] = {}
-    parts = []
-    base: torch.Tensor | None = None
-    prompts: NDArray[np.float32] | None = None
-    for arm, dose in plan:
-        if arm.sound is None:
-            at = place[arm.name, dose] * n
-            sound = torch.cat([model.decode(made.codes[i : min(i + 32, at + n)]) for i in range(at, at + n, 32)])
-        else:
-            assert base is not None
-            sound = torch.cat([base[..., :start], _edited(arm, base[..., start:])], dim=-1)
-        if base is None:
-            base = sound
-            if measure and prompt_seconds >= _SHORTEST:
-                prompts = embed(judge, base[..., :start], model.sample_rate)
-        part = sound[..., start:]
-        scores = score(judge, part, model.sample_rate)
-        heard = hears(judge, scores, trait)
-        frame = pd.DataFrame(
-            {
-                "trait": trait,
-                "arm": arm.name,
-                "dose": dose,
-                "seed": np.asarray(list(seeds)),
-                **heard,
-            }
-        )
-        if measure:
-            found = embed(judge, part, model.sample_rate)
-            embeddings[arm.name, dose] = found
-            frame["degenerate"] = degenerate(part, model.sample_rate)["degenerate"].to_numpy(bool)
-            frame["similarity"] = np.nan if prompts is None else _cosine(found, prompts)
-            frame = frame.join(scores.reset_index(drop=True).astype(float).round(5).add_prefix(JUDGED))
-        parts.append(frame)
-        if keep_audio:
-            audio[arm.name, dose] = sound
-    clips = pd.concat(parts, ignore_index=True)
-    table = summarise(clips, plan, judge.questions if measure else {}, embeddings, references or {})
-    worth = judge.accuracy_frame()
-    worth = worth[worth["trait"] == split_trait(trait)[0]].to_dict("records")
-    info = {"n_seeds": n, "seconds": seconds, "prompt_seconds": prompt_seconds, "judge_accuracy": worth}
-    return Validation(table, clips, audio, model.sample_rate, info, embeddings)
+    frames: dict[str, list[pd.DataFrame]] = {one.name: [] for one in judges}
+    acted = _acted(made.monitor)
+    for cell in cells:
+        arm, n = cell.arm, len(codes)
+        whole = _decoded(model, made, cell, n) if cell.at >= 0 else _edited(arm, base, start)
+        if setting.keep_audio or arm.keep:
+            audio[arm.name, cell.dose] = whole
+        where = {"trait": str(trait), "arm": arm.name, "dose": cell.dose, "control": arm.control, "where": arm.where}
+        where |= {name: arm.says.get(name, "") for name in says}
+        told = pd.DataFrame({"seed": list(seeds)}).assign(**where)[[*where, "seed"]]
+        if len(acted):
+            rows = range(cell.at, cell.at + n) if cell.at >= 0 else [-1] * n  # edited sound has no row
+            told = told.join(acted.reindex(rows).reset_index(drop=True))
+        part = Part(
+            arm, cell.dose, tuple(seeds), whole[..., start:], prompts,
+            made.codes[cell.at : cell.at + n] if cell.at >= 0 else None, model.sample_rate,
+        )  # fmt: skip
+        for listener in listeners:
+            frames[listener.judge.name] += listener.hear(part, told)
+    clips = pd.concat([frame for parts in frames.values() for frame in parts], ignore_index=True)
+    monitor = _monitored(made.monitor, cells, list(seeds))
+    table = summarise(clips, (*KEY, *says, "start", "stop"), references=references)
+    return Trial(trait, table, clips, audio, model.sample_rate, accuracy_table(judges), setting, monitor)
 
 
-def _row(
-    arm: Arm, dose: float, i: int, codes: Sequence[torch.Tensor | None], seeds: Sequence[int], text: str | None
-) -> Row:
-    prompt = text if arm.text is None else arm.text
-    return Row(prompt, seed=seeds[i], codes=codes[i], interventions=arm.build(dose, i))
+class _Listener:
+    """One judge in one run: it remembers what it heard in the unsteered twins."""
+
+    def __init__(
+        self, judge: Judge, trait: Trait, setting: Setting, prompts: torch.Tensor | None, sample_rate: int
+    ) -> None:
+        self.judge, self.trait, self.setting, self.rate = judge, trait, setting, sample_rate
+        self._twins: dict[tuple[float, float | None], pd.DataFrame] = {}
+        self._prompts: NDArray[np.float32] | None = None
+        if setting.measure and has_embedding(judge) and prompts is not None and setting.prompt_seconds >= _SHORTEST:
+            self._prompts = embed(judge, prompts, sample_rate)
+
+    def hear(self, part: Part, told: pd.DataFrame) -> list[pd.DataFrame]:
+        """The clips of one arm and dose, in each window; the unsteered ones come first."""
+        windows: Sequence[tuple[float, float | None]] = self.setting.windows or [(0.0, None)]
+        frames = []
+        for window in windows:
+            first, last = round(window[0] * self.rate), None if window[1] is None else round(window[1] * self.rate)
+            within = Part(**{**vars(part), "audio": part.audio[..., first:last]})
+            frame = told.copy()
+            frame.insert(0, "judge", self.judge.name)
+            if window[1] is not None:
+                frame["start"], frame["stop"] = window
+            frames.append(pd.concat([frame, self._columns(within, window)], axis=1))
+        return frames
+
+    def _columns(self, part: Part, window: tuple[float, float | None]) -> pd.DataFrame:
+        scores = score(self.judge, part.audio, self.rate)
+        twins = self._twins.setdefault(window, scores)
+        columns = [hears(self.judge, scores, self.trait)]
+        if self.setting.measure:
+            quality = degenerate(part.audio, self.rate)[["degenerate"]]
+            quality["similarity"] = np.nan
+            vectors = embed(self.judge, part.audio, self.rate) if has_embedding(self.judge) else None
+            if vectors is not None and self._prompts is not None:
+                quality["similarity"] = _cosine(vectors, self._prompts)
+            quality["kept"] = kept(self.judge, scores, twins, self.trait)
+            columns += [quality, scores.astype(float).add_prefix(JUDGED)]
+            if vectors is not None:
+                columns.append(pd.DataFrame(vectors).add_prefix("e"))
+        columns += [measure(part).reset_index(drop=True) for measure in self.setting.measures]
+        return pd.concat(columns, axis=1)
 
 
-def _check_zero(made: Generation, zero: Sequence[tuple[Arm, int]], first: int) -> None:
-    for at, (arm, i) in enumerate(zero):
-        if not torch.equal(made.codes[first + at], made.codes[i]):
+# Rows -----------------------------------------------------------------------------------------------------------
+
+
+def _cells(arms: Sequence[Arm], doses: Sequence[float], seeds: Sequence[int], codes: Sequence[Any]) -> list[_Cell]:
+    """Every arm at each of its doses, the unsteered music first."""
+    if len(seeds) != len(codes) or not len(codes):
+        raise DataError(f"{len(seeds)} seeds and {len(codes)} sounds to continue: give one seed for each sound.")
+    own = [arm for arm in arms if arm.name == UNSTEERED]
+    base = own[0] if own else Arm(UNSTEERED, control=True, dosed=False)
+    cells = [_Cell(base, 0.0)]
+    for arm in arms:
+        taken = _TAKEN & set(arm.says)
+        if taken:
+            raise DataError(f"the arm {arm.name!r} says {', '.join(sorted(taken))} of itself, which every table says.")
+        if arm is base:
+            continue
+        amounts = (doses if arm.doses is None else arm.doses) if arm.dosed else (0.0,)
+        if not len(amounts):
+            raise DataError(f"the arm {arm.name!r} has no dose: give doses to it or to the run.")
+        cells += [_Cell(arm, float(dose)) for dose in amounts]
+    names = [(cell.arm.name, cell.dose) for cell in cells]
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise DataError(f"two arms are called {twice[0][0]!r} at dose {twice[0][1]:g}: name them apart.")
+    return cells
+
+
+def _generate(
+    model: MusicGen, cells: Sequence[_Cell], codes: Sequence[Any], seeds: Sequence[int], setting: Setting
+) -> tuple[list[_Cell], Generation]:
+    """Generate the rows of every cell in one batched run, and check that dose zero of every arm changes nothing."""
+    n = len(codes)
+
+    def row(arm: Arm, i: int, dose: float | None) -> Row:
+        items = () if dose is None else arm.build(dose, i)
+        return Row(arm.prompt(i, setting.text), seeds[i] + arm.noise, codes[i], items)
+
+    placed: list[_Cell] = []
+    rows: list[Row] = []
+    for cell in cells:
+        placed.append(cell if cell.arm.sound is not None else _Cell(cell.arm, cell.dose, len(rows)))
+        if cell.arm.sound is None:
+            rows += [row(cell.arm, i, cell.dose) for i in range(n)]
+    base = cells[0].arm
+    checks: list[tuple[Arm, int, int]] = []  # an arm, the row of its dose zero, the row that this must equal
+
+    def bare(arm: Arm, i: int) -> int:
+        """A row of the arm's own prompt and noise to which nothing is done."""
+        plain = row(arm, i, None)
+        if not rows[i].interventions and (plain.prompt, plain.seed) == (rows[i].prompt, rows[i].seed):
+            return i
+        rows.append(plain)
+        return len(rows) - 1
+
+    if any(rows[i].interventions for i in range(n)):
+        checks.append((base, 0, bare(base, 0)))
+    dosed = {id(cell.arm): cell.arm for cell in cells if cell.arm.dosed and cell.arm is not base}
+    for at, arm in enumerate(dosed.values()):
+        i = at % n
+        rows.append(row(arm, i, 0.0))
+        checks.append((arm, len(rows) - 1, bare(arm, i)))
+    guidance = None if all(one.prompt is None for one in rows) else setting.guidance
+    made = generate(
+        model, rows, seconds=setting.seconds, guidance=guidance, progress=setting.progress, **setting.options
+    )  # fmt: skip
+    for arm, zero, plain in checks:
+        if not torch.equal(made.codes[zero], made.codes[plain]):
             raise ControlError(
                 f"dose zero of the arm {arm.name!r} is not the unsteered music: what the other doses do cannot be told "
                 "from what merely installing the intervention does."
             )
+    return placed, made
 
 
-def _edited(arm: Arm, sounds: torch.Tensor) -> torch.Tensor:
+def _decoded(model: MusicGen, made: Generation, cell: _Cell, n: int) -> torch.Tensor:
+    stop = cell.at + n
+    return torch.cat([model.decode(made.codes[i : min(i + _DECODE, stop)]) for i in range(cell.at, stop, _DECODE)])
+
+
+def _edited(arm: Arm, base: torch.Tensor, start: int) -> torch.Tensor:
+    """The unsteered sound with an edit of what was generated."""
     assert arm.sound is not None
-    return torch.stack([arm.sound(sound, i) for i, sound in enumerate(sounds)]).to(sounds.dtype)
+    after = torch.stack([arm.sound(sound, i) for i, sound in enumerate(base[..., start:])]).to(base.dtype)
+    return torch.cat([base[..., :start], after], dim=-1)
+
+
+# Monitors -------------------------------------------------------------------------------------------------------
+
+
+def _acted(monitor: pd.DataFrame) -> pd.DataFrame:
+    """By row: the share of decisions at which the push was let through, and the mean reading; empty if unmonitored."""
+    if monitor.empty:
+        return pd.DataFrame()
+    decided = monitor[monitor["decided_on"].notna()].groupby("row")["acted"].mean().astype(float)
+    return pd.DataFrame({"acted": decided, "level": monitor.groupby("row")["C"].mean().astype(float)})
+
+
+def _monitored(monitor: pd.DataFrame, cells: Sequence[_Cell], seeds: Sequence[int]) -> pd.DataFrame:
+    """What monitors read, with the arm, dose and seed of each row; without the rows that only checked dose zero."""
+    if monitor.empty:
+        return monitor
+    places = {
+        cell.at + i: (cell.arm.name, cell.dose, seed) for cell in cells if cell.at >= 0 for i, seed in enumerate(seeds)
+    }
+    rows = monitor[monitor["row"].isin(places.keys())].copy()
+    rows[["arm", "dose", "seed"]] = [places[row] for row in rows["row"]]
+    return rows
 
 
 def _cosine(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -85,6 +85,8 @@ class Verdict:
         The dose that decided (NaN: none did), and its gain with interval.
     necessary : str
         ``yes``, ``no``, ``unclear``, or ``not tested``.
+    judge : str
+        Who heard it, and how often that judge is right, in words (:func:`interp.judges.worth`).
     """
 
     outcome: Outcome
@@ -94,6 +96,7 @@ class Verdict:
     lo: float = float("nan")
     hi: float = float("nan")
     necessary: str = "not tested"
+    judge: str = ""
 
 
 def verdict(
@@ -110,9 +113,9 @@ def verdict(
     Parameters
     ----------
     table : DataFrame
-        Of :class:`interp.validation.Validation`: one row per arm and dose.
+        Of :class:`interp.validation.Trial`, as one judge heard it: one row per arm and dose.
     clips : DataFrame
-        Its clips, for the paired comparison with controls.
+        Its clips, by the same judge, for the paired comparison with controls.
     readable : bool
         Whether a probe at the site beats chance on held-out clips.
     arm : str
@@ -126,6 +129,8 @@ def verdict(
     DataError
         If the arm, or every deciding control, is missing.
     """
+    if "judge" in table and table["judge"].nunique() > 1:
+        raise DataError("a verdict is one judge's: choose the rows of one, as in table[table['judge'] == 'rendered'].")
     base = table[table["arm"] == UNSTEERED].iloc[0]
     treated = table[table["arm"] == arm].sort_values("dose")
     present = [name for name in rule.controls if (table["arm"] == name).any()]
