@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import torch
-from interp.validation.pilot import PILOT_SEED
 
 import interp
 from analyses._steering_tables import (
@@ -47,6 +46,7 @@ from interp.probes.study import ProbeStudy, probe
 from interp.study import Common, Drawing, Study, main, once, step
 from interp.traits import Trait
 from interp.validation import CURVES, RULE, UNSTEERED, Arm
+from interp.validation.pilot import PILOT_SEED
 
 if TYPE_CHECKING:
     import xarray as xr
