@@ -288,7 +288,7 @@ class SteeringValidation(Study[Config]):
         sites = [s for s in self.probed(trait)[1].sites if s.layer >= self.treated(trait).site.layer - 1]
         codes, labels = self.other_music()
         return validation.refit_after(
-            self.model, codes, labels, trait, self.erasing(trait), sites, method="lda", seed=self.config.seed
+            self.model, codes, labels, str(trait), self.erasing(trait), sites, method="lda", seed=self.config.seed
         )
 
     @step(shown=False)
