@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from interp.errors import DataError
 from interp.pooling import Pooling
-from interp.sites import Kind, Place, Site
+from interp.sites import HEAD_KINDS, KINDS, Kind, ModelShape, Place, Site
 
 if TYPE_CHECKING:
     from interp.backends.audiocraft import Visitor
     from interp.model import MusicGen
 
-__all__ = ["by_kind", "pool_forward"]
+__all__ = ["by_kind", "first_not_finite", "pool_forward"]
 
 
 def pool_forward(
@@ -51,6 +52,11 @@ def pool_forward(
         Sites of a kind in the order given.
     present : bool tensor ``[rows, vectors]``
         False where a clip ends before the frame.
+
+    Raises
+    ------
+    DataError
+        If a vector is not finite: names the clip, the site, and where in the forward pass it began.
     """
     names = names if names is not None else [str(i) for i in range(len(codes))]
     lengths = model.condition_lengths(texts) if len(set(texts)) > 1 else [0] * len(texts)
@@ -69,7 +75,23 @@ def pool_forward(
             if kind not in values:
                 values[kind] = value.new_empty(len(codes), *value.shape[1:])
             values[kind][rows] = value
+    for kind, value in values.items():
+        bad = ~value.isfinite().all(-1) & present[:, :, None]
+        if bool(bad.any()):
+            row, _, column = bad.nonzero()[0].tolist()
+            raise _not_finite(model, codes[row], texts[row], kinds[kind][column], names[row])
     return values, present
+
+
+def _not_finite(model: MusicGen, codes: Tensor, text: str | None, site: Site, name: str) -> DataError:
+    first = first_not_finite(model, codes, text)
+    where = ""
+    if first is not None:
+        where = f" (first at {first[0]}, step {first[1]}, in {str(first[2]).removeprefix('torch.')})"
+    return DataError(
+        f"the activation at {site} for the clip {name!r} is NaN or infinite{where}: run the model in float32, or leave "
+        "the clip out."
+    )
 
 
 def _pool_equal(
@@ -109,6 +131,51 @@ def _pool_equal(
     return {
         kind: _assemble(kind, wanted, pooled, model.shape.n_heads) for kind, wanted in kinds.items()
     }, pooler.present
+
+
+def first_not_finite(model: MusicGen, codes: Tensor, text: str | None) -> tuple[Site, int, torch.dtype] | None:
+    """Where a forward pass over a clip first leaves the finite numbers.
+
+    Parameters
+    ----------
+    model : MusicGen
+        The model.
+    codes : Tensor
+        Long ``[K, frames]``.
+    text : str or None
+        What it is heard with.
+
+    Returns
+    -------
+    site, step, dtype : Site, int, torch.dtype
+        The first site in the order of computation, its first step, and the dtype of its activation; None if all
+        activations are finite.
+    """
+    shape = model.shape
+    places: list[Place] = [site.place for kind in KINDS for site in _places(kind, shape)]
+    met: list[tuple[Site, int, torch.dtype]] = []
+
+    def visitor(place: Place) -> Visitor:
+        def visit(x: Tensor) -> None:
+            bad = ~x[0].isfinite()
+            if not met and bool(bad.any()):
+                step = int(bad.flatten(1).any(1).nonzero()[0, 0])
+                head = int(bad[step].any(-1).nonzero()[0, 0]) if place[0] in HEAD_KINDS else None
+                met.append((Site(*place, head), step, x.dtype))
+
+        return visit
+
+    model.predict(codes[None], text, visit={place: visitor(place) for place in places}, logits=False)
+    return met[0] if met else None
+
+
+def _places(kind: Kind, shape: ModelShape) -> list[Site]:
+    """One site of every place of a kind that a model has."""
+    if kind == "embed":
+        return [Site("embed")]
+    if kind.startswith("cross") and not shape.cross_attention:
+        return []
+    return [Site(kind, layer, 0 if kind in HEAD_KINDS else None) for layer in range(shape.n_layers)]
 
 
 def _assemble(kind: Kind, wanted: Sequence[Site], pooled: Mapping[Place, Tensor], n_heads: int) -> Tensor:

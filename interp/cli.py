@@ -56,25 +56,74 @@ Judge = Annotated[
 
 @app.command()
 def extract(
-    clips: Annotated[Path, typer.Argument(help="Folder with metadata.csv: file_name, label columns, group.")],
-    out: Annotated[Path, typer.Option(help="Where the activations go (a Zarr store).")],
+    clips: Annotated[Path, typer.Argument(help="Folder of labelled audio: with a table, or a folder for each class.")],
+    out: Annotated[Path, typer.Option(help="Where the activations go (a Zarr store); what is there is added to.")],
     model: Model = "tiny",
-    sites: Annotated[str, typer.Option(help="heads, resid, all, L3.H2,L4.resid, ...")] = "heads,resid",
-    pool: Annotated[str, typer.Option(help="mean, last, ...; several with commas.")] = "mean",
+    sites: Annotated[str, typer.Option(help="heads, resid, all, L3.H2, L0-5.resid, L3.H*, ...")] = "heads,resid",
+    pool: Annotated[str, typer.Option(help="mean, last, every:25, window:1-2.5; several with commas.")] = "mean",
     text: Annotated[str | None, typer.Option(help="Text the model hears the clips under; none by default.")] = None,
     batch_size: Annotated[int, typer.Option(min=1)] = 16,
     device: Device = "",
+    dtype: Annotated[str, typer.Option(help="Of what is kept: float32, float16 or bfloat16.")] = "float32",
+    cache: Annotated[Path | None, typer.Option(help="Folder that keeps the codes of clips for other calls.")] = None,
+    labels: Annotated[str, typer.Option(help="Label columns to keep, with commas; all when not given.")] = "",
+    table: Annotated[str, typer.Option(help="The table; metadata.csv, .tsv or .jsonl when not given.")] = "",
+    file: Annotated[str, typer.Option(help="Its column of file names.")] = "file_name",
+    group: Annotated[str, typer.Option(help="Its column that says which clips belong together.")] = "",
+    tags: Annotated[
+        list[str] | None, typer.Option(help="A column of several tags and what separates them: instrument=; (repeat).")
+    ] = None,
+    outside: Annotated[bool, typer.Option("--outside", help="Allow file names that lead out of the folder.")] = False,
+    window: Annotated[
+        float, typer.Option(min=0, help="Cut clips into windows of so many seconds, which share their clip's group.")
+    ] = 0.0,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave out clips that cannot be used, and list them in a table.")
+    ] = False,
 ) -> None:
     """Read activations while the model hears labelled clips."""
     import interp
+    from interp.clips import refuse
 
-    labelled = interp.Clips.from_folder(clips)
-    pools = pool.split(",")
+    labelled = interp.Clips.from_folder(
+        clips, labels or None, table=table or None, file=file, group=group or None, tags=dict(map(_tag, tags or [])),
+        outside=outside, missing=skip_bad,
+    )  # fmt: skip
+    left_out: dict[str, str] = {}
+    if window:
+        left_out = labelled.problems()
+        refuse(left_out, len(labelled), skip_bad)
+        labelled = labelled.subset([clip for clip in labelled.ids if clip not in left_out]).windows(window)
     ds = interp.extract(
         interp.load(model, device=device or None), labelled, sites=sites, text=text, out=out, batch_size=batch_size,
-        pool=pools[0] if len(pools) == 1 else pools,
+        pool=pool, dtype=dtype, cache=cache, skip_bad=skip_bad,
     )  # fmt: skip
+    made_by = json.loads(ds.attrs["made_by"])
+    _list_clips(out, "left_out", left_out | made_by.get("left_out", {}))
+    _list_clips(out, "doubtful", made_by.get("doubtful", {}))
     _note(f"{ds.sizes['clip']} clips are in {out}.")
+
+
+def _tag(text: str) -> tuple[str, str]:
+    column, equals, separator = text.partition("=")
+    if not column.strip() or not equals or not separator:
+        raise DataError(f"cannot read --tags {text!r}: write a column and what separates its tags, as in instrument=;")
+    return column.strip(), separator
+
+
+def _list_clips(store: Path, what: str, notes: dict[str, str]) -> None:
+    """Write a table of clips beside a store; a table of an earlier call goes when there is nothing to list."""
+    import pandas as pd
+
+    from interp import tables
+
+    stem = store.with_name(f"{store.stem}_{what}")
+    if not notes:
+        stem.with_name(f"{stem.name}.csv").unlink(missing_ok=True)
+        return
+    table = pd.DataFrame({"clip": list(notes), "why": list(notes.values())})
+    path = tables.write(table, stem, formats="csv")["csv"]
+    _note(f"{len(notes)} clips are {what.replace('_', ' ')}, see {path}.")
 
 
 @app.command()
@@ -327,14 +376,13 @@ def validate(
     tables.write(study.judges, out / "judges")
     show(study.summary(), f"{trait}: share of clips judged to have it, of {seeds} paired seeds")
     first = study.table[study.table["judge"] == study.judge]
-    curves = first if arms == "basic" else first[first["arm"].isin(validation.CURVES)]
-    plots.save(plots.dose_response(curves, title=trait), out / "dose_response", formats=("png", "pdf"))
+    plots.save(plots.dose_response(study.curves(), title=trait), out / "dose_response", formats=("png", "pdf"))
     if arms == "full":
         tables.write(study.necessity, out / "necessity")
         plots.save(
             plots.arms(first[first["dose"].isin([0.0, study.dose])], title=trait), out / "arms", formats=("png", "pdf")
         )
-        plots.save(plots.tradeoff(curves, title=trait), out / "tradeoff", formats=("png", "pdf"))
+        plots.save(plots.tradeoff(study.curves(), title=trait), out / "tradeoff", formats=("png", "pdf"))
         show(study.necessity, "Taken out of music that has it", columns=["judge", "way", "rate", "random", "loss"])
     if len(study.agreement):
         tables.write(study.agreement, out / "agreement")
@@ -348,15 +396,19 @@ def validate(
 def testbed_train(
     folder: Annotated[Path, typer.Argument(help="Where the training goes; killed, it goes on from there.")],
     seed: Seed = 0,
+    codec: Annotated[
+        Path | None, typer.Option(help="A learned codec, as `python -m interp.recipes.codec` leaves it.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps in all; those of the recipe.")] = None,
 ) -> None:
     """Train the model that ships again, from a seed: codec, then LM."""
     from tqdm import tqdm
 
-    from interp.testbed.training import Recipe, train
+    from interp.recipes.lm import Recipe, train
 
-    recipe = Recipe(seed=seed)
+    recipe = Recipe(seed=seed, steps=steps or Recipe.steps)
     with tqdm(total=recipe.steps, desc="training", unit="step") as bar:
-        train(folder, recipe, on_step=lambda step: bar.update(step - bar.n))
+        train(folder, recipe, on_step=lambda step: bar.update(step - bar.n), codec=codec)
     _note(f"Codebooks, checkpoints and the log are in {folder}.")
 
 
@@ -372,22 +424,24 @@ def testbed_card() -> None:
 def testbed_render(
     folder: Annotated[Path, typer.Argument(help="Where the clips and their metadata.csv go.")],
     n: Annotated[int, typer.Option(min=1, help="How many clips.")] = 200,
-    seconds: Annotated[float, typer.Option(min=0.5)] = 4.0,
+    seconds: Annotated[float, typer.Option(min=0.5, max=600)] = 4.0,
     seed: Seed = 0,
     fix: Annotated[
         list[str] | None, typer.Option(help="A factor held fixed: genre=jazz, drums=no; may repeat.")
     ] = None,
 ) -> None:
     """Render labelled General MIDI music, the kind that the model was trained on."""
+    from interp.clips import refuse_taken
     from interp.data import render_clips
 
+    refuse_taken(folder)
     clips = render_clips(n, seed=seed, seconds=seconds, factors=dict(map(_factor, fix or [])) or None, progress=True)
     clips.to_folder(folder)
     _note(f"{n} clips and metadata.csv are in {folder}.")
 
 
 def _factor(text: str) -> tuple[str, Any]:
-    name, equals, value = text.partition("=")
+    name, equals, value = (part.strip() for part in text.partition("="))
     if not equals or not value:
         raise DataError(
             f"cannot read --fix {text!r}: write a factor and its value, for example genre=jazz or drums=no."
@@ -396,7 +450,7 @@ def _factor(text: str) -> tuple[str, Any]:
     if value.lower() in words:
         return name, words[value.lower()]
     try:
-        return name, int(value) if value.lstrip("-").isdigit() else float(value)
+        return name, int(value) if value.removeprefix("-").isdecimal() else float(value)
     except ValueError:
         return name, value
 

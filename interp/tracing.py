@@ -342,6 +342,21 @@ class TracedLM(NNsight):
         Forward
             With logits float32 ``[rows, K, frames, cardinality]``, aligned with `codes`: entry t holds the logits from
             which frame t would be drawn.
+
+        Raises
+        ------
+        SiteError, ModelError
+            As :meth:`forward`.
+
+        Examples
+        --------
+        >>> from interp.backends.build import random_musicgen
+        >>> from interp.model import MusicGen
+        >>> model = MusicGen(random_musicgen(n_layers=2, n_heads=2, width=16))
+        >>> codes = torch.zeros(3, 4, 10, dtype=torch.long)
+        >>> heard = model.predict(codes, "calm piano", read=["L1.H0"], visit={("resid", 0): lambda x: 2 * x})
+        >>> heard.logits.shape, heard.values[Site.parse("L1.H0")].shape
+        (torch.Size([3, 4, 10, 32]), torch.Size([3, 13, 8]))
         """
         tokens = self.sequence(codes)[0][..., :-1]
         result = self.forward(tokens, conditions, text=text, read=read, visit=visit, logits=logits, grad=grad)

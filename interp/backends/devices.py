@@ -96,6 +96,9 @@ def full_precision(device: torch.device) -> Iterator[None]:
     For what must not depend on the device or on the context: codes, which are kept and shared between machines, and
     means over thousands of frames.
     """
+    if device.type == "cpu" and not torch.is_autocast_enabled("cpu"):
+        yield
+        return
     with contextlib.ExitStack() as stack:
         stack.enter_context(torch.autocast(device.type, enabled=False))
         if device.type == "cuda":

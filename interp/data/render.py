@@ -6,6 +6,7 @@ The sound font is TimGM6mb, which ``pretty_midi`` carries; ``tinysoundfont`` pla
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,37 +27,47 @@ SAMPLE_RATE = 16_000
 _DRUM_VELOCITY: dict[Mix, tuple[float, float]] = {"realistic": (50.0, 100.0), "hard": (26.0, 60.0)}
 _DOUBLED: dict[Mix, float] = {"realistic": 0.08, "hard": 0.35}
 _TARGET_RMS = 0.08
+_LONGEST = 600.0
 
 
 @functools.cache
-def _synth() -> tuple[Any, int]:
-    """One synthesizer a process: loading the sound font takes longer than rendering a clip."""
-    from pathlib import Path
-
+def _synth(font: Path | None) -> tuple[Any, int]:
+    """One synthesizer a font and process: loading the sound font takes longer than rendering a clip."""
     import pretty_midi
     import tinysoundfont
 
+    path = Path(pretty_midi.__file__).parent / "TimGM6mb.sf2" if font is None else font
+    if not path.is_file():
+        raise DataError(f"no sound font at {path}: give the path of an .sf2 or .sf3 file.")
     synth = tinysoundfont.Synth(gain=-8.0, samplerate=SAMPLE_RATE)
-    font = synth.sfload(str(Path(pretty_midi.__file__).parent / "TimGM6mb.sf2"))
-    return synth, font
+    return synth, synth.sfload(str(path))
 
 
-def render_notes(notes: list[Note], seconds: float) -> npt.NDArray[np.float32]:
+def render_notes(notes: list[Note], seconds: float, font: Path | None = None) -> npt.NDArray[np.float32]:
     """Play notes.
+
+    Parameters
+    ----------
+    notes : list of Note
+        What to play; what rings on past ``seconds`` is cut.
+    seconds : float
+        Length of the sound.
+    font : Path, optional
+        General MIDI sound font; TimGM6mb by default.
 
     Returns
     -------
     ndarray of float32, shape (samples,)
         Mono, :data:`SAMPLE_RATE` Hz, not normalised.
     """
-    synth, font = _synth()
+    synth, loaded = _synth(font)
     synth.sounds_off()
     synth.generate(SAMPLE_RATE // 20)  # let cut voices end: which slot a note takes decides the last bit of the sum
     for channel, program in {(note.channel, note.program) for note in notes}:
         if channel == DRUM_CHANNEL:
-            synth.program_select(channel, font, 128, 0, True)
+            synth.program_select(channel, loaded, 128, 0, True)
         else:
-            synth.program_select(channel, font, 0, program)
+            synth.program_select(channel, loaded, 0, program)
     n_samples = round(seconds * SAMPLE_RATE)
     events: list[tuple[int, int, Note]] = []
     for note in notes:
@@ -93,7 +104,12 @@ def _reverb(audio: npt.NDArray[np.float32], rng: np.random.Generator) -> npt.NDA
 
 
 def render_audio(
-    factors: Factors, seconds: float, rng: np.random.Generator, mix: Mix = "realistic", skip: float = 0.0
+    factors: Factors,
+    seconds: float,
+    rng: np.random.Generator,
+    mix: Mix = "realistic",
+    skip: float = 0.0,
+    font: Path | None = None,
 ) -> tuple[npt.NDArray[np.float32], list[Note]]:
     """Compose and play one clip.
 
@@ -109,6 +125,8 @@ def render_audio(
         ``hard`` has quieter drums and more doubled leads.
     skip : float
         Seconds of the piece to leave out at its start.
+    font : Path, optional
+        General MIDI sound font; TimGM6mb by default.
 
     Returns
     -------
@@ -122,7 +140,7 @@ def render_audio(
         family = str(rng.choice([name for name in INSTRUMENTS if name != factors.instrument]))
         double = int(rng.choice(INSTRUMENTS[family]))
     notes = compose(factors, seconds + skip, rng, rng.uniform(*_DRUM_VELOCITY[mix]), double)
-    audio = render_notes(notes, seconds + skip)
+    audio = render_notes(notes, seconds + skip, font)
     if rng.random() < 0.5:
         audio = _reverb(audio, rng)
     audio = audio[round(skip * SAMPLE_RATE) :]
@@ -207,13 +225,23 @@ def render_arrays(
     mix: Mix = "realistic",
     clips_per_score: int = 2,
     progress: bool = False,
+    font: Path | None = None,
 ) -> tuple[npt.NDArray[np.float32], pd.DataFrame]:
-    """Render as :func:`render_clips` does; return audio ``[clips, 1, samples]`` and the table of labels."""
+    """Render as :func:`render_clips` does; return audio ``[clips, 1, samples]`` and the table of labels.
+
+    ``font`` is the path of another General MIDI sound font than TimGM6mb.
+    """
     import pandas as pd
     from tqdm.auto import tqdm
 
-    if n < 1 or seconds <= 0 or clips_per_score < 1:
-        raise DataError("rendering needs at least one clip, a positive length and at least one clip a score.")
+    if n < 1 or not 0 < seconds <= _LONGEST or clips_per_score < 1:
+        raise DataError(
+            f"rendering needs at least one clip, a length of up to {_LONGEST:g} s and at least one clip a score."
+        )
+    if not isinstance(seed, int | np.integer) or seed < 0:
+        raise DataError(f"a seed is a whole number from 0 on, not {seed!r}.")
+    if mix not in _DOUBLED:
+        raise DataError(f"there is no mix {mix!r}: it is {' or '.join(_DOUBLED)}.")
     audio = np.empty((n, 1, round(seconds * SAMPLE_RATE)), np.float32)
     rows = []
     for i in tqdm(range(n), desc="render", disable=None if progress else True):
@@ -223,7 +251,7 @@ def render_arrays(
         free = {name: bool(rng.random() < 0.5) for name in ("drums", "bass") if name not in (factors or {})}
         drawn = Factors(**{**drawn.__dict__, **free})
         skip = float(rng.integers(0, 4)) * 60 / drawn.tempo
-        audio[i, 0], notes = render_audio(drawn, seconds, rng, mix, skip)
+        audio[i, 0], notes = render_audio(drawn, seconds, rng, mix, skip, font)
         rows.append({**_labels(drawn, audio[i, 0], notes, seconds + skip), "group": f"score-{seed}-{score}"})
     index = pd.Index([f"render-{seed}-{i:05d}" for i in range(n)], name="clip")
     return audio, pd.DataFrame(rows, index=index)

@@ -224,8 +224,9 @@ def makes_rendered_music(model: MusicGen) -> bool:
     """Whether a model has the codec of the one that ships: it was trained on rendered music, from which sounds to
     continue can be rendered and which the judge ``rendered`` knows."""
     from interp.testbed.codec import MelCodec
+    from interp.testbed.neural_codec import NeuralCodec
 
-    return isinstance(model.codec, MelCodec)
+    return isinstance(model.codec, MelCodec | NeuralCodec)
 
 
 def _default(model: MusicGen | str | None) -> str:

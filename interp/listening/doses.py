@@ -33,7 +33,7 @@ def dose_page(
     prompt: str | None = None,
     codes: torch.Tensor | Sequence[torch.Tensor] | None = None,
     seconds: float = 4.0,
-    listen: Smitin | None = None,
+    monitor: Smitin | None = None,
     judge: Judge | None = None,
     trait: str = "",
     title: str = "Before and after",
@@ -67,7 +67,7 @@ def dose_page(
         Sound to continue.
     seconds : float
         Length of the result, the sound to continue included.
-    listen : Smitin, optional
+    monitor : Smitin, optional
         Whose monitor hears the rows without one of their own; the first of the arms when not given.
     judge : Judge, optional
         Its verdict on the generated part is written beside each sound; needs ``trait``.
@@ -105,7 +105,7 @@ def dose_page(
     continued = _continued(codes, len(seeds))
     plan = [(UNSTEERED, 0.0)] + [(arm, dose) for arm in builders for dose in amounts]
     built = {(arm, dose): () if arm == UNSTEERED else tuple(builders[arm](dose)) for arm, dose in plan}
-    ear, threshold = _ear(listen, built.values())
+    ear, threshold = _ear(monitor, built.values())
     rows = [
         Row(prompt, seed, sound, _with_ear(built[place], ear))
         for place in plan
@@ -148,11 +148,11 @@ def _continued(codes: Any, n: int) -> list[torch.Tensor | None]:
     return list(codes)
 
 
-def _ear(listen: Smitin | None, built: Iterable[tuple[Intervention, ...]]) -> tuple[Smitin | None, float]:
+def _ear(monitor: Smitin | None, built: Iterable[tuple[Intervention, ...]]) -> tuple[Smitin | None, float]:
     """A self-monitor that never acts, and the threshold of the one that it was made from."""
     from interp.steering import Smitin
 
-    found = listen or next((item for items in built for item in items if isinstance(item, Smitin)), None)
+    found = monitor or next((item for items in built for item in items if isinstance(item, Smitin)), None)
     if found is None:
         return None, float("nan")
     # a probability is never below 0, so this one never acts

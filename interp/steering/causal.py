@@ -78,7 +78,7 @@ def causal_ranking(
     Raises
     ------
     DataError
-        If the labels do not fit or have one class.
+        If the labels do not fit or have one class, or an effect is not finite (site and row are named).
     """
     chosen = select_sites(sites, model.shape)
     each = [texts] * len(codes) if texts is None or isinstance(texts, str) else list(texts)
@@ -92,6 +92,12 @@ def causal_ranking(
             changes[:, rows] = _ablated(model, codes[rows], some, chosen, means, metric)
         else:
             changes[:, rows] = _attributed(model, codes[rows], some, chosen, means, metric)
+        if not np.isfinite(changes[:, rows]).all():
+            site, row = np.argwhere(~np.isfinite(changes[:, rows]))[0]
+            raise DataError(
+                f"the effect of {chosen[site]} on row {rows[row]} is NaN or infinite in "
+                f"{str(model.dtype).removeprefix('torch.')}: run the model in float32, or leave the row out."
+            )
     if trait is None:
         effect = changes.mean(1)
         sem = changes.std(1, ddof=1) / np.sqrt(len(codes)) if len(codes) > 1 else np.full(len(chosen), np.nan)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,14 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from interp.directions import Direction, Directions, Eraser
-from interp.errors import CheckpointMismatch, InterventionError
+from interp.errors import InterventionError
 from interp.sites import KINDS, ModelShape
-from interp.steering.interventions import Intervention, SiteValues
+from interp.steering.interventions import Intervention
 from interp.steering.monitor import Monitor
 from interp.steering.ops import FormulaOp, Half, Key, Op, Rows, ShiftOp, Table, Timeline
 
-__all__ = ["Edits", "Entry", "Tap", "check_interventions"]
+__all__ = ["Edits", "Entry", "Tap"]
 
 Tap = Callable[[Key, Tensor, int, Half], None]
 """Called with a place, its edited activation ``[rows, positions, width]``, the first position, which rows it has."""
@@ -60,7 +58,7 @@ class Edits:
     Parameters
     ----------
     rows : sequence of sequences of Intervention
-        The interventions of each row, already checked against the model (:func:`check_interventions`).
+        The interventions of each row, already checked against the model (:mod:`interp.steering.checks`).
     seeds : sequence of int
         Seed of each row, for interventions that draw.
     shape : ModelShape
@@ -374,84 +372,3 @@ def _at_place(item: Intervention, key: Key) -> list[tuple[int, dict[str, NDArray
 def _largest(shapes: Iterable[tuple[int, ...]]) -> tuple[int, ...]:
     """Sizes into which all shapes fit."""
     return tuple(int(size) for size in np.max(list(shapes), axis=0))
-
-
-# Checking --------------------------------------------------------------------------------------------------------
-
-
-def check_interventions(items: Sequence[Intervention], shape: ModelShape, fingerprint: Callable[[], str]) -> None:
-    """Check that interventions fit a model.
-
-    Raises
-    ------
-    SiteError
-        If a site does not exist or a direction has another width.
-    CheckpointMismatch
-        If a direction or an eraser was found on another checkpoint.
-    InterventionError
-        If values have another width, a formula does not work, or something is not an intervention.
-    """
-    for item in items:
-        if not isinstance(item, Intervention):
-            raise InterventionError(f"{item!r} is not an intervention: use Add, Interpolate, Clamp, Ablate, Swap, ...")
-        for spec in dataclasses.fields(item):
-            _check_part(getattr(item, spec.name), shape, fingerprint)
-        for site in item.sites:
-            site.check(shape)
-        if not item.own:
-            _check_formula(item, shape)
-
-
-def _check_part(part: Any, shape: ModelShape, fingerprint: Callable[[], str]) -> None:
-    """Whatever an intervention holds that knows its site, its width or its checkpoint."""
-    if isinstance(part, Directions | tuple | list):
-        for inner in part:
-            _check_part(inner, shape, fingerprint)
-    elif isinstance(part, Direction):
-        part.site.check(shape)
-        part.check_shape(shape)
-        if part.model:
-            part.check_model(fingerprint())
-    elif isinstance(part, SiteValues | Eraser):
-        width = part.values.shape[1] if isinstance(part, SiteValues) else part.dim
-        what = "values" if isinstance(part, SiteValues) else "the eraser"
-        part.site.check(shape)
-        if width != shape.dim(part.site.kind):
-            verb = "have" if isinstance(part, SiteValues) else "has"
-            raise InterventionError(
-                f"{what} for {part.site} {verb} width {width}, but the site has {shape.dim(part.site.kind)}."
-            )
-        if isinstance(part, Eraser) and part.model and part.model != fingerprint():
-            raise CheckpointMismatch(
-                f"the eraser for {part.site} was fitted on checkpoint {part.model} but is used with "
-                f"{fingerprint()}: fit it again on activations of this checkpoint."
-            )
-
-
-def _check_formula(item: Intervention, shape: ModelShape) -> None:
-    """Run the formula once on zeros, at one site of each width."""
-    for dim, site in {shape.dim(site.kind): site for site in item.sites}.items():
-        numbers: Mapping[str, NDArray[np.float64]] = item.numbers[site]
-        p = {
-            name: torch.tensor(value[:1] if name in item.tables else np.atleast_1d(value)[None], dtype=torch.float32)
-            .unsqueeze(1)
-            .unsqueeze(1)
-            for name, value in numbers.items()
-        }
-        h = torch.zeros(1, 1, 1, dim)
-        try:
-            result = item.edit(h, torch.ones(1, 1, 1, 1), p)
-        except (RuntimeError, TypeError, KeyError, AttributeError, NotImplementedError) as error:
-            problem = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise InterventionError(
-                f"the formula of {type(item).__name__} does not work at {site} of width {dim} ({problem}): look at "
-                "Intervention.edit for the shapes it gets."
-            ) from error
-        if not isinstance(result, Tensor) or result.shape != h.shape:
-            shape_ = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
-            raise InterventionError(
-                f"the formula of {type(item).__name__} gives {shape_} at {site} for activations of {tuple(h.shape)}: "
-                "it must keep their shape, and the numbers the site's width."
-            )
-
-

@@ -192,7 +192,7 @@ class _Reader:
             return self.made(kind, value["fields"])
         if len(value) != 1:
             raise StoreError(f"the interventions hold {', '.join(map(repr, value))}, which this version does not know.")
-        (word, content), = value.items()
+        ((word, content),) = value.items()
         return self._word(word, content)
 
     def _word(self, word: str, content: Any) -> Any:

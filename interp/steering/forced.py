@@ -16,7 +16,8 @@ from torch import Tensor
 from interp.backends.audiocraft import Visitor
 from interp.errors import ClipError, InterventionError, ModelError
 from interp.model import MusicGen
-from interp.steering.edits import Edits, check_interventions
+from interp.steering.checks import check_interventions
+from interp.steering.edits import Edits
 from interp.steering.generation import Generation
 from interp.steering.interventions import Intervention
 from interp.steering.ops import Half, Key, Timeline

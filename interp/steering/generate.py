@@ -27,7 +27,7 @@ from interp.errors import ClipError, ModelError, SiteError
 from interp.model import MusicGen
 from interp.pooling import Pooling
 from interp.sites import Site, select_sites
-from interp.steering.edits import check_interventions
+from interp.steering.checks import check_interventions
 from interp.steering.engine import choose_engine
 from interp.steering.engine.decode import Done, Run, halves_of, run_batch
 from interp.steering.generation import Generation

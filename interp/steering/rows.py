@@ -179,7 +179,5 @@ class Settings:
         known = cls.__dataclass_fields__
         unknown = [name for name in options if name not in known]
         if unknown:
-            raise ModelError(
-                f"generate knows no {unknown[0]!r}: beside its own arguments it takes {', '.join(known)}."
-            )
+            raise ModelError(f"generate knows no {unknown[0]!r}: beside its own arguments it takes {', '.join(known)}.")
         return replace(cls(), **options)

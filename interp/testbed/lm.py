@@ -14,7 +14,7 @@ __all__ = ["CONFIG", "build_lm"]
 CONFIG: dict[str, int] = {"dim": 256, "num_layers": 6, "num_heads": 8, "phrase_dim": 64}
 
 
-def build_lm(dim: int, num_layers: int, num_heads: int, phrase_dim: int) -> Any:
+def build_lm(dim: int, num_layers: int, num_heads: int, phrase_dim: int, cardinality: int = CARDINALITY) -> Any:
     """Build an untrained LM on the CPU, in float32, conditioned on phrases by cross-attention."""
     return build.build_lm(
         PhraseConditioner(phrase_dim, dim),
@@ -22,6 +22,6 @@ def build_lm(dim: int, num_layers: int, num_heads: int, phrase_dim: int) -> Any:
         n_heads=num_heads,
         width=dim,
         n_codebooks=N_CODEBOOKS,
-        cardinality=CARDINALITY,
+        cardinality=cardinality,
         guidance_dropout=0.0,  # training drops prompts itself
     )

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from interp._files import atomic
 from interp.errors import ModelError
 from interp.testbed.prompts import PHRASES
 
@@ -33,7 +34,8 @@ def load(device: str | torch.device = "cpu", weights: Path = WEIGHTS) -> Any:
     Returns
     -------
     audiocraft.models.MusicGen
-        With a :class:`~interp.testbed.codec.MelCodec` as its compression model.
+        With a :class:`~interp.testbed.codec.MelCodec` or a :class:`~interp.testbed.neural_codec.NeuralCodec` as its
+        compression model.
 
     Raises
     ------
@@ -42,7 +44,6 @@ def load(device: str | torch.device = "cpu", weights: Path = WEIGHTS) -> Any:
     """
     from safetensors.torch import load_file
 
-    from interp.testbed.codec import MelCodec
     from interp.testbed.lm import build_lm
 
     path = weights / "model.safetensors"
@@ -50,12 +51,24 @@ def load(device: str | torch.device = "cpu", weights: Path = WEIGHTS) -> Any:
         raise ModelError(f"the shipped weights are not at {path}: reinstall it, or run `interp testbed train`.")
     config = json.loads((weights / "config.json").read_text())
     tensors = {name: tensor.float() for name, tensor in load_file(path).items()}
-    codec = MelCodec(tensors.pop("codec.codebooks"))
+    codec = _codec(config, {n.removeprefix("codec."): t for n, t in tensors.items() if n.startswith("codec.")})
     lm = build_lm(**config["lm"])
-    lm.load_state_dict({name.removeprefix("lm."): tensor for name, tensor in tensors.items()})
+    lm.load_state_dict({n.removeprefix("lm."): t for n, t in tensors.items() if n.startswith("lm.")})
     for part in (codec, lm):
         part.to(device).eval().requires_grad_(False)
     return _tiny_class()("tiny", codec, lm, max_duration=_MAX_SECONDS)
+
+
+def _codec(config: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Any:
+    """The codec of the shipped files: one of k-means, or a learned one."""
+    from interp.testbed.codec import MelCodec
+    from interp.testbed.neural_codec import CodecSizes, NeuralCodec
+
+    if "codec" not in config:
+        return MelCodec(tensors["codebooks"])
+    codec = NeuralCodec(CodecSizes(**config["codec"]["sizes"]), config["codec"]["iterations"])
+    codec.load_state_dict(tensors)
+    return codec
 
 
 @functools.cache
@@ -73,33 +86,34 @@ def _tiny_class() -> Any:
 
 
 def export(folder: Path, weights: Path = WEIGHTS) -> None:
-    """Write the shipped files from a training folder: codebooks and LM in float16, the recipe, the losses.
+    """Write the shipped files from a training folder: codec and LM in float16, the recipe, the losses.
 
     Parameters
     ----------
     folder : Path
-        What :func:`interp.testbed.train` filled.
+        What :func:`interp.recipes.lm.train` filled.
     weights : Path
         Where the files go.
     """
     import numpy as np
-    from safetensors.torch import save_file
-
-    from interp.testbed.lm import CONFIG
+    from safetensors.torch import load_file, save_file
 
     saved = torch.load(folder / "lm.pt", weights_only=True)
     tensors = {f"lm.{name}": tensor.half().contiguous() for name, tensor in saved["lm"].items()}
-    tensors["codec.codebooks"] = torch.from_numpy(np.load(folder / "codebooks.npy", allow_pickle=False)).half()
-    weights.mkdir(exist_ok=True)
-    save_file(tensors, weights / "model.safetensors")
     recipe = json.loads((folder / "recipe.json").read_text())
-    lm = {size: recipe["lm"][size] for size in CONFIG}
-    del recipe["lm"]
+    about: dict[str, Any] = {"lm": recipe.pop("lm")}
+    if recipe["codec"]:
+        tensors |= {f"codec.{name}": tensor for name, tensor in load_file(folder / "codec.safetensors").items()}
+        about["codec"] = json.loads((folder / "codec.json").read_text())
+    else:
+        tensors["codec.codebooks"] = torch.from_numpy(np.load(folder / "codebooks.npy", allow_pickle=False)).half()
+    with atomic(weights / "model.safetensors") as partial:
+        save_file(tensors, partial)
     with (folder / "log.csv").open() as log:
         *_, last = csv.reader(log)
     training = {"steps": int(last[0]), "train_loss": float(last[1]), "held_out_loss": float(last[2])}
-    config = {"lm": lm, "recipe": recipe, "training": training}
-    (weights / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    with atomic(weights / "config.json") as partial:
+        partial.write_text(json.dumps({**about, "recipe": recipe, "training": training}, indent=2) + "\n")
 
 
 def card(weights: Path = WEIGHTS) -> str:

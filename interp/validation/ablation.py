@@ -25,7 +25,8 @@ from interp.probes.study import ProbeStudy, probe_arrays
 from interp.probes.traits import read_trait
 from interp.sites import Place, Site
 from interp.steering import Ablate, Eraser, Intervention, fit_leace
-from interp.steering.edits import Edits, check_interventions
+from interp.steering.checks import check_interventions
+from interp.steering.edits import Edits
 from interp.steering.ops import Timeline
 from interp.validation.arms import Arm
 

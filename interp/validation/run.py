@@ -89,6 +89,12 @@ class Trial:
         grid.columns = [f"{dose:g} σ" for dose in grid.columns]
         return grid.reset_index()
 
+    def curves(self) -> pd.DataFrame:
+        """The rows of :attr:`table` for a dose-response figure: unsteered, and arms with several doses."""
+        rows = self.table[self.table["judge"] == self.judge]
+        several = rows.groupby("arm")["dose"].transform("nunique") > 1
+        return rows[several | (rows["arm"] == UNSTEERED)]
+
     def trend(self, arm: str = "probe") -> Any:
         """Dose-response of one arm over paired seeds, unsteered as dose 0 (:func:`interp.stats.dose_response`)."""
         clips = self.heard_by()

@@ -18,7 +18,8 @@ from interp.model import MusicGen
 from interp.sites import Site
 from interp.steering import Ablate, Add, Call, EveryN, Interpolate, Intervention, Row, Smitin, Swap, generate
 from interp.steering._registry import REGISTRY
-from interp.steering.edits import Edits, check_interventions
+from interp.steering.checks import check_interventions
+from interp.steering.edits import Edits
 from interp.steering.interventions import Ears
 from interp.steering.ops import Timeline
 

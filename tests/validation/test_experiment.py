@@ -88,6 +88,9 @@ def test_validate_in_full(
     assert (table["p_max"].dropna() >= table["p"].dropna() - 1e-9).all()
     assert table["arm"].tolist().count("unsteered") == 1 and "other trait: instrument=piano" in set(table["arm"])
     assert list(study.summary().columns) == ["judge", "arm", "0 σ", "1 σ", "2 σ", "4 σ"]
+    assert set(study.curves()["arm"]) == {"unsteered", "probe", "random", "shuffled labels"} - (
+        {"random", "shuffled labels"} if study.dose == 4.0 else set()
+    )
     assert list(study.agreement["a"]) == ["loud"] and len(study.sentences()) == 2
 
 

@@ -1,17 +1,17 @@
-"""How the shipped model was made: codec, corpus and LM, from one seed, resumable at every stage.
+"""How the language model of the shipped checkpoint is trained: codec, corpus and LM, from one seed, resumable.
 
-``interp testbed train FOLDER`` runs :func:`train`. Rendering happens in a second process ahead of the LM.
+``interp testbed train FOLDER`` runs :func:`train`; ``--codec FOLDER/codec`` puts a learned codec
+(:mod:`interp.recipes.codec`) where the one of k-means stands. Rendering happens in a second process ahead of the LM.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import multiprocessing
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from interp._files import atomic
+from interp.backends.audiocraft import hash_weights
 from interp.data.render import render_arrays
 from interp.errors import StoreError
+from interp.recipes.codec import claim
+from interp.recipes.corpus import CLIP_SECONDS, load_part, part_path, render_part
 from interp.testbed.codec import MelCodec, fit_codebooks
-from interp.testbed.corpus import CLIP_SECONDS, load_part, part_path, render_part
 from interp.testbed.lm import CONFIG, build_lm
+from interp.testbed.neural_codec import NeuralCodec
 from interp.testbed.prompts import PHRASES, tokens_of
 
 __all__ = ["Recipe", "train"]
@@ -59,6 +63,10 @@ class Recipe:
         Probability that a training prompt is empty, as classifier-free guidance needs.
     save_every : int
         Steps between checkpoints and lines of the log.
+    codec : str
+        Identity of a learned codec's weights; empty for codebooks of k-means, which are fitted first.
+    hard : int
+        One part in so many has hard mixes.
     """
 
     seed: int = 0
@@ -76,6 +84,8 @@ class Recipe:
     keep: tuple[float, ...] = (0.85, 0.85, 0.85, 0.6, 0.4, 0.3)
     drop_prompt: float = 0.15
     save_every: int = 250
+    codec: str = ""
+    hard: int = 6
 
     def rate(self, step: int) -> float:
         """Learning rate at a step, from 0."""
@@ -84,7 +94,12 @@ class Recipe:
         return self.learning_rate * min(1.0, (step + 1) / self.warmup, falling)
 
 
-def train(folder: Path, recipe: Recipe | None = None, on_step: Callable[[int], None] | None = None) -> Path:
+def train(
+    folder: Path,
+    recipe: Recipe | None = None,
+    on_step: Callable[[int], None] | None = None,
+    codec: Path | None = None,
+) -> Path:
     """Train codec and LM; run again to go on where it stopped.
 
     Parameters
@@ -95,6 +110,8 @@ def train(folder: Path, recipe: Recipe | None = None, on_step: Callable[[int], N
         The shipped model's by default.
     on_step : callable, optional
         Called with the number of each finished step.
+    codec : Path, optional
+        A learned codec, as :func:`interp.recipes.codec.train` returns it; copied into the folder.
 
     Returns
     -------
@@ -108,32 +125,26 @@ def train(folder: Path, recipe: Recipe | None = None, on_step: Callable[[int], N
     """
     recipe = recipe or Recipe()
     folder.mkdir(parents=True, exist_ok=True)
-    _claim(folder, recipe)
-    _codec(folder, recipe)
+    if codec is not None:
+        learned = NeuralCodec.load(codec)
+        recipe = replace(recipe, codec=hash_weights(learned.state_dict()))
+        if not (folder / "codec.json").exists():
+            learned.save(folder / "codec")
+    sizes = CONFIG | {"cardinality": _codec(folder, recipe).cardinality}
+    claim(folder, asdict(recipe) | {"lm": sizes})
     renderer = multiprocessing.get_context("spawn").Process(target=_render_all, args=(folder, recipe), daemon=True)
     if not all(part_path(folder / "corpus", part).exists() for part in range(recipe.parts + 1)):
         renderer.start()
     try:
-        return _train_lm(folder, recipe, on_step)
+        return _train_lm(folder, recipe, sizes, on_step)
     finally:
         if renderer.pid is not None:
             renderer.terminate()
 
 
-def _claim(folder: Path, recipe: Recipe) -> None:
-    path = folder / "recipe.json"
-    text = json.dumps(asdict(recipe) | {"lm": CONFIG}, indent=2)
-    if not path.exists():
-        path.write_text(text)
-        return
-    before, now = json.loads(path.read_text()), json.loads(text)
-    # the length of the run may change while the learning rate is still at its plateau
-    changed = [key for key in now if before.get(key) != now[key] and key not in ("steps", "decay_from")]
-    if changed:
-        raise StoreError(f"{folder} holds a run with another {', '.join(changed)}: choose another folder.")
-
-
-def _codec(folder: Path, recipe: Recipe) -> MelCodec:
+def _codec(folder: Path, recipe: Recipe) -> MelCodec | NeuralCodec:
+    if recipe.codec:
+        return NeuralCodec.load(folder / "codec")
     path = folder / "codebooks.npy"
     if not path.exists():
         _log.info("fitting the codec on %d clips", recipe.codec_clips)
@@ -141,7 +152,8 @@ def _codec(folder: Path, recipe: Recipe) -> MelCodec:
         empty = MelCodec(torch.zeros(4, 256, 96))
         frames = torch.cat([empty.frames(torch.from_numpy(audio[i : i + 50])) for i in range(0, len(audio), 50)])
         books = fit_codebooks(frames.reshape(-1, frames.shape[-1]), recipe.seed)
-        np.save(path, books.numpy())
+        with atomic(path) as partial:
+            np.save(partial, books.numpy())
     return MelCodec(torch.from_numpy(np.load(path, allow_pickle=False)))
 
 
@@ -153,7 +165,7 @@ def _render_all(folder: Path, recipe: Recipe) -> None:
     for part in [recipe.parts, *range(recipe.parts)]:  # the held-out part first
         if parent is not None and not parent.is_alive():
             return
-        render_part(folder / "corpus", part, recipe.seed, codec, recipe.part_size)
+        render_part(folder / "corpus", part, recipe.seed, codec, recipe.part_size, recipe.hard)
 
 
 def _prompts(phrases: npt.NDArray[np.int8], recipe: Recipe, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
@@ -177,11 +189,13 @@ def _loss(lm: Any, codes: Tensor, prompts: tuple[Tensor, Tensor]) -> Tensor:
         return torch.nn.functional.cross_entropy(logits, codes[output.mask])
 
 
-def _train_lm(folder: Path, recipe: Recipe, on_step: Callable[[int], None] | None) -> Path:
+def _train_lm(
+    folder: Path, recipe: Recipe, sizes: dict[str, int], on_step: Callable[[int], None] | None
+) -> Path:
     from tqdm.auto import tqdm
 
     torch.manual_seed(recipe.seed)
-    lm = build_lm(**CONFIG)
+    lm = build_lm(**sizes)
     optimisers = _optimisers(lm, recipe)
     path, done = folder / "lm.pt", 0
     if path.exists():
@@ -220,7 +234,8 @@ def _train_lm(folder: Path, recipe: Recipe, on_step: Callable[[int], None] | Non
                 log.write(f"{step + 1},{np.mean(losses):.4f},{held:.4f},{recipe.rate(step):.2e},{time.time():.0f}\n")
             losses.clear()
             states = [optimiser.state_dict() for optimiser in optimisers]
-            _save(path, {"lm": lm.state_dict(), "optimisers": states, "step": step + 1})
+            with atomic(path) as partial:
+                torch.save({"lm": lm.state_dict(), "optimisers": states, "step": step + 1}, partial)
         if on_step is not None:
             on_step(step + 1)
     return path
@@ -253,9 +268,3 @@ def _held_out_loss(lm: Any, part: tuple[Tensor, npt.NDArray[np.int8]], recipe: R
         losses.append(_loss(lm, part[0][i : i + n].long(), _prompts(part[1][i : i + n], full, rng)).item())
     lm.train()
     return float(np.mean(losses))
-
-
-def _save(path: Path, state: dict[str, Any]) -> None:
-    partial = path.with_suffix(".tmp")
-    torch.save(state, partial)
-    partial.replace(path)

@@ -1,4 +1,4 @@
-"""Training the shipped model: from a seed, resumable, honest about its recipe."""
+"""Training the language model of the shipped checkpoint: from a seed, resumable, honest about its recipe."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from interp.errors import StoreError
-from interp.testbed import export, load, train
-from interp.testbed.training import Recipe
+from interp.recipes.lm import Recipe, train
+from interp.testbed import export, load
+from interp.testbed.neural_codec import CodecSizes, NeuralCodec
 
 SMALL = Recipe(codec_clips=24, parts=1, first_parts=1, part_size=16, steps=4, batch_size=2, warmup=2, save_every=2)
 
@@ -53,3 +54,22 @@ def test_interrupted_training_goes_on_and_ships(tmp_path: Path) -> None:
     export(tmp_path, tmp_path / "weights")
     shipped = load(weights=tmp_path / "weights")
     np.testing.assert_allclose(shipped.lm.emb[0].weight, one["emb.0.weight"].half().float())
+
+
+def test_a_learned_codec_goes_along(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    codec = NeuralCodec(CodecSizes(encoder=8, encoder_blocks=1, decoder=8, decoder_blocks=1, latent=4, entries=300), 1)
+    codec.quantiser.entries.normal_()
+    codec.save(tmp_path / "made")
+    train(tmp_path / "run", SMALL, codec=tmp_path / "made")
+    export(tmp_path / "run", tmp_path / "weights")
+    shipped = load(weights=tmp_path / "weights")
+    assert shipped.lm.card == 300 and shipped.compression_model.iterations == 1
+    music = torch.randn(1, 1, 8000) * 0.1
+    codes = NeuralCodec.load(tmp_path / "made").encode(music)[0]
+    assert torch.equal(shipped.compression_model.encode(music)[0], codes) and codes.max() > 255
+
+    codec.quantiser.entries.normal_()
+    codec.save(tmp_path / "other")
+    with pytest.raises(StoreError, match="another codec"):
+        train(tmp_path / "run", SMALL, codec=tmp_path / "other")
