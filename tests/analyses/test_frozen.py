@@ -225,13 +225,14 @@ COSINE = (
 PROBED = "n_train n_test cv_score test_score lo hi chance null_max_95 p p_max q l2"
 SOME_SITES = "kind == 'resid' or head == 0"
 
+ROUNDED = {name: (lambda table, name=name: table[name].round(5)) for name in ANSWERS.split()}
 STEERING_VALIDATION = {
     "clips": Table("arm dose seed", JUDGED),
-    "scan_clips": Table("arm dose seed", JUDGED, file=".cache/*/scan_drums_clips.csv"),
-    "cost_clips": Table("arm dose seed", JUDGED, file=".cache/*/cost_drums_clips.csv"),
-    "monitored_clips": Table("arm dose seed", JUDGED, file=".cache/*/monitored_drums_clips.csv"),
-    "without_clips": Table("arm dose seed", JUDGED, file=".cache/*/without_drums_clips.csv"),
-    "without_text_clips": Table("arm dose seed", JUDGED, file=".cache/*/without_text_drums_clips.csv"),
+    "scan_clips": Table("arm dose seed", JUDGED, file=".cache/*/scan_drums_clips.csv", today=ROUNDED),
+    "cost_clips": Table("arm dose seed", JUDGED, file=".cache/*/cost_drums_clips.csv", today=ROUNDED),
+    "monitored_clips": Table("arm dose seed", JUDGED, file=".cache/*/monitored_drums_clips.csv", today=ROUNDED),
+    "without_clips": Table("arm dose seed", JUDGED, file=".cache/*/without_drums_clips.csv", today=ROUNDED),
+    "without_text_clips": Table("arm dose seed", JUDGED, file=".cache/*/without_text_drums_clips.csv", today=ROUNDED),
     "arms": Table("arm dose", CAUSAL),
     "scan": Table("arm dose", f"site {CAUSAL}"),
     "monitored": Table("arm dose", CAUSAL),
