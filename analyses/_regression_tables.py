@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 import pandas as pd
-
-from interp.stats import holm, paired_bootstrap
+from interp.directions import Direction
+from interp.probes.resample import weighted_scores
+from interp.stats import bootstrap_interval, group_weights, holm, paired_bootstrap
 from interp.validation import UNSTEERED, summarise
 
 __all__ = [
-    "FAMILY",
+    "Tested",
     "answer_table",
     "beside_detection",
     "contrast",
     "contrasts",
+    "detection",
+    "detection_contrasts",
     "effects",
     "paragraphs",
     "per_seed",
@@ -35,6 +39,69 @@ FAMILY = {
     "random": "control",
     "shuffled": "control",
 }
+
+
+@dataclass(frozen=True)
+class Tested:
+    """Test clips at the sites of one kind, and the directions that are to detect a trait in them.
+
+    Attributes
+    ----------
+    trait, kind : str
+    x : array of shape (sites, clips, dim)
+        Activations.
+    directions : dict of method to list of Direction
+        One a site.
+    y, groups : arrays of shape (clips,)
+        Labels, and what belongs together.
+    """
+
+    trait: str
+    kind: str
+    x: np.ndarray
+    directions: Mapping[str, Sequence[Direction]]
+    y: np.ndarray
+    groups: np.ndarray
+
+    def scores(self, method: str, weights: np.ndarray | None = None) -> np.ndarray:
+        """Area under the ROC curve under each row of weights (over groups), ``[draws, sites]``."""
+        v = np.stack([direction.vector for direction in self.directions[method]])
+        decisions = np.einsum("scd,sd->sc", self.x, v)[:, None]
+        plain = np.ones((1, len(self.y)))
+        return np.asarray(weighted_scores("auroc", decisions, self.y, plain if weights is None else weights))
+
+
+def detection(tested: Iterable[Tested], n_bootstrap: int, seed: int) -> pd.DataFrame:
+    """One row a trait, site and method: area under the ROC curve with an interval over groups, and sigma."""
+    parts, rng = [], np.random.default_rng([seed, 3])
+    for part in tested:
+        weights, n_groups = group_weights(part.groups, n_bootstrap, rng), len(np.unique(part.groups))
+        for method, directions in part.directions.items():
+            lo, hi = bootstrap_interval(part.scores(method, weights), n_groups)
+            sites = [direction.site for direction in directions]
+            columns = {
+                "trait": part.trait, "kind": part.kind, "site": [str(s) for s in sites],
+                "layer": [s.layer for s in sites], "head": pd.array([s.head for s in sites], dtype="Int64"),
+                "method": method, "family": FAMILY.get(method, "other"), "auroc": part.scores(method)[0], "lo": lo,
+                "hi": hi, "sigma": [direction.sigma for direction in directions], "n_test": len(part.y),
+                "n_groups": n_groups,
+            }  # fmt: skip
+            parts.append(pd.DataFrame(columns))
+    return pd.concat(parts, ignore_index=True)
+
+
+def detection_contrasts(tested: Iterable[Tested], n_bootstrap: int, seed: int) -> pd.DataFrame:
+    """Differences between methods, averaged over sites, resampling the same groups."""
+    rows, rng = [], np.random.default_rng([seed, 4])
+    for part in tested:
+        weights = group_weights(part.groups, n_bootstrap, rng)
+        full = {m: part.scores(m).mean() for m in part.directions}
+        draws = {m: part.scores(m, weights).mean(axis=1) for m in part.directions}
+        for a, b in combinations(part.directions, 2):
+            lo, hi = bootstrap_interval(draws[a] - draws[b], len(np.unique(part.groups)))
+            line = {"trait": part.trait, "kind": part.kind, "a": a, "b": b, "difference": full[a] - full[b]}
+            rows.append(line | {"lo": float(lo), "hi": float(hi)})
+    return pd.DataFrame(rows)
 
 
 def rates(clips: pd.DataFrame) -> pd.DataFrame:

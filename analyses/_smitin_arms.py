@@ -6,11 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import interp
 import numpy as np
 import pandas as pd
 import torch
-
-import interp
 from interp.clips import Clips
 from interp.data import GENRES, INSTRUMENTS, render_arrays
 from interp.directions import Directions, random_like
@@ -22,7 +21,6 @@ from interp.validation import UNSTEERED, Arm, Part
 
 if TYPE_CHECKING:
     import xarray as xr
-
     from analyses.smitin import Config
     from interp.model import MusicGen
 

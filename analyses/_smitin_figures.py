@@ -2,20 +2,64 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-
 from analyses._smitin_tables import CONTINUATION, label
 from interp import plots
+from interp.study import Drawing, slug
 from interp.validation import UNSTEERED
+from matplotlib.axes import Axes
 
-__all__ = ["few_pairs", "ladder", "strengths", "traces", "trade_off"]
+__all__ = ["figures"]
 
 _TONE = {"ITI": "blue", "SMITIN": "vermilion", "residual": "green", "SMITIN residual": "purple"}
 _MARK = {"ITI": "o", "SMITIN": "s", "residual": "^", "SMITIN residual": "D"}
 _RUNGS = ("ITI", "soft weights", "soft, every s", "SMITIN")
 _WAYS = {"logistic": "vermilion", "mean_diff": "green", "random": "grey", "shuffled": "sky"}
+
+
+def figures(
+    t: Mapping[str, pd.DataFrame], trace: Mapping[str, Mapping[str, pd.DataFrame]], alpha: float, low: str
+) -> Iterator[Drawing]:
+    """Draw the tables of the study.
+
+    Parameters
+    ----------
+    t : mapping of str to DataFrame
+        Its tables.
+    trace : mapping of trait to {"adding", "removing"} to DataFrame
+        What the monitor heard.
+    alpha : float
+        SMITIN's largest strength.
+    low : str
+        The arm of the lower threshold.
+    """
+    for trait in trace:
+        ax = strengths(t["success"], trait)
+        yield f"strength_{slug(trait)}", ax, f"`{trait}`: success against strength."
+        if t["success"]["fad"].notna().any():
+            ax = trade_off(t["success"], trait)
+            yield f"trade_off_{slug(trait)}", ax, f"`{trait}`: FAD against success; bars: 95 %."
+    yield "# Which part matters"
+    for trait in trace:
+        caption = f"`{trait}`: hollow, the weaker dose; bars: 95 %."
+        yield f"ladder_{slug(trait)}", ladder(t["ladder"], trait), caption
+    yield "# What the monitor heard"
+    for trait, heard in trace.items():
+        for name, way, arm, title in (
+            ("trace", "adding", "SMITIN", f"{trait}, adding"),
+            ("trace_low", "adding", low, f"{trait}, adding, lower τ"),
+            ("trace_removal", "removing", "SMITIN", f"{trait}, removing (P of absence)"),
+        ):
+            axs = traces(heard[way], arm, alpha, title)
+            if axs:
+                caption = f"`{trait}`: {arm} at α {alpha:g}, the first seeds, not chosen."
+                yield f"{name}_{slug(trait)}", axs, caption
+    yield "# How many pairs it takes"
+    for trait in trace:
+        yield f"pairs_{slug(trait)}", few_pairs(t["pairs"], trait), f"`{trait}`: probes of few pairs."
 
 
 def _bars(table: pd.DataFrame) -> np.ndarray:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
+import interp
 import numpy as np
 import pandas as pd
 import torch
-
-import interp
 from interp import judges
 from interp.directions import Direction, combine
 from interp.errors import DataError
@@ -82,7 +81,7 @@ class Given:
 class Transfer(Study[C]):
     """Directions of every class and method, sounds to start from, and what is measured of the music."""
 
-    unused = ("traits",)
+    unused: ClassVar[tuple[str, ...]] = ("traits",)
 
     @property
     def wanted(self) -> list[str]:

@@ -16,10 +16,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import interp
 import numpy as np
 import pandas as pd
-
-import interp
 from interp import plots
 from interp.embed import embed
 from interp.geometry import compare_methods

@@ -19,10 +19,9 @@ from itertools import combinations, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import interp
 import numpy as np
 import pandas as pd
-
-import interp
 from interp import geometry, judges, plots
 from interp.directions import Directions
 from interp.directions.reading import clip_groups

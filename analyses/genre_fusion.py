@@ -25,7 +25,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
-
 from analyses._fusion_tables import (
     fade_course,
     fade_shares,
@@ -207,7 +206,11 @@ class GenreFusion(Transfer[Config]):
         draws = [[Directions([random_like(d[0], rng)]) for d in sides] for _ in range(n)]
 
         def switched(pick: Callable[[int], list[Directions]], width: float = 0.0) -> Build:
-            return lambda dose, i: cross_fade(*(Add(d, dose=dose) for d in pick(i)), c.switch_second, width)
+            def build(dose: float, i: int) -> tuple[Intervention, ...]:
+                before, after = (Add(directions, dose=dose) for directions in pick(i))
+                return cross_fade(before, after, c.switch_second, width)
+
+            return build
 
         builds: dict[str, Build] = {
             "first throughout": added(sides[0]),

@@ -17,19 +17,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import interp
 import numpy as np
 import pandas as pd
-
-import interp
 from analyses._regression_tables import (
-    FAMILY,
+    Tested,
     answer_table,
     beside_detection,
     contrasts,
+    detection,
+    detection_contrasts,
     effects,
     paragraphs,
     rates,
@@ -38,10 +38,8 @@ from interp import geometry, plots
 from interp.directions import Directions, combine, random_like
 from interp.directions.reading import read_stacks
 from interp.errors import DataError
-from interp.probes.resample import weighted_scores
 from interp.probes.study import ProbeStudy, probe
 from interp.sites import Site
-from interp.stats import bootstrap_interval, group_weights
 from interp.study import Common, Drawing, Study, main, slug, step
 from interp.traits import Trait
 from interp.validation import UNSTEERED, Arm, Trial, prompts_without, push, run_arms, shuffled_like
@@ -150,53 +148,25 @@ class RegressionVsClassification(Study[Config]):
 
     # Detection -------------------------------------------------------------------------------------------------------
 
-    def tested(self) -> Iterator[tuple[dict[str, str], list[Site], dict[str, np.ndarray], np.ndarray, np.ndarray]]:
-        """Of every trait and kind: sites, projections of the test clips by method, labels, groups."""
+    def tested(self) -> Iterator[Tested]:
+        """Projections of the test clips of every trait and kind of site."""
         for trait, study in self.probed.items():
-            y, groups = study.plan.y[study.plan.test], study.plan.groups[study.plan.test]
-            names = pd.Index(np.asarray(self.ds["clip"].values).astype(str))
+            test, names = study.plan.test, pd.Index(np.asarray(self.ds["clip"].values).astype(str))
             for kind in ("heads", "resid"):
                 (stack,) = read_stacks(self.ds, kind)
-                x = np.asarray(stack.x[:, names.get_indexer(study.clips[study.plan.test])], dtype=np.float64)
-                projected = {}
-                for method in self.config.methods:
-                    v = np.stack([self.at(trait, site, method).vector for site in stack.sites])
-                    projected[method] = np.einsum("scd,sd->sc", x, v)[:, None]
-                yield {"trait": str(trait), "kind": kind}, list(stack.sites), projected, y, groups
+                x = np.asarray(stack.x[:, names.get_indexer(study.clips[test])], dtype=np.float64)
+                directions = {m: [self.at(trait, site, m) for site in stack.sites] for m in self.config.methods}
+                yield Tested(str(trait), kind, x, directions, study.plan.y[test], study.plan.groups[test])
 
     @step()
     def detection(self) -> pd.DataFrame:
         """Area under the ROC curve on the test clips: no threshold, so directions alone are compared."""
-        parts, rng = [], np.random.default_rng([self.config.seed, 3])
-        for where, sites, projected, y, groups in self.tested():
-            weights, n_groups = group_weights(groups, self.config.n_bootstrap, rng), len(np.unique(groups))
-            for method, decision in projected.items():
-                lo, hi = bootstrap_interval(weighted_scores("auroc", decision, y, weights), n_groups)
-                sigma = [self.at(Trait.parse(where["trait"]), site, method).sigma for site in sites]
-                columns = where | {
-                    "site": [str(s) for s in sites], "layer": [s.layer for s in sites],
-                    "head": pd.array([s.head for s in sites], dtype="Int64"), "method": method,
-                    "family": FAMILY.get(method, "other"),
-                    "auroc": weighted_scores("auroc", decision, y, np.ones((1, len(y))))[0], "lo": lo, "hi": hi,
-                    "sigma": sigma, "n_test": len(y), "n_groups": n_groups,
-                }  # fmt: skip
-                parts.append(pd.DataFrame(columns))
-        return pd.concat(parts, ignore_index=True)
+        return detection(self.tested(), self.config.n_bootstrap, self.config.seed)
 
     @step()
     def detection_contrasts(self) -> pd.DataFrame:
         """Differences between methods, averaged over the sites of a kind, resampling the same test groups."""
-        rows, rng = [], np.random.default_rng([self.config.seed, 4])
-        for where, _, projected, y, groups in self.tested():
-            weights = group_weights(groups, self.config.n_bootstrap, rng)
-            full = {m: weighted_scores("auroc", d, y, np.ones((1, len(y)))).mean() for m, d in projected.items()}
-            draws = {m: weighted_scores("auroc", d, y, weights).mean(axis=1) for m, d in projected.items()}
-            for a, b in combinations(projected, 2):
-                lo, hi = bootstrap_interval(draws[a] - draws[b], len(np.unique(groups)))
-                rows.append(
-                    where | {"a": a, "b": b, "difference": full[a] - full[b], "lo": float(lo), "hi": float(hi)}
-                )
-        return pd.DataFrame(rows)
+        return detection_contrasts(self.tested(), self.config.n_bootstrap, self.config.seed)
 
     # Geometry --------------------------------------------------------------------------------------------------------
 

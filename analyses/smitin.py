@@ -30,8 +30,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
-
-from analyses import _smitin_figures as draw
 from analyses._smitin_arms import (
     Probes,
     ask,
@@ -44,6 +42,7 @@ from analyses._smitin_arms import (
     pairs,
     shuffled_probes,
 )
+from analyses._smitin_figures import figures
 from analyses._smitin_tables import (
     CONTINUATION,
     TEXT,
@@ -197,8 +196,8 @@ class Smitin(Study[Config]):
         if task == CONTINUATION:
             taken = 0 if self.sounds is None else taken
             seed = c.seed + 900_001 + 31 * offset
-            sounds = draw_sounds(trait, taken + n, seconds, present=remove, seed=seed, clips=self.sounds)
-            codes = encode(self.model, sounds, seconds)[taken:]
+            music = draw_sounds(trait, taken + n, seconds, present=remove, seed=seed, clips=self.sounds)
+            codes = encode(self.model, music, seconds)[taken:]
         measures: list[Callable[[Part], pd.DataFrame]] = []
         if own is not None:
             measures.append(own_probability(self.model, own, c, seconds))
@@ -374,37 +373,18 @@ class Smitin(Study[Config]):
         return sentences(t, self.config.alphas)
 
     def figures(self, t: Mapping[str, pd.DataFrame]) -> Iterator[Drawing]:
+        c = self.config
         yield "# Success, and what it costs"
         yield (
-            f"{self.config.n_seeds} paired continuations and {self.config.n_text_seeds} clips from text a trait. "
-            "Similarity is the cosine of the judge's embedding with the audio prompt; for text, `named` is the judge's "
-            "mean probability of what the prompt names. The probe column is the model judging itself."
+            f"{c.n_seeds} paired continuations and {c.n_text_seeds} clips from text a trait. Similarity is the cosine "
+            "of the judge's embedding with the audio prompt; for text, `named` is the judge's mean probability of what "
+            "the prompt names. The probe column is the model judging itself."
         )
-        for trait in self.traits:
-            ax = draw.strengths(t["success"], str(trait))
-            yield f"strength_{trait.slug}", ax, f"`{trait}`: success against strength."
-            if t["success"]["fad"].notna().any():
-                ax = draw.trade_off(t["success"], str(trait))
-                yield f"trade_off_{trait.slug}", ax, f"`{trait}`: FAD against success; bars: 95 %."
-        yield "# Which part matters"
-        for trait in self.traits:
-            caption = f"`{trait}`: hollow, the weaker dose; bars: 95 %."
-            yield f"ladder_{trait.slug}", draw.ladder(t["ladder"], str(trait)), caption
-        yield "# What the monitor heard"
-        low, strongest = f"SMITIN, τ {self.config.tau_low:g}", max(self.config.alphas)
-        for trait in self.traits:
-            for name, made, arm, title in (
-                ("trace", self.continuation, "SMITIN", f"{trait}, adding"),
-                ("trace_low", self.continuation, low, f"{trait}, adding, lower τ"),
-                ("trace_removal", self.removed, "SMITIN", f"{trait}, removing (P of absence)"),
-            ):
-                axs = draw.traces(made(trait)["trace"], arm, strongest, title)
-                if axs:
-                    caption = f"`{trait}`: {arm} at α {strongest:g}, the first seeds, not chosen."
-                    yield f"{name}_{trait.slug}", axs, caption
-        yield "# How many pairs it takes"
-        for trait in self.traits:
-            yield f"pairs_{trait.slug}", draw.few_pairs(t["pairs"], str(trait)), f"`{trait}`: probes of few pairs."
+        traces = {
+            str(trait): {"adding": self.continuation(trait)["trace"], "removing": self.removed(trait)["trace"]}
+            for trait in self.traits
+        }
+        yield from figures(t, traces, max(c.alphas), f"SMITIN, τ {c.tau_low:g}")
 
     def recordings(self, t: Mapping[str, pd.DataFrame]) -> Iterator[tuple[str, pd.DataFrame]]:
         for trait in self.traits:

@@ -22,20 +22,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import interp
 import numpy as np
 import pandas as pd
 import torch
-
-import interp
-from analyses._steering_tables import (
-    bars,
-    choose_alpha,
-    cost_beside_iti,
-    decisive,
-    monitored_arms,
-    monitored_controls,
-    sentence,
-)
+from analyses._steering_tables import bars, choose_alpha, cost_beside_iti, monitored_arms, monitored_controls
+from analyses._steering_words import figures_of, sentence
 from interp import plots, validation
 from interp.data import render_clips
 from interp.directions import Direction, Directions
@@ -45,7 +37,7 @@ from interp.judges import embed, has_embedding
 from interp.probes.study import ProbeStudy, probe
 from interp.study import Common, Drawing, Study, main, once, step
 from interp.traits import Trait
-from interp.validation import CURVES, RULE, UNSTEERED, Arm
+from interp.validation import RULE, UNSTEERED, Arm
 from interp.validation.pilot import PILOT_SEED
 
 if TYPE_CHECKING:
@@ -379,7 +371,7 @@ class SteeringValidation(Study[Config]):
     def figures(self, t: Mapping[str, pd.DataFrame]) -> Iterator[Drawing]:
         for trait in self.traits:
             yield f"# {trait}"
-            yield from self.figures_of(trait, {name: rows_of(table, str(trait)) for name, table in t.items()})
+            yield from figures_of(trait, {name: rows_of(table, str(trait)) for name, table in t.items()})
         yield "# Leakage"
         title = f"Every direction at {t['leakage']['site'].iloc[0]}, {self.config.leakage_dose:g} σ"
         caption = "Change of every judged share in points; grey: the interval holds zero."
@@ -388,36 +380,6 @@ class SteeringValidation(Study[Config]):
             "All directions are pushed on the same sounds of all kinds. Answers of one question exclude each other, so "
             "a direction that brings one instrument takes the others away."
         )
-
-    def figures_of(self, trait: Trait, t: Mapping[str, pd.DataFrame]) -> Iterator[Drawing]:
-        bar, name = t["bars"].iloc[0], trait.slug
-        curves, title = t["arms"][t["arms"]["arm"].isin(CURVES)], f"{trait}, pushed at {t['bars'].iloc[0]['site']}"
-        caption = "Success: share judged to have the trait; Wilson's 95 % intervals."
-        yield f"dose_{name}", plots.dose_response(curves, title=title), caption
-        ax = plots.arms(decisive(t["arms"], bar), title=title)
-        yield f"arms_{name}", ax, "Every arm once; controls are open, the band is unsteered."
-        yield f"tradeoff_{name}", plots.tradeoff(curves, title=title), "Success against cost; numbers are doses."
-        beside = t["cost"].replace({"arm": {"probe": f"one layer ({bar['site']})"}})
-        caption = f"One layer, self-monitored heads and ITI's heads on {int(bar['cost_seeds'])} seeds of their own."
-        yield f"cost_{name}", plots.tradeoff(beside, title=f"{trait}: doses and α"), caption
-        for column, label, caption in (
-            ("not_music", "Share judged to be no music", "Quality: share that is no music any more."),
-            ("fad", "FAD from music with the trait", "Quality: distance from music that has the trait."),
-            ("kept", "Share of other answers kept", "Specificity: the judge's other answers that stay."),
-        ):
-            if column in curves:
-                ends = {f"{column}_lo": "lo", f"{column}_hi": "hi"}
-                rows = curves.drop(columns=["lo", "hi"]).rename(columns=ends)
-                rows = rows[rows["arm"] != UNSTEERED] if column == "kept" else rows
-                ax = plots.dose_response(rows, column, label=label, title=title)
-                if column == "fad":
-                    plots.style.logarithmic(ax)
-                yield f"{column}_{name}", ax, caption
-        yield f"refits_{name}", plots.refits(t["refits"], title=str(trait)), "What a probe finds after each erasure."
-        ranks = t["agreement"][t["agreement"]["method"] == "ablate"]
-        words = "\n".join(f"{r.statistic} {r.value:.2f} [{r.lo:.2f}, {r.hi:.2f}]" for r in ranks.itertuples())
-        ax = plots.rank_scatter(t["heads"][t["heads"]["method"] == "ablate"], agreement=words, title=str(trait))
-        yield f"heads_{name}", ax, "What heads do against what they read."
 
 
 def stacked(parts: Mapping[str, pd.DataFrame], column: str) -> pd.DataFrame:
