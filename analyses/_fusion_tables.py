@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+
 from analyses._transfer_tables import verdict
 from interp.judges import fad
 from interp.stats import dose_response, holm, mean_interval, paired_bootstrap, wilson

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+
 from interp.directions import Direction
-from interp.probes.resample import weighted_scores
+from interp.metrics import weighted_scores
 from interp.stats import bootstrap_interval, group_weights, holm, paired_bootstrap
 from interp.validation import UNSTEERED, summarise
 

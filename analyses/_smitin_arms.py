@@ -6,21 +6,23 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import interp
 import numpy as np
 import pandas as pd
 import torch
+
+import interp
 from interp.clips import Clips
 from interp.data import GENRES, INSTRUMENTS, render_arrays
 from interp.directions import Directions, random_like
 from interp.errors import DataError
-from interp.probes.study import ProbeStudy, probe
+from interp.probes import ProbeResult, probe
 from interp.steering import Add, EveryN, Intervention, Smitin, soft_weights
 from interp.traits import Trait
 from interp.validation import UNSTEERED, Arm, Part
 
 if TYPE_CHECKING:
     import xarray as xr
+
     from analyses.smitin import Config
     from interp.model import MusicGen
 
@@ -120,7 +122,7 @@ class Probes:
 
     heads: Mapping[str, Directions]
     resid: Directions
-    studies: tuple[ProbeStudy, ...] = ()
+    studies: tuple[ProbeResult, ...] = ()
 
     def at(self, layer: str) -> Probes:
         """The same with one layer only."""

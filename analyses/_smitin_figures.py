@@ -6,11 +6,12 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+
 from analyses._smitin_tables import CONTINUATION, label
 from interp import plots
 from interp.study import Drawing, slug
 from interp.validation import UNSTEERED
-from matplotlib.axes import Axes
 
 __all__ = ["figures"]
 

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
+
 from interp.judges import Reference
 from interp.stats import jackknife_interval
 from interp.validation import UNSTEERED, embeddings, summarise
-from numpy.typing import NDArray
 
 __all__ = [
     "AVERAGE",

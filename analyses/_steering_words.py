@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 import pandas as pd
+
 from analyses._steering_tables import MONITORED
 from interp import plots
 from interp.study import Drawing

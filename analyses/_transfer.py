@@ -7,17 +7,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-import interp
 import numpy as np
 import pandas as pd
 import torch
+
+import interp
 from interp import judges
+from interp.data.audio import write_audio
 from interp.directions import Direction, combine
 from interp.errors import DataError
 from interp.judges import DspJudge, prompt_similarity
 from interp.judges.audio import mono
-from interp.probes.study import ProbeStudy, probe
-from interp.report import write_audio
+from interp.probes import ProbeResult, probe
 from interp.study import Common, Study, slug, step
 from interp.traits import Trait
 from interp.validation import Arm, Part, draw, encode, reference_sounds, run_arms
@@ -115,7 +116,7 @@ class Transfer(Study[C]):
         return self.activations("resid, attn")
 
     @functools.cached_property
-    def probed(self) -> ProbeStudy:
+    def probed(self) -> ProbeResult:
         sites = [site for kind in ("resid", "attn") for _, site in self.layers(kind)]
         return probe(
             self.ds, self.config.trait, sites=sites, methods=METHODS, n_permutations=0, n_bootstrap=0,
@@ -124,7 +125,7 @@ class Transfer(Study[C]):
 
     def part(self, test: bool) -> np.ndarray:
         """Which clips of the dataset are the probes' test (or training) clips."""
-        chosen = self.probed.clips[self.probed.plan.test == test]
+        chosen = self.probed.clips[self.probed.split.test == test]
         return np.isin(np.asarray(self.ds["clip"].values).astype(str), chosen)
 
     def layers(self, kind: str) -> list[tuple[int, str]]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+
 from interp.stats import holm, paired_bootstrap
 from interp.validation import UNSTEERED, summarise
 

@@ -16,15 +16,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import interp
 import numpy as np
 import pandas as pd
+
+import interp
 from interp import plots
-from interp.embed import embed
-from interp.geometry import compare_methods
+from interp.data.audio import write_audio
+from interp.geometry import compare_methods, project
+from interp.probes import ProbeResult, probe
 from interp.probes.baselines import mel
-from interp.probes.study import ProbeStudy, probe
-from interp.report import write_audio
 from interp.stats import dose_response
 from interp.study import Common, Drawing, Study, main, step
 from interp.traits import Trait
@@ -85,7 +85,7 @@ class Demo(Study[Config]):
         return mel(self.clips)
 
     @cached_property
-    def fitted(self) -> dict[Trait, tuple[ProbeStudy, ProbeStudy]]:
+    def fitted(self) -> dict[Trait, tuple[ProbeResult, ProbeResult]]:
         """Probes of the heads, beside the mel spectrum, and of the layers."""
         c = self.config
         common: dict[str, Any] = {"n_permutations": c.n_permutations, "n_bootstrap": c.n_bootstrap, "seed": c.seed,
@@ -177,12 +177,11 @@ class Demo(Study[Config]):
         yield "Logistic, ridge and mean-difference directions of every head, mapped back to the raw basis."
         for trait in self.traits:
             table = t["cosines"]
-            named = (table["positive"].astype(str) == trait.positive) | (trait.positive == "")
-            rows = table[(table["trait"] == trait.column) & named]
+            rows = table[table["trait"] == str(trait)]
             yield f"cosines_{trait.slug}", plots.cosines(rows, title=str(trait)), f"`{trait}`: one point a head."
         yield "# How the clips lie"
         site = self.steered(self.traits[0])["site"]
-        places = embed(interp.features(self.ds, site), seed=self.config.seed)
+        places = project(interp.features(self.ds, site), seed=self.config.seed)
         labels = interp.labels(self.ds).reset_index(drop=True)
         for name in dict.fromkeys(trait.column for trait in self.traits):
             axs = list(plots.embedding(places.assign(**{name: labels[name]}), name))

@@ -25,6 +25,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
+
 from analyses._fusion_tables import (
     fade_course,
     fade_shares,

@@ -20,9 +20,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import interp
 import numpy as np
 import pandas as pd
+
+import interp
 from analyses._regression_tables import (
     Tested,
     answer_table,
@@ -35,10 +36,10 @@ from analyses._regression_tables import (
     rates,
 )
 from interp import geometry, plots
-from interp.directions import Directions, combine, random_like
+from interp.directions import Direction, Directions, combine, fit_directions, methods, random_like, targets_of
 from interp.directions.reading import read_stacks
 from interp.errors import DataError
-from interp.probes.study import ProbeStudy, probe
+from interp.probes import ProbeResult, probe
 from interp.sites import Site
 from interp.study import Common, Drawing, Study, main, slug, step
 from interp.traits import Trait
@@ -96,11 +97,10 @@ class RegressionVsClassification(Study[Config]):
     kept_apart = 0.3
 
     def check(self) -> None:
-        methods = self.config.methods
-        if set(methods) - set(geometry.METHODS) or "logistic" not in methods:
+        asked = self.config.methods
+        if set(asked) - set(methods()) or "logistic" not in asked:
             raise DataError(
-                f"methods {', '.join(methods)} must include logistic, the reference, and be among "
-                f"{', '.join(geometry.METHODS)}."
+                f"methods {', '.join(asked)} must include logistic, the reference, and be among {', '.join(methods())}."
             )
 
     @cached_property
@@ -108,7 +108,7 @@ class RegressionVsClassification(Study[Config]):
         return self.activations("heads, resid")
 
     @cached_property
-    def probed(self) -> dict[Trait, ProbeStudy]:
+    def probed(self) -> dict[Trait, ProbeResult]:
         c = self.config
         return {
             trait: probe(
@@ -121,7 +121,7 @@ class RegressionVsClassification(Study[Config]):
     def train(self, trait: Trait) -> np.ndarray:
         """Training clips of a trait's split, bool over the dataset's clips."""
         study = self.probed[trait]
-        return np.isin(np.asarray(self.ds["clip"].values).astype(str), study.clips[~study.plan.test])
+        return np.isin(np.asarray(self.ds["clip"].values).astype(str), study.clips[~study.split.test])
 
     @step(per="trait", shown=False)
     def directions(self, trait: Trait) -> Directions:
@@ -130,20 +130,12 @@ class RegressionVsClassification(Study[Config]):
         extra = [m for m in self.config.methods if m not in study.methods]
         if not extra:
             return study.directions
-        more = geometry.fit_directions(
+        more = fit_directions(
             self.ds, str(trait), sites="heads, resid", methods=extra, clips=self.train(trait), seed=self.config.seed
         )
-        like = study.directions[0]  # the same trait under the same name, so that tables pair them
-        against = {"against": like.info["against"]} if "against" in like.info else {}
-        return study.directions + [
-            replace(
-                d, trait=like.trait, positive=like.positive,
-                info={k: v for k, v in d.info.items() if k != "against"} | against,
-            )
-            for d in more
-        ]  # fmt: skip
+        return study.directions + more
 
-    def at(self, trait: Trait, site: Site | str, method: str) -> interp.probes.directions.Direction:
+    def at(self, trait: Trait, site: Site | str, method: str) -> Direction:
         return self.directions(trait).one(site=site, method=method)
 
     # Detection -------------------------------------------------------------------------------------------------------
@@ -151,12 +143,12 @@ class RegressionVsClassification(Study[Config]):
     def tested(self) -> Iterator[Tested]:
         """Projections of the test clips of every trait and kind of site."""
         for trait, study in self.probed.items():
-            test, names = study.plan.test, pd.Index(np.asarray(self.ds["clip"].values).astype(str))
+            test, names = study.split.test, pd.Index(np.asarray(self.ds["clip"].values).astype(str))
             for kind in ("heads", "resid"):
                 (stack,) = read_stacks(self.ds, kind)
                 x = np.asarray(stack.x[:, names.get_indexer(study.clips[test])], dtype=np.float64)
                 directions = {m: [self.at(trait, site, m) for site in stack.sites] for m in self.config.methods}
-                yield Tested(str(trait), kind, x, directions, study.plan.y[test], study.plan.groups[test])
+                yield Tested(str(trait), kind, x, directions, study.split.y[test], study.split.groups[test])
 
     @step()
     def detection(self) -> pd.DataFrame:
@@ -172,17 +164,18 @@ class RegressionVsClassification(Study[Config]):
 
     @step(per="trait")
     def cosines(self, trait: Trait) -> pd.DataFrame:
-        """All pairs of methods on the training clips, each cosine with the ceiling of the same estimators."""
+        """All pairs of methods on the training clips; halves are fitted at the penalties that the directions have."""
         c = self.config
-        return geometry.compare_methods(
-            self.ds, str(trait), sites="heads, resid", methods=c.methods, clips=self.train(trait), n_permutations=0,
-            n_splits=c.n_splits, n_blocks=c.n_blocks, seed=c.seed,
-        ).assign(trait=str(trait))  # fmt: skip
+        table = geometry.compare_methods(
+            self.ds, self.directions(trait), clips=self.train(trait), n_permutations=0, n_splits=c.n_splits,
+            n_blocks=c.n_blocks, seed=c.seed,
+        )  # fmt: skip
+        return table.drop(columns=["p", "null_permuted"]).assign(trait=str(trait))
 
     @step(per="trait")
     def paths(self, trait: Trait) -> pd.DataFrame:
         """Both regularisation paths at every site: angles to LDA and to the mean difference."""
-        (target,) = geometry.targets_of(self.ds, str(trait))
+        (target,) = targets_of(self.ds, str(trait))
         parts = []
         for kind in ("heads", "resid"):
             x, sites = interp.stack(self.ds, kind)

@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
+
 from analyses._smitin_arms import (
     Probes,
     ask,
@@ -53,8 +54,8 @@ from analyses._smitin_tables import (
     sentences,
     summary,
 )
+from interp.data.audio import write_audio
 from interp.judges import embed, has_embedding
-from interp.report import write_audio
 from interp.study import Common, Drawing, Study, main, once, slug, step
 from interp.traits import Trait
 from interp.validation import UNSTEERED, Arm, Part, encode, reference_sounds, run_arms

@@ -22,19 +22,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import interp
 import numpy as np
 import pandas as pd
 import torch
+
+import interp
 from analyses._steering_tables import bars, choose_alpha, cost_beside_iti, monitored_arms, monitored_controls
 from analyses._steering_words import figures_of, sentence
 from interp import plots, validation
 from interp.data import render_clips
-from interp.directions import Direction, Directions
-from interp.directions.dataset import fit_directions
+from interp.directions import Direction, Directions, fit_directions
 from interp.errors import DataError
 from interp.judges import embed, has_embedding
-from interp.probes.study import ProbeStudy, probe
+from interp.probes import ProbeResult, probe
 from interp.study import Common, Drawing, Study, main, once, step
 from interp.traits import Trait
 from interp.validation import RULE, UNSTEERED, Arm
@@ -119,7 +119,7 @@ class SteeringValidation(Study[Config]):
         return self.activations("heads, resid")
 
     @once
-    def probed(self, trait: Trait) -> tuple[ProbeStudy, ProbeStudy]:
+    def probed(self, trait: Trait) -> tuple[ProbeResult, ProbeResult]:
         """Probes of heads and of the residual stream."""
         c = self.config
         common: dict[str, Any] = {"methods": (c.method,), "n_permutations": c.n_permutations, "n_bootstrap": 300}
@@ -127,7 +127,7 @@ class SteeringValidation(Study[Config]):
         return probe(self.ds, str(trait), sites="heads", **common), probe(self.ds, str(trait), sites="resid", **common)
 
     @once
-    def monitors(self, trait: Trait) -> ProbeStudy:
+    def monitors(self, trait: Trait) -> ProbeResult:
         """Heads' logistic probes, which a monitor hears, and those of the method, which it pushes along."""
         methods = tuple(dict.fromkeys(("logistic", self.config.method)))
         return probe(

@@ -26,6 +26,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
+
 from analyses._transfer import METHODS, Given, Transfer, TransferConfig, parse_sets
 from analyses._transfer_tables import OTHER_NOISE, contrasts, kept, paragraphs, success_at_quality
 from interp import plots

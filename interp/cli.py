@@ -19,7 +19,7 @@ from interp._terminal import err, sentences, show
 from interp.errors import DataError
 
 if TYPE_CHECKING:
-    pass
+    import pandas as pd
 
 __all__ = ["RANKING", "app", "main"]
 
@@ -131,17 +131,21 @@ def probe(
     store: Annotated[Path, typer.Argument(help="What interp extract wrote.")],
     trait: Annotated[str, typer.Argument(help="A label column, or one class of it: drums, instrument=piano.")],
     out: Out = Path("probe"),
-    sites: Annotated[str, typer.Option(help="heads, resid, L3.H2,L4.resid, ...")] = "heads",
+    sites: Annotated[str, typer.Option(help="heads, resid, L3.H2,L4.resid, ...; all that the store has.")] = "all",
     methods: Annotated[str, typer.Option(help="Of logistic, ridge, mean_diff, lda; with commas.")] = "",
     pool: Annotated[str | None, typer.Option(help="Which pooling, where the store has several.")] = None,
+    group_by: Annotated[str | None, typer.Option(help="Label whose values stay on one side of a split.")] = None,
     folds: Annotated[int, typer.Option(min=2, help="Folds of the cross-validation over groups.")] = 5,
     permutations: Annotated[int, typer.Option(min=0, help="Label shuffles behind the p-values.")] = 200,
     baselines: Annotated[
         Path | None, typer.Option(help="The folder of the clips: probe their sound and an untrained copy as well.")
     ] = None,
+    selectivity: Annotated[
+        bool, typer.Option("--selectivity", help="Control tasks: is it the trait, or knowing the group?")
+    ] = False,
     model: Annotated[str, typer.Option(help="What made the store, for the untrained copy.")] = "",
     seed: Seed = 0,
-    top: Annotated[int, typer.Option(min=1, help="Lines to print.")] = 10,
+    top: Annotated[int, typer.Option(min=1, help="Lines to print.")] = 8,
 ) -> None:
     """Probe a trait at every site; write the table and the directions.
 
@@ -154,21 +158,32 @@ def probe(
     options: dict[str, Any] = {
         "sites": sites, "pool": pool, "folds": folds, "n_permutations": permutations, "seed": seed, "progress": True,
     }  # fmt: skip
-    chosen = methods.split(",") if methods else None
+    chosen = methods or None
     if "/" in trait:
-        tree = probes.probe_hierarchy(ds, trait, methods=chosen, **options)
+        tree = probes.tree(ds, trait, methods=chosen, **options)
         tables.write(tree.table, out / "probes")
         tables.write(tree.skipped, out / "skipped")
         tree.directions.save(out / "directions.safetensors")
-        show(tree.summary(), f"{trait}: best of {len(tree.studies[''].sites)} sites inside each parent")
+        columns = ["node", "classes", "n_clips", "site", "test_score", "lo", "hi"]
+        show(tree.summary()[columns], f"{trait}: best of {len(tree.results[''].sites)} sites inside each parent")
         _note(f"The table is {out / 'probes.csv'}; parents that could not be probed are in {out / 'skipped.csv'}.")
         return
-    study = probes.probe(ds, trait, methods=chosen, **options)
-    tables.write(study.table, out / "probes")
-    study.directions.save(out / "directions.safetensors")
-    show(study.ranking()[RANKING].head(top), f"{trait}, {study.methods[0]}: best of {len(study.sites)} sites")
+    result = probes.probe(ds, trait, methods=chosen, group_by=group_by, **options)
+    tables.write(result.table, out / "probes")
+    result.directions.save(out / "directions.safetensors")
+    ranking = result.ranking()
+    for kind, rows in ranking.groupby("kind", sort=False):
+        few = rows.head(top if kind == ranking["kind"].mode()[0] else 3)
+        show(few[RANKING], f"{trait}, {result.methods[0]}: best of {len(rows)} {kind}")
+    if not result.table["converged"].all():
+        _note(f"{int((~result.table['converged']).sum())} probes did not converge: see the column converged.")
+    if selectivity:
+        control = probes.selectivity(ds, trait, sites=sites, pool=pool, method=result.methods[0], seed=seed)
+        tables.write(control, out / "selectivity")
+        best = control.nlargest(top, "task")[["site", "task", "control", "control_sd", "selectivity"]]
+        show(best, f"{trait}: score on other clips of the same groups, less that on random labels of groups")
     if baselines is not None:
-        _probe_baselines(ds, trait, baselines, model, out, {**options, "method": study.methods[0]})
+        _probe_baselines(ds, trait, baselines, model, out, {**options, "method": result.methods[0]})
     _note(f"The table is {out / 'probes.csv'}, the directions are {out / 'directions.safetensors'}.")
 
 
@@ -179,36 +194,64 @@ def _probe_baselines(ds: Any, trait: str, folder: Path, model: str, out: Path, o
     clips = interp.Clips.from_folder(folder)
     name = model or str(json.loads(ds.attrs.get("made_by", "{}")).get("model", {}).get("name", "tiny"))
     untrained = probes.extract_untrained(interp.load(name), clips, ds, out=out / "untrained.zarr")
-    study = probes.compare_baselines(ds, trait, clips=clips, untrained=untrained, **options)
-    plots.save(plots.baselines(study.table), out / "baselines", formats=("png", "pdf"))
-    tables.write(study.sites, out / "added")
-    columns = ["name", "site", "test_score", "lo", "hi", "difference", "difference_lo", "difference_hi"]
-    show(study.table[columns], f"{trait}: the best site less each baseline, 95 % interval over groups")
+    result = probes.compare_baselines(ds, trait, clips=clips, untrained=untrained, **options)
+    plots.save(plots.baselines(result.table), out / "baselines", formats=("png", "pdf"))
+    tables.write(result.sites, out / "added")
+    columns = ["name", "site", "test_score", "difference", "difference_lo", "difference_hi"]
+    show(result.table[columns], f"{trait}: the best site less each baseline, 95 % interval over groups")
     _note(f"What training adds at every site is in {out / 'added.csv'}.")
 
 
-RANKING = ["site", "cv_score", "test_score", "lo", "hi", "chance", "null_max_95", "p_max", "converged"]
+RANKING = ["site", "cv_score", "test_score", "lo", "hi", "chance", "null_max_95", "p_max"]
 
 
 @app.command()
 def rank(
     table: Annotated[Path, typer.Argument(help="probes.csv of interp probe.")],
     trait: Annotated[str | None, typer.Option(help="Which trait, where the table has several.")] = None,
-    method: Method = "logistic",
+    method: Annotated[str, typer.Option(help="Which method; the first of the table when not given.")] = "",
     top: Annotated[int, typer.Option(min=1)] = 16,
     out: Out = Path("rank"),
 ) -> None:
     """Rank the sites of a probe table; draw ranking and heat map."""
-    from interp import plots, tables
+    from interp import plots
 
-    rows = tables.read(table)
+    rows = _probe_rows(table)
+    if out.exists() and not out.is_dir():
+        raise DataError(f"{out} is a file: name a folder for the figures with --out.")
+    names = list(dict.fromkeys(rows["method"])) if "method" in rows else []
+    if not method:
+        method = "logistic" if "logistic" in names or not names else names[0]
     rows = plots.style.only(rows, "this table", trait=trait, method=method)
-    files = plots.save(plots.ranking(rows, top=top), out / "ranking", formats=("png", "pdf"))
-    best = rows.sort_values("cv_score" if "cv_score" in rows else "test_score", ascending=False, kind="stable")
-    if "kind" in rows and (rows["kind"] == "heads").any():
+    heads = rows[rows["kind"] == "heads"] if "kind" in rows and (rows["kind"] == "heads").any() else rows
+    files = plots.save(plots.ranking(heads, top=top), out / "ranking", formats=("png", "pdf"))
+    best = heads.sort_values("cv_score" if "cv_score" in rows else "test_score", ascending=False, kind="stable")
+    if heads is not rows:
         plots.save(plots.heatmap(rows), out / "heatmap", formats=("png", "pdf"))
     show(best[[c for c in RANKING if c in best]].head(top), f"{method}: best of {len(best)} sites")
     _note(f"Figures and their tables are in {files['png'].parent}.")
+
+
+def _probe_rows(path: Path) -> pd.DataFrame:
+    """A table of probes, refused where a column is missing or a number is not one."""
+    import pandas as pd
+
+    from interp.tables import read
+
+    rows = read(path)
+    for column in ("site", "test_score"):
+        if column not in rows:
+            raise DataError(f"{path} has no column {column!r}: give the probes.csv of interp probe.")
+    for column in ("cv_score", "test_score", "lo", "hi", "chance", "null_max_95", "p_max"):
+        if column in rows:
+            numbers = pd.to_numeric(rows[column], errors="coerce")
+            odd = rows.loc[numbers.isna() & rows[column].notna(), column]
+            if len(odd):
+                raise DataError(f"{path}: the column {column!r} holds {str(odd.iloc[0])!r}, which is not a number.")
+            rows[column] = numbers
+    if rows["test_score"].isna().any():
+        raise DataError(f"{path}: row {int(rows['test_score'].isna().idxmax()) + 2} has no score: was the file cut?")
+    return rows
 
 
 @app.command()
@@ -250,8 +293,9 @@ def steer(
     model: Model = "tiny",
     method: Method = "logistic",
     sites: Annotated[str, typer.Option(help="Where: L3.resid, L2.H1,L4.H0, or top:8 for the 8 best.")] = "top:8",
-    dose: Annotated[float, typer.Option(help="How far, in standard deviations along the direction.")] = 2.0,
-    doses: Annotated[str, typer.Option(help="Several, with commas: a page with a slider over them.")] = "",
+    doses: Annotated[
+        str, typer.Option(help="How far, in standard deviations along the direction; several with commas.")
+    ] = "2",
     prompt: Annotated[str | None, typer.Option(help="Text to generate from.")] = None,
     audio: Annotated[Path | None, typer.Option(help="Sound to continue.")] = None,
     audio_start: Annotated[float, typer.Option(min=0, help="Second of that sound to start from.")] = 0.0,
@@ -259,38 +303,33 @@ def steer(
     seconds: Annotated[
         float, typer.Option(min=0.1, help="Length of the result, the sound to continue included.")
     ] = 4.0,
+    guidance: Annotated[float, typer.Option(help="How strongly the text guides; 1 for not at all.")] = 3.0,
     rows: Annotated[int, typer.Option(min=1, help="How many, each with the next seed.")] = 4,
     seed: Seed = 0,
     device: Device = "",
 ) -> None:
-    """Generate with and without a push along a direction; same seeds, side by side.
+    """Generate with and without a push along a direction; same seeds, side by side, on a page to listen to.
 
     Where the file holds directions towards several classes of a label, name one: --trait genre=jazz.
     """
     import interp
-    from interp import listening
     from interp.directions import Directions
+    from interp.report import dose_page
     from interp.steering import Add, choose
+    from interp.validation import Setting, push
 
     if audio is None and (audio_start or audio_seconds):
         raise DataError("--audio-start and --audio-seconds choose a part of a sound to continue: name it with --audio.")
+    amounts = _numbers(doses)
     chosen = choose(Directions.load(directions), trait, method, sites)
     musicgen = interp.load(model, device=device or None)
-    codes = None if audio is None else listening.encode_file(musicgen, audio, audio_start, audio_seconds)
-    if doses:
-        amounts = _numbers(doses)
-        page = listening.dose_page(
-            musicgen, {trait: lambda dose: (Add(chosen, dose=dose),)}, out, doses=amounts, prompt=prompt, codes=codes,
-            seconds=seconds, seeds=range(seed, seed + rows), title=f"{trait}, before and after",
-        )  # fmt: skip
-        _note(f"{Add(chosen, dose=max(amounts)).describe()}\nListen: {page}")
-        return
-    push = Add(chosen, dose=dose)
-    page = listening.compare_sounds(
-        musicgen, {"unsteered": (), f"{trait}, dose {dose:g}": (push,)}, out, prompt=prompt, codes=codes,
-        seconds=seconds, seeds=range(seed, seed + rows),
+    page = dose_page(
+        musicgen, push(trait, chosen, control=False), out, doses=amounts, seeds=range(seed, seed + rows),
+        codes=None if audio is None else musicgen.encode_file(audio, audio_start, audio_seconds),
+        setting=Setting(seconds=seconds, prompt_seconds=0.0, text=prompt, guidance=guidance),
+        title=f"{trait}, before and after",
     )  # fmt: skip
-    _note(f"{push.describe()}\nListen: {page}")
+    _note(f"{Add(chosen, dose=max(amounts)).describe()}\nListen: {page}")
 
 
 @app.command()
@@ -307,9 +346,8 @@ def judge(
     The judge 'rendered' knows music like that of the model that ships; for other music name another.
     """
     from interp import tables
-    from interp.judges import accuracy_table, panel
+    from interp.judges import accuracy_table, judge_files, panel
     from interp.judges.words import in_words
-    from interp.listening import judge_files
 
     chosen = panel(judge, data=data, traits=[one.strip() for one in trait.split(",") if one.strip()])
     table = judge_files(chosen, sounds)
