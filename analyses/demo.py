@@ -21,15 +21,14 @@ import pandas as pd
 
 import interp
 from interp import plots
-from interp.embed import embed
-from interp.geometry import compare_methods
+from interp.data.audio import write_audio
+from interp.geometry import compare_methods, project
 from interp.probes import ProbeResult, probe
 from interp.probes.baselines import mel
-from interp.report import write_audio
 from interp.stats import dose_response
 from interp.study import Common, Drawing, Study, main, step
 from interp.traits import Trait
-from interp.validation import UNSTEERED, Design, Setting, validate
+from interp.validation import UNSTEERED, Design, validate
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -118,18 +117,15 @@ class Demo(Study[Config]):
     def steered(self, trait: Trait) -> dict[str, Any]:
         """Continuations of music without the trait, pushed and judged."""
         c = self.config
-        study = validate(
-            self.model, self.ds, str(trait), arms="basic", doses=c.doses, n_seeds=c.n_seeds, method=c.method,
-            studies=self.fitted[trait], design=Design(k=c.k), judge=self.judge, clips=self.sounds, seed=c.seed,
-            setting=Setting(
-                seconds=c.seconds, prompt_seconds=c.prompt_seconds, measure=False, keep_audio=True,
-                progress=self.progress,
-            ),
+        made = validate(
+            self.model, self.ds, trait, judge=self.judge, clips=self.sounds, arms="basic", method=c.method,
+            doses=c.doses, n_seeds=c.n_seeds, studies=self.fitted[trait], design=Design(k=c.k),
+            setting=self.setting(measure=False, keep_audio=True), seed=c.seed,
         )  # fmt: skip
         dose = min(c.doses, key=lambda dose: abs(dose - 2))
-        sounds = {arm: study.audio[arm, 0.0 if arm == UNSTEERED else dose] for arm in ARMS}
+        sounds = {arm: made.audio[arm, 0.0 if arm == UNSTEERED else dose] for arm in ARMS}
         return {
-            "table": study.table, "clips": study.clips, "site": study.site, "dose": float(dose),
+            "table": made.table, "clips": made.clips, "site": made.site, "dose": float(dose),
             "sounds": {arm: audio[: max(1, c.n_sounds)].numpy() for arm, audio in sounds.items()},
         }  # fmt: skip
 
@@ -185,7 +181,7 @@ class Demo(Study[Config]):
             yield f"cosines_{trait.slug}", plots.cosines(rows, title=str(trait)), f"`{trait}`: one point a head."
         yield "# How the clips lie"
         site = self.steered(self.traits[0])["site"]
-        places = embed(interp.features(self.ds, site), seed=self.config.seed)
+        places = project(interp.features(self.ds, site), seed=self.config.seed)
         labels = interp.labels(self.ds).reset_index(drop=True)
         for name in dict.fromkeys(trait.column for trait in self.traits):
             axs = list(plots.embedding(places.assign(**{name: labels[name]}), name))

@@ -233,7 +233,13 @@ def makes_rendered_music(model: MusicGen) -> bool:
 
 def _default(model: MusicGen | str | None) -> str:
     name = model if isinstance(model, str) else "tiny" if model is None or makes_rendered_music(model) else model.name
-    return "rendered" if name == "tiny" else "tagger"
+    if name == "tiny":
+        return "rendered"
+    raise DataError(
+        f"the music of {name} needs a judge that knows it: --judge clap (or clap:FOLDER with the weights), --judge "
+        "tagger (tags of recorded music, offline), --judge trained with labelled clips, or --judge probe with labelled "
+        "clips for the model's own probes, which are no independent evidence."
+    )
 
 
 def _rendered(model: MusicGen | None = None) -> Judge:

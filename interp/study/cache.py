@@ -8,11 +8,11 @@ of yesterday, and a run that was stopped goes on.
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 import inspect
 import json
 import logging
-import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -22,28 +22,16 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 import numpy as np
 import pandas as pd
 
-from interp._files import atomic
+from interp._files import atomic, slug
 from interp.errors import DataError, StoreError
 
 if TYPE_CHECKING:
     from interp.study.study import Study
 
-__all__ = ["BoundStep", "Cache", "Step", "fingerprint_of_code", "slug", "step"]
+__all__ = ["BoundStep", "Cache", "Step", "fingerprint_of_code", "once", "step"]
 
 log = logging.getLogger(__name__)
 R = TypeVar("R")
-
-
-def slug(item: Any) -> str:
-    """A trait, a set of classes or a text as part of a file's name.
-
-    Examples
-    --------
-    >>> slug("genre=jazz"), slug(("piano", "flute")), slug("L3.resid")
-    ('genre_jazz', 'piano-flute', 'L3_resid')
-    """
-    text = "-".join(map(str, item)) if isinstance(item, tuple) else str(item)
-    return re.sub(r"[^A-Za-z0-9-]+", "_", text).strip("_")
 
 
 def step(per: str | None = None, *, shown: bool = True) -> Callable[[Callable[..., R]], Step[R]]:
@@ -69,6 +57,20 @@ def step(per: str | None = None, *, shown: bool = True) -> Callable[[Callable[..
         return Step(make, per, shown)
 
     return wrap
+
+
+def once(make: Callable[..., R]) -> Callable[..., R]:
+    """Make a method's results stay in memory, one for each set of arguments: probes, for example, of a trait."""
+
+    @functools.wraps(make)
+    def kept(self: Any, *items: Any) -> R:
+        results = self.__dict__.setdefault("_once", {})
+        if (make.__name__, items) not in results:
+            results[make.__name__, items] = make(self, *items)
+        value: R = results[make.__name__, items]
+        return value
+
+    return kept
 
 
 class Step(Generic[R]):

@@ -56,10 +56,12 @@ def clips() -> Clips:
     return Clips.from_arrays([sound[None].astype(np.float32) for sound in sounds], 16_000, labels)
 
 
-def test_the_judge_that_goes_with_the_model_is_taken(tiny, tiny_lm_model):
+def test_the_judge_that_goes_with_the_model_is_taken_and_no_other_is_assumed(tiny, tiny_lm_model):
     assert isinstance(load("", model=tiny), RenderedJudge) and isinstance(load("", model="tiny"), RenderedJudge)
     for model in (tiny_lm_model, "facebook/musicgen-large"):
-        assert isinstance(load("", model=model), TaggerJudge)
+        with pytest.raises(DataError, match=r"needs a judge that knows it: --judge clap"):
+            load("", model=model)
+    assert isinstance(load("tagger", model=tiny_lm_model), TaggerJudge)
     with pytest.raises(DataError, match="'rendered' was trained on the music of the model that ships"):
         load("rendered", model=tiny_lm_model)
     assert panel(RenderedJudge(), model=tiny_lm_model)[0].name == "rendered"  # said by hand
