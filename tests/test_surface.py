@@ -18,6 +18,13 @@ ROOMS = [
     "interp", "interp.data", "interp.directions", "interp.geometry", "interp.judges", "interp.plots", "interp.probes",
     "interp.report", "interp.steering", "interp.study", "interp.testbed", "interp.validation",
 ]  # fmt: skip
+# Without an example of their own, for a reason.
+NO_EXAMPLE = {
+    "interp.geometry.project": "UMAP compiles itself for half a minute",
+    "interp.judges.train": "trains a judge, for seconds",
+    "interp.study.main": "reads the command line",
+    "interp.testbed.export": "needs a training run",
+}
 
 
 def _public(room: str) -> list[tuple[str, object]]:
@@ -53,6 +60,18 @@ def test_every_public_name_says_what_it_is(room: str) -> None:
     silent = [name for name, thing in _described(room) if len((thing.__doc__ or "").strip()) < 20]
     assert not silent
     assert (importlib.import_module(room).__doc__ or "").strip()
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_every_public_function_has_an_example_that_runs(room: str) -> None:
+    """Examples are run as tests; here is asked that there are any."""
+    functions = [(name, thing) for name, thing in _described(room) if inspect.isfunction(thing)]
+    assert not [name for name, thing in functions if ">>>" not in (thing.__doc__ or "") and name not in NO_EXAMPLE]
+
+
+def test_no_exception_outlives_its_reason() -> None:
+    things = {name: thing for room in ROOMS for name, thing in _described(room)}
+    assert not [name for name in NO_EXAMPLE if name not in things or ">>>" in (things[name].__doc__ or "")]
 
 
 def _root() -> Path:

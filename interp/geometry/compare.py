@@ -69,6 +69,14 @@ def cosine_table(
     ------
     DataError
         If there is no pair to compare.
+
+    Examples
+    --------
+    >>> from interp.directions import Direction
+    >>> pair = [Direction.from_weight("L0.H1", w, method=m, trait="drums", positive="drums") for m, w in (("ridge",
+    ...     [1.0, 0]), ("lda", [1.0, 1.0]))]
+    >>> cosine_table(pair)[["site", "a", "b", "cosine"]].round(2).to_dict("records")
+    [{'site': 'L0.H1', 'a': 'ridge', 'b': 'lda', 'cosine': 0.71}]
     """
     directions = Directions(directions)
     groups: dict[tuple[Any, ...], list[Direction]] = {}

@@ -58,6 +58,11 @@ def angle_null(ranks: tuple[int, int], dim: int, *, draws: int = 500, level: flo
     -------
     array of shape (min(ranks),)
         In radians, smallest angle first.
+
+    Examples
+    --------
+    >>> np.degrees(angle_null((1, 1), 64, draws=100)).round().tolist()
+    [77.0]
     """
     if max(ranks) > dim:
         raise DataError(f"subspaces of ranks {ranks} do not fit into {dim} dimensions.")
@@ -79,6 +84,12 @@ def class_subspace(x: ArrayLike, labels: ArrayLike) -> Array:
     Returns
     -------
     array of shape (classes - 1 or fewer, dim)
+
+    Examples
+    --------
+    >>> x = np.array([[1.0, 0, 0], [3.0, 0, 0], [0, 2.0, 0], [0, 4.0, 0]])
+    >>> class_subspace(x, ["a", "a", "b", "b"]).shape
+    (1, 3)
     """
     x, labels = np.asarray(x, dtype=np.float64), np.asarray(labels)
     means = np.stack([x[labels == c].mean(axis=0) for c in np.unique(labels)])

@@ -64,6 +64,13 @@ def cosines(
     Returns
     -------
     Axes
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"site": ["L0.H0", "L0.H1"], "a": "logistic", "b": "ridge", "cosine": [0.8, 0.6],
+    ...     "ceiling": 0.9})
+    >>> cosines(table.assign(null_lo=-0.3, null_hi=0.3)).get_ylabel()
+    'Cosine of the two directions'
     """
     need(table, (*pair, score), "cosines")
     pairs = [(str(a), str(b)) for a, b in table[list(pair)].drop_duplicates().itertuples(index=False)]
@@ -117,6 +124,13 @@ def matrix(
         Of the axes.
     ax : Axes, optional
         Where to draw.
+
+    Examples
+    --------
+    >>> names = ["drums", "jazz"]
+    >>> ax = matrix(pd.DataFrame([[1.0, 0.2], [0.2, 1.0]], names, names), null=0.3)
+    >>> [label.get_text() for label in ax.get_yticklabels()]
+    ['drums', 'jazz']
     """
     values = cosines.to_numpy(dtype=float)
     if values.ndim != 2 or values.shape[0] != values.shape[1] or not len(values):
@@ -277,6 +291,13 @@ def effect_against_detection(
         Of the axes.
     ax : Axes, optional
         Where to draw.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"method": ["ridge", "mean_diff"], "trait": "drums", "test_score": [0.95, 0.85],
+    ...     "effect": [0.2, 0.7]})
+    >>> effect_against_detection(table).get_xlabel()
+    'Detects (held-out score)'
     """
     need(table, ("method", "trait", detection, effect), "effect against detection")
     ax = axes(ax, height=2.8)

@@ -43,6 +43,14 @@ def head_changes(model: MusicGen, codes: torch.Tensor, method: str, *, batch_siz
     -------
     DataFrame
         ``site`` and one column a clip, ``0`` to ``clips - 1``: the same table serves every trait of these clips.
+
+    Examples
+    --------
+    >>> from interp.backends.build import random_musicgen
+    >>> from interp.model import MusicGen
+    >>> model = MusicGen(random_musicgen())
+    >>> head_changes(model, torch.zeros(2, model.n_codebooks, 8, dtype=torch.long), "attribution").shape
+    (4, 3)
     """
     table = causal_ranking(model, codes, sites="heads", method=method, batch_size=batch_size)  # type: ignore[arg-type]
     # the table is sorted by rank, its attribute is in the order in which the sites were chosen
