@@ -204,6 +204,15 @@ def through_output(directions: Iterable[Direction], model: Any) -> Array:
     ------
     SiteError, CheckpointMismatch
         If a direction does not fit the model.
+
+    Examples
+    --------
+    >>> import interp
+    >>> from interp.directions import Direction
+    >>> model = interp.load("tiny", device="cpu")
+    >>> head = Direction.from_weight("L1.H2", np.ones(model.shape.head_dim), model=model.fingerprint)
+    >>> through_output([head], model).shape
+    (1, 256)
     """
     rows = []
     maps: dict[Site, Array] = {}
@@ -225,6 +234,12 @@ def unembedding(model: Any) -> Array:
     Returns
     -------
     array of shape (codebooks * cardinality, width)
+
+    Examples
+    --------
+    >>> import interp
+    >>> unembedding(interp.load("tiny", device="cpu")).shape
+    (1024, 256)
     """
     heads = np.stack([_numpy(linear.weight) for linear in model.lm.linears])  # [K, card, width]
     heads = heads - heads.mean(axis=1, keepdims=True)

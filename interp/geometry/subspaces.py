@@ -132,6 +132,17 @@ def orthogonal_probes(
         Orthonormal rows.
     scores : DataFrame
         ``site`` (index), ``rank`` from 0, ``score`` (area under the ROC curve, or correlation).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from interp.directions import make_targets
+    >>> rng = np.random.default_rng(0)
+    >>> (target,) = make_targets(pd.DataFrame({"drums": [0, 1] * 20}), ["drums"])
+    >>> x = rng.normal(size=(1, 40, 4)) + 3 * np.eye(4)[0] * np.tile([0, 1], 20)[:, None]
+    >>> vectors, scores = orthogonal_probes(x, target, 2)
+    >>> vectors.shape, bool(scores["score"].iloc[0] > 0.9)
+    ((1, 2, 4), True)
     """
     if not 0 < k < x.shape[2]:
         raise DataError(f"{k} orthogonal probes were asked for in {x.shape[2]} dimensions.")

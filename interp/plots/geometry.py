@@ -171,6 +171,13 @@ def path(
         Of the axes.
     ax : Axes, optional
         Where to draw.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"method": "ridge", "penalty": [0.1, 1.0], "angle_mean_diff": [60.0, 20.0],
+    ...     "angle_lda": [10.0, 50.0]})
+    >>> path(table, title="drums").get_xscale()
+    'log'
     """
     need(table, ("method", "penalty", f"angle_{reference}", f"angle_{other}"), "a path")
     ax = axes(ax, height=2.6)
@@ -201,6 +208,13 @@ def plane(table: pd.DataFrame, *, title: str | None = None, ax: Axes | None = No
         Of the axes.
     ax : Axes, optional
         Where to draw.
+
+    Examples
+    --------
+    >>> points = np.random.default_rng(0).normal(size=(8, 2))
+    >>> table = pd.DataFrame(points, columns=["along", "across"]).assign(label=["jazz", "rock"] * 4)
+    >>> plane(table, title="genres").get_title()
+    'genres'
     """
     need(table, ("along", "across", "label"), "a plane")
     ax = axes(ax, height=3.0)
@@ -249,6 +263,13 @@ def by_size(table: pd.DataFrame, *, title: str | None = None, ax: Axes | None = 
         Of the axes.
     ax : Axes, optional
         Where to draw.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"method": "ridge", "size": [32, 32, 64, 64], "cosine_full": 0.9,
+    ...     "cosine_disjoint": [0.5, 0.6, 0.7, 0.8]})
+    >>> by_size(table).get_xlabel()
+    'Clips'
     """
     need(table, ("method", "size", "cosine_full", "cosine_disjoint"), "cosines by sample size")
     ax = axes(ax, height=2.5)
