@@ -26,7 +26,7 @@ def clustered(matrix: pd.DataFrame) -> pd.DataFrame:
     >>> names = ["drums", "jazz", "rock"]
     >>> matrix = pd.DataFrame([[1, 0.1, 0.2], [0.1, 1, 0.9], [0.2, 0.9, 1]], names, names)
     >>> list(clustered(matrix).index)
-    ['drums', 'jazz', 'rock']
+    ['drums', 'rock', 'jazz']
     """
     from scipy.cluster.hierarchy import leaves_list, linkage, optimal_leaf_ordering
     from scipy.spatial.distance import squareform
