@@ -8,6 +8,7 @@ of yesterday, and a run that was stopped goes on.
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 import inspect
 import json
@@ -27,7 +28,7 @@ from interp.errors import DataError, StoreError
 if TYPE_CHECKING:
     from interp.study.study import Study
 
-__all__ = ["BoundStep", "Cache", "Step", "fingerprint_of_code", "step"]
+__all__ = ["BoundStep", "Cache", "Step", "fingerprint_of_code", "once", "step"]
 
 log = logging.getLogger(__name__)
 R = TypeVar("R")
@@ -50,12 +51,35 @@ def step(per: str | None = None, *, shown: bool = True) -> Callable[[Callable[..
         Called as the method is. ``self.scan(trait)`` is one result, ``self.scan.all()`` the tables of all one below
         the other. A step returns a DataFrame, :class:`~interp.directions.Directions`, arrays by name, or several of
         these (and what JSON can hold) by name.
+
+    Examples
+    --------
+    >>> from interp.study import Study
+    >>> class Levels(Study):
+    ...     @step(per="trait")
+    ...     def level(self, trait): ...
+    >>> list(Levels.steps())
+    ['level']
     """
 
     def wrap(make: Callable[..., R]) -> Step[R]:
         return Step(make, per, shown)
 
     return wrap
+
+
+def once(make: Callable[..., R]) -> Callable[..., R]:
+    """Make a method's results stay in memory, one for each set of arguments: probes, for example, of a trait."""
+
+    @functools.wraps(make)
+    def kept(self: Any, *items: Any) -> R:
+        results = self.__dict__.setdefault("_once", {})
+        if (make.__name__, items) not in results:
+            results[make.__name__, items] = make(self, *items)
+        value: R = results[make.__name__, items]
+        return value
+
+    return kept
 
 
 class Step(Generic[R]):
