@@ -197,7 +197,7 @@ def test_probe_of_a_tree_of_labels(folder: Path, store: Path) -> None:
 
 def test_steer_writes_pairs_and_a_page(probed: Path, folder: Path) -> None:
     words = ("--trait", "drums", "--sites", "L3.resid", "--seconds", "1", "--rows", "2", "--prompt", "jazz, piano")
-    works("steer", probed / "directions.safetensors", *words, "--out", folder / "steer")
+    works("steer", probed / "directions.safetensors", *words, "--doses", "2", "--out", folder / "steer")
     sounds = sorted((folder / "steer" / "audio").glob("*.wav"))
     assert len(sounds) == 4
     assert (folder / "steer" / "index.html").is_file()
