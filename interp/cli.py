@@ -345,9 +345,13 @@ def steer(
     chosen = choose(Directions.load(directions), trait, method, sites)
     listener = _listener(judge, model, trait)
     musicgen = interp.load(model, device=device or None)
+    codes = None if audio is None else musicgen.encode_file(audio, audio_start, audio_seconds)
+    if listener and not judge and seconds - (0 if codes is None else codes.shape[-1] / musicgen.frame_rate) < 1:
+        _note("Nobody judges what comes out: judges need a second of it or more (--seconds).")
+        listener = None
     page = dose_page(
         musicgen, push(trait, chosen, control=False), out, doses=amounts, seeds=range(seed, seed + rows),
-        codes=None if audio is None else musicgen.encode_file(audio, audio_start, audio_seconds),
+        codes=codes,
         setting=Setting(seconds=seconds, prompt_seconds=0.0, text=prompt, guidance=guidance),
         judge=listener, trait=trait if listener else "", title=f"{trait}, before and after",
     )  # fmt: skip
