@@ -197,7 +197,7 @@ def test_probe_of_a_tree_of_labels(folder: Path, store: Path) -> None:
 
 def test_steer_writes_pairs_and_a_page(probed: Path, folder: Path) -> None:
     words = ("--trait", "drums", "--sites", "L3.resid", "--seconds", "1", "--rows", "2", "--prompt", "jazz, piano")
-    works("steer", probed / "directions.safetensors", *words, "--out", folder / "steer")
+    works("steer", probed / "directions.safetensors", *words, "--doses", "2", "--out", folder / "steer")
     sounds = sorted((folder / "steer" / "audio").glob("*.wav"))
     assert len(sounds) == 4
     assert (folder / "steer" / "index.html").is_file()
@@ -227,6 +227,15 @@ def test_steer_continues_a_part_of_a_long_sound(probed: Path, tmp_path: Path) ->
     assert "name it with --audio" in fails(*steer[:-4], "--out", tmp_path / "out", "--audio-start", "3")
     fails(*steer, "--audio-start", "-1", status=2)
     fails(*steer, "--seed", "-1", status=2)
+
+
+def test_what_is_too_short_for_a_judge_is_said_before_it_is_generated(probed: Path, tmp_path: Path) -> None:
+    words = ("--trait", "drums", "--sites", "L3.resid", "--seconds", "0.5", "--rows", "1", "--doses", "1")
+    steer = ("steer", probed / "directions.safetensors", *words, "--out", tmp_path / "out")
+    assert "0.5 s would be generated, and a judge needs 0.8 s" in fails(*steer, "--judge", "rendered")
+    assert not (tmp_path / "out").exists()
+    result = works(*steer)
+    assert "Nobody judges what comes out" in result.output and not (tmp_path / "out" / "verdicts.csv").exists()
 
 
 def test_steer_along_one_class_of_a_label(tmp_path: Path) -> None:
