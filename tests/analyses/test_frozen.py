@@ -378,7 +378,10 @@ DEMO = {
 
 PROBE = {
     "probes": Table("asked site method", PROBED),
-    "directions": Table("asked site method positive", "sigma first last"),
+    "directions": Table(
+        "asked site method positive", "sigma first last",
+        today={"positive": lambda table: table["positive"].replace({"drums": "1"})},
+    ),
 }
 
 INSTRUMENTS = "p.piano p.guitar p.strings p.brass p.flute p.organ"

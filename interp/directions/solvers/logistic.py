@@ -31,8 +31,8 @@ _BEFORE_NEWTON = 40
 """Gradients after which a problem counts as hard."""
 _WIDEST_NEWTON = 1200
 """Unknowns beyond which a Hessian per problem is too much; L-BFGS goes on instead."""
-_ERROR = 3e-4
-"""Distance to the optimum, as a share of the weights' length, that counts as converged in single precision."""
+_ERROR = {torch.float32: 3e-4, torch.float64: 1e-5}
+"""Distance to the optimum, as a share of the weights' length, that counts as converged."""
 
 
 class _Gradient:
@@ -234,7 +234,7 @@ def solve_logistic(design: Design, targets: Problems, *, tol: float, max_iter: i
         where = site_ids[rows], problem_ids[columns]
         result[where] = v[rows, columns]
         iterations[where] = limit
-    done &= _distance(design, targets, result, shared) <= (_ERROR if tol > _ERROR / 10 else 10 * tol)
+    done &= _distance(design, targets, result, shared) <= _ERROR[design.dtype]
     if not wide and max_iter > limit and not bool(done.all()):
         finish_by_newton(design, targets, result, done, iterations, tol=tol)
     w, b = design.to_scaled(result[..., :-1], result[..., -1], targets.fold)
