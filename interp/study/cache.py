@@ -54,7 +54,7 @@ def step(per: str | None = None, *, shown: bool = True) -> Callable[[Callable[..
 
     Examples
     --------
-    >>> from interp.study import Study
+    >>> from interp.study import Study, step
     >>> class Levels(Study):
     ...     @step(per="trait")
     ...     def level(self, trait): ...
