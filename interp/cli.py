@@ -285,12 +285,19 @@ def geometry(
     _note(f"Figure and tables are in {out}.")
 
 
-def _listener(name: str, model: str, trait: str) -> Any:
+def _listener(name: str, model: str, trait: str, seconds: float) -> Any:
     """The judge that is asked for; without a name the one that knows the model and the trait, if there is one."""
     from interp import judges
+    from interp.judges.network import MIN_SECONDS
 
+    short = f"{max(seconds, 0):.1f} s would be generated, and a judge needs {MIN_SECONDS} s"
     if name:
+        if seconds < MIN_SECONDS:
+            raise DataError(f"{short}: ask for more seconds, or leave --judge out.")
         return judges.load(name, model=model, traits=[trait])
+    if seconds < MIN_SECONDS:
+        _note(f"Nobody judges what comes out: {short}.")
+        return None
     try:
         return judges.load("", model=model, traits=[trait])
     except DataError as error:
@@ -343,15 +350,12 @@ def steer(
         raise DataError("--audio-start and --audio-seconds choose a part of a sound to continue: name it with --audio.")
     amounts = _numbers(doses)
     chosen = choose(Directions.load(directions), trait, method, sites)
-    listener = _listener(judge, model, trait)
     musicgen = interp.load(model, device=device or None)
     codes = None if audio is None else musicgen.encode_file(audio, audio_start, audio_seconds)
-    if listener and not judge and seconds - (0 if codes is None else codes.shape[-1] / musicgen.frame_rate) < 1:
-        _note("Nobody judges what comes out: judges need a second of it or more (--seconds).")
-        listener = None
+    given = 0.0 if codes is None else codes.shape[-1] / musicgen.frame_rate
+    listener = _listener(judge, model, trait, seconds - given)
     page = dose_page(
-        musicgen, push(trait, chosen, control=False), out, doses=amounts, seeds=range(seed, seed + rows),
-        codes=codes,
+        musicgen, push(trait, chosen, control=False), out, doses=amounts, seeds=range(seed, seed + rows), codes=codes,
         setting=Setting(seconds=seconds, prompt_seconds=0.0, text=prompt, guidance=guidance),
         judge=listener, trait=trait if listener else "", title=f"{trait}, before and after",
     )  # fmt: skip

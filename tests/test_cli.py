@@ -229,6 +229,15 @@ def test_steer_continues_a_part_of_a_long_sound(probed: Path, tmp_path: Path) ->
     fails(*steer, "--seed", "-1", status=2)
 
 
+def test_what_is_too_short_for_a_judge_is_said_before_it_is_generated(probed: Path, tmp_path: Path) -> None:
+    words = ("--trait", "drums", "--sites", "L3.resid", "--seconds", "0.5", "--rows", "1", "--doses", "1")
+    steer = ("steer", probed / "directions.safetensors", *words, "--out", tmp_path / "out")
+    assert "0.5 s would be generated, and a judge needs 0.8 s" in fails(*steer, "--judge", "rendered")
+    assert not (tmp_path / "out").exists()
+    result = works(*steer)
+    assert "Nobody judges what comes out" in result.output and not (tmp_path / "out" / "verdicts.csv").exists()
+
+
 def test_steer_along_one_class_of_a_label(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     sites = [f"L{layer}.H{head}" for layer in (0, 3) for head in (1, 2)]

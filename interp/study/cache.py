@@ -54,7 +54,7 @@ def step(per: str | None = None, *, shown: bool = True) -> Callable[[Callable[..
 
     Examples
     --------
-    >>> from interp.study import Study
+    >>> from interp.study import Study, step
     >>> class Levels(Study):
     ...     @step(per="trait")
     ...     def level(self, trait): ...
@@ -69,7 +69,18 @@ def step(per: str | None = None, *, shown: bool = True) -> Callable[[Callable[..
 
 
 def once(make: Callable[..., R]) -> Callable[..., R]:
-    """Make a method's results stay in memory, one for each set of arguments: probes, for example, of a trait."""
+    """Make a method's results stay in memory, one for each set of arguments: probes, for example, of a trait.
+
+    Examples
+    --------
+    >>> class Lab:
+    ...     @once
+    ...     def heard(self, trait):
+    ...         return [trait]
+    >>> lab = Lab()
+    >>> lab.heard("drums") is lab.heard("drums")
+    True
+    """
 
     @functools.wraps(make)
     def kept(self: Any, *items: Any) -> R:

@@ -32,7 +32,7 @@ def _directions(model: MusicGen) -> Directions:
     rng = np.random.default_rng(0)
     made = [
         Direction.from_weight(
-            f"L{layer}.H{head}", rng.normal(size=8), intercept=0.1, method="logistic", trait="drums", positive="1",
+            f"L{layer}.H{head}", rng.normal(size=8), intercept=0.1, method="logistic", trait="drums", positive="drums",
             sigma=1.0, score=0.6 + 0.05 * head, model=model.fingerprint,
         )
         for layer in range(3)
