@@ -27,6 +27,12 @@ def accuracy_table(judges: Sequence[Judge]) -> pd.DataFrame:
     DataFrame
         ``judge, independent`` and the columns of :meth:`Judge.accuracy_frame`. A judge whose accuracy was never
         measured has a row with ``measure == "not measured"``, so that it cannot pass unnoticed.
+
+    Examples
+    --------
+    >>> from interp.judges import QualityJudge
+    >>> accuracy_table([QualityJudge()])[["judge", "measure"]].to_dict("records")
+    [{'judge': 'quality', 'measure': 'not measured'}]
     """
     rows: list[dict[str, Any]] = []
     for judge in judges:

@@ -86,7 +86,14 @@ class Judge(Protocol):
 
 
 def has_embedding(judge: Judge) -> bool:
-    """Whether a judge embeds clips, for distances and similarity."""
+    """Whether a judge embeds clips, for distances and similarity.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> has_embedding(SimpleNamespace(embed=len)), has_embedding(SimpleNamespace())
+    (True, False)
+    """
     return callable(getattr(judge, "embed", None))
 
 
@@ -101,6 +108,13 @@ def embed(judge: Judge, audio: Audio, sample_rate: int) -> NDArray[np.float32]:
     ------
     DataError
         If the judge has no embedding, or one is not finite.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> judge = SimpleNamespace(name="ear", embed=lambda audio, sample_rate: np.asarray(audio).mean(axis=2))
+    >>> embed(judge, np.full((2, 1, 100), 0.25), 16_000).tolist()
+    [[0.25], [0.25]]
     """
     if not has_embedding(judge):
         raise DataError(f"the judge {judge.name!r} has no embedding, so no distance can be measured with it.")
@@ -138,6 +152,16 @@ def require(judges: Judge | Sequence[Judge], *traits: str | Trait) -> None:
     ------
     DataError
         If a judge answers no question, or does not know a trait; the sentence says what it knows and what can be done.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> judge = SimpleNamespace(name="ear", questions={"drums": ["drums"]})
+    >>> require(judge, "drums")
+    >>> require(judge, "drums", "jazz")
+    Traceback (most recent call last):
+        ...
+    interp.errors.DataError: the judge 'ear' cannot hear 'jazz': it knows drums. ...
     """
     several: Any = judges if isinstance(judges, list | tuple) else [judges]
     for judge in several:
@@ -168,6 +192,19 @@ def score(judge: Judge, audio: Audio, sample_rate: int) -> pd.DataFrame:
     ------
     DataError
         If there is not one row a clip, an answer or ``not_music`` is missing, or a probability is not finite.
+
+    Examples
+    --------
+    >>> class Ear:
+    ...     name, independent, questions = "ear", True, {"loud": ["loud"]}
+    ...     def score(self, audio, sample_rate):
+    ...         return pd.DataFrame({"loud": np.abs(np.asarray(audio)).max(axis=(1, 2)), "not_music": 0.0})
+    ...     def accuracy_frame(self):
+    ...         return pd.DataFrame()
+    >>> score(Ear(), np.full((2, 1, 100), 0.25), 16_000)
+       loud  not_music
+    0  0.25        0.0
+    1  0.25        0.0
     """
     table = judge.score(audio, sample_rate).reset_index(drop=True)
     if len(table) != len(audio):

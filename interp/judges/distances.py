@@ -135,6 +135,14 @@ def fad(embeddings: ArrayLike, reference: ArrayLike, *, n_draws: int = 30, seed:
     ------
     DataError
         If a set has fewer than two clips, widths differ, or a value is not finite.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> music = rng.normal(size=(200, 4))
+    >>> near, far = (fad(rng.normal(size=(200, 4)) + shift, music).value for shift in (0.0, 2.0))
+    >>> bool(near < 0.2), round(far)
+    (True, 16)
     """
     x, y = _pair(embeddings, reference)
     n, dim = x.shape
@@ -326,6 +334,14 @@ def kad(
     ------
     DataError
         If a set has fewer than two clips, widths differ, a value is not finite, or all reference clips are equal.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> music = rng.normal(size=(100, 4))
+    >>> near, far = (kad(rng.normal(size=(100, 4)) + shift, music).value for shift in (0.0, 2.0))
+    >>> near < far
+    True
     """
     x, y = _pair(embeddings, reference)
     pooled = np.concatenate([x, y])

@@ -67,6 +67,11 @@ def degenerate(audio: Audio, sample_rate: int, thresholds: Thresholds | None = N
         log spectra 100 ms apart), ``loop_strength`` (largest such correlation over loops of 40 to 400 ms, relative to
         the worst in between) and ``loop_seconds``. Flags: ``silent``, ``clipped``, ``frozen``, ``looped``, and
         ``degenerate``, their union.
+
+    Examples
+    --------
+    >>> degenerate(torch.zeros(1, 1, 16_000), 16_000)[["silent", "degenerate"]].to_dict("records")
+    [{'silent': True, 'degenerate': True}]
     """
     limits = thresholds or Thresholds()
     clips = mono(audio, sample_rate, _RATE)
@@ -105,6 +110,11 @@ def quality(
     pandas.DataFrame
         N rows: with a judge ``not_music`` (probability); every column of :func:`degenerate`; and ``bad``: degenerate,
         or judged to be no music.
+
+    Examples
+    --------
+    >>> quality(torch.zeros(1, 1, 16_000), 16_000)["bad"].tolist()
+    [True]
     """
     table = degenerate(audio, sample_rate, thresholds)
     table["bad"] = table["degenerate"]

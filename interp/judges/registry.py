@@ -105,6 +105,11 @@ def load(
     DataError
         If there is no such judge, it was made for other music than the model's, it needs labelled clips, or it cannot
         hear a trait.
+
+    Examples
+    --------
+    >>> load("quality").name, [judge.name for judge in load("dsp,quality")]
+    ('quality', ['dsp', 'quality'])
     """
     found = panel(name, model=model, data=data, traits=traits)
     return found if "," in name else found[0]
@@ -135,6 +140,11 @@ def panel(
     ------
     DataError
         As :func:`load`, or if an object is no judge.
+
+    Examples
+    --------
+    >>> [judge.name for judge in panel(["dsp", load("quality")])]
+    ['dsp', 'quality']
     """
     wanted = tuple(map(Trait.parse, traits))
     given: list[str | Judge] = list(judge) if isinstance(judge, list | tuple) else [judge or ""]  # type: ignore[list-item]

@@ -45,6 +45,12 @@ def prompt_similarity(audio: Audio, prompt: Audio, sample_rate: int, embed: Embe
     ------
     DataError
         If the numbers of clips and prompts differ.
+
+    Examples
+    --------
+    >>> tone = np.sin(np.arange(16_000) / 9)[None, None]
+    >>> round(float(prompt_similarity(tone, tone, 16_000)["chroma"].iloc[0]), 2)
+    1.0
     """
     if len(audio) != len(prompt):
         raise DataError(f"there are {len(audio)} clips and {len(prompt)} prompts: give one prompt per clip.")

@@ -160,6 +160,22 @@ def run_arms(
         If a judge cannot hear the trait, seeds and sounds differ in number, or arms cannot be told apart.
     ControlError
         If dose zero of an arm is not the music of the same prompt and noise without it, to the last token.
+
+    Examples
+    --------
+    >>> import interp
+    >>> class Ear:
+    ...     name, independent, questions = "ear", True, {"loud": ["loud"]}
+    ...     def score(self, audio, sample_rate):
+    ...         return pd.DataFrame({"loud": np.ones(len(audio)), "not_music": 0.0})
+    ...     def accuracy_frame(self):
+    ...         return pd.DataFrame()
+    >>> asked = Arm("asked", control=False, dosed=False, text="drums")
+    >>> setting = Setting(seconds=0.2, prompt_seconds=0.0, measure=False, progress=False)
+    >>> model = interp.load("tiny", device="cpu")
+    >>> trial = run_arms(model, "loud", [asked], [None, None], seeds=[0, 1], judge=Ear(), setting=setting)
+    >>> trial.table[["arm", "n", "rate"]].to_dict("records")
+    [{'arm': 'unsteered', 'n': 2, 'rate': 1.0}, {'arm': 'asked', 'n': 2, 'rate': 1.0}]
     """
     trait, setting = Trait.parse(trait), setting or Setting()
     judges = panel(judge, model=model, traits=[trait])
