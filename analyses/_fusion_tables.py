@@ -25,7 +25,7 @@ def with_mix(clips: pd.DataFrame, classes: tuple[str, ...]) -> pd.DataFrame:
 
     ``mix`` is the second class's part of the first two classes' probabilities; 0.5 where both are below 0.01.
     """
-    wanted = clips[[f"p_{one}" for one in classes]].to_numpy(float)
+    wanted = clips[[f"p_{name}" for name in classes]].to_numpy(float)
     a, b = wanted[:, 0], wanted[:, 1]
     total = a + b
     return clips.assign(
@@ -91,8 +91,8 @@ def half_way(clips: pd.DataFrame) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=["measure", "a", "b", "n", "difference", "lo", "hi", "p"])
     table["p_holm"] = np.nan
     for measure in table["measure"].unique():
-        mine = table["measure"] == measure
-        table.loc[mine, "p_holm"] = holm(table.loc[mine, "p"])
+        family = table["measure"] == measure
+        table.loc[family, "p_holm"] = holm(table.loc[family, "p"])
     return table
 
 
@@ -119,8 +119,8 @@ def fade_shares(windows: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for name in ("all", *parts["set"].unique()):
         chosen = parts if name == "all" else parts[parts["set"] == name]
-        mine = lean if name == "all" else lean.loc[[name]]
-        twin = mine["first throughout", "after"] - mine["first throughout", "before"]
+        leans = lean if name == "all" else lean.loc[[name]]
+        twin = leans["first throughout", "after"] - leans["first throughout", "before"]
         for method in chosen["method"].unique():
             line: dict[str, Any] = {"set": name, "method": method}
             for part in ("before", "after"):
@@ -132,7 +132,7 @@ def fade_shares(windows: pd.DataFrame) -> pd.DataFrame:
                         f"{part}_{side}": float(cell[side].mean()), f"{part}_{side}_lo": float(lo),
                         f"{part}_{side}_hi": float(hi),
                     }  # fmt: skip
-            gain = mine[method, "after"] - mine[method, "before"]
+            gain = leans[method, "after"] - leans[method, "before"]
             line["gain"] = float(gain.mean())
             if method != "first throughout" and len(gain) >= 2:
                 change = paired_bootstrap(gain.to_numpy(), twin.to_numpy())
@@ -144,20 +144,20 @@ def fade_shares(windows: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def paragraphs(found: Mapping[str, pd.DataFrame], switch_second: float) -> Iterator[str]:
+def paragraphs(t: Mapping[str, pd.DataFrame], switch_second: float) -> Iterator[str]:
     """What the tables of a fusion say, whatever it is."""
-    pilot = found["pilot"]
+    pilot = t["pilot"]
     yield f"Sounds of other classes, pushed towards {' and '.join(pilot['set'].unique())} in a ratio."
     best = pilot.loc[pilot.groupby("set")["rate"].idxmax()]
-    told = ", ".join(f"{r.set} {r.site} ({r.rate:.0%} of pushes towards one class alone)" for r in best.itertuples())
-    yield (f"Layers chosen on pilot sounds: {told}.")
-    for name, part in found["trends"].groupby("set", sort=False):
-        said = []
+    words = ", ".join(f"{r.set} {r.site} ({r.rate:.0%} of pushes towards one class alone)" for r in best.itertuples())
+    yield (f"Layers chosen on pilot sounds: {words}.")
+    for name, part in t["trends"].groupby("set", sort=False):
+        slopes = []
         for r in part.itertuples():
             follows = "follows the ratio" if r.p_holm < 0.05 and r.slope > 0 else "does not follow it"
-            said.append(f"{r.method} {r.slope:+.2f} [{r.lo:+.2f}, {r.hi:+.2f}] ({follows}, Holm p {r.p_holm:.2g})")
-        yield (f"Judged mix per unit of ratio, {name} (1: as asked): {'; '.join(said)}.")
-    table = found["fusion"]
+            slopes.append(f"{r.method} {r.slope:+.2f} [{r.lo:+.2f}, {r.hi:+.2f}] ({follows}, Holm p {r.p_holm:.2g})")
+        yield (f"Judged mix per unit of ratio, {name} (1: as asked): {'; '.join(slopes)}.")
+    table = t["fusion"]
     for name, part in table.groupby("set", sort=False):
         middle = part[part["ratio"] == 0.5]
         shares = [
@@ -169,22 +169,22 @@ def paragraphs(found: Mapping[str, pd.DataFrame], switch_second: float) -> Itera
                 f"At equal weights, {name} (unsteered: {start['heard_any'].iloc[0]:.0%} one of them): "
                 f"{'; '.join(shares)} (plausible: at least {BOTH:.0%} each)."
             )
-    pairs = found["half_way"]
+    pairs = t["half_way"]
     row = pairs[(pairs["measure"] == "heard_any") & (pairs["a"] == "random") & (pairs["b"] == "sum")]
     if len(row):
-        one = row.iloc[0]
+        cell = row.iloc[0]
         words = verdict(
-            -one["difference"], -one["hi"], -one["lo"], one["p_holm"], "heard more often", "heard less often"
+            -cell["difference"], -cell["hi"], -cell["lo"], cell["p_holm"], "heard more often", "heard less often"
         )
         yield (f"The weighted sum against a random direction as long as the longest push: {words}.")
-    if "fade" in found:
-        fade = found["fade"][found["fade"]["set"] == "all"].set_index("method")
+    if "fade" in t:
+        fade = t["fade"][t["fade"]["set"] == "all"].set_index("method")
         for method in ("switch", "cross-fade", "random"):
-            one = fade.loc[method]
-            words = f"{one['diff']:+.2f} [{one['diff_lo']:+.2f}, {one['diff_hi']:+.2f}], Holm p {one['p_holm']:.2g}"
+            cell = fade.loc[method]
+            words = f"{cell['diff']:+.2f} [{cell['diff_lo']:+.2f}, {cell['diff_hi']:+.2f}], Holm p {cell['p_holm']:.2g}"
             yield (
                 f"{method.capitalize()} at {switch_second:g} s: the first genre is heard in "
-                f"{one['before_heard_a']:.0%} before and {one['after_heard_a']:.0%} after, the second in "
-                f"{one['before_heard_b']:.0%} and {one['after_heard_b']:.0%}; gain of the second on the first beyond "
+                f"{cell['before_heard_a']:.0%} before and {cell['after_heard_a']:.0%} after, the second in "
+                f"{cell['before_heard_b']:.0%} and {cell['after_heard_b']:.0%}; gain of the second on the first beyond "
                 f"that of the first throughout: {words}."
             )

@@ -187,12 +187,12 @@ def contrasts(clips: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def beside_detection(found: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+def beside_detection(t: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Detection beside steering, at the sites that were pushed (heads: their mean)."""
-    steering = found["steering"].query("push == 'equal norm'")
+    steering = t["steering"].query("push == 'equal norm'")
     rows = []
     for line in steering.to_dict("records"):
-        seen = found["detection"]
+        seen = t["detection"]
         seen = seen[(seen["trait"] == line["trait"]) & (seen["method"] == line["method"])]
         seen = seen[seen["site"].isin(line["site"].split(", "))]
         if len(seen):
@@ -200,10 +200,10 @@ def beside_detection(found: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def answer_table(found: Mapping[str, pd.DataFrame], methods: tuple[str, ...]) -> pd.DataFrame:
+def answer_table(t: Mapping[str, pd.DataFrame], methods: tuple[str, ...]) -> pd.DataFrame:
     """One row a method: detects, points, steers."""
     rows = []
-    cosines, paths = found["cosines"], found["detection"]
+    cosines, paths = t["cosines"], t["detection"]
     for method in methods:
         line: dict[str, Any] = {"method": method, "family": FAMILY.get(method, "other")}
         for kind in ("heads", "resid"):
@@ -215,41 +215,41 @@ def answer_table(found: Mapping[str, pd.DataFrame], methods: tuple[str, ...]) ->
             ]
             line[f"cosine_{other}"] = 1.0 if method == other else pair["cosine"].median()
             line[f"disattenuated_{other}"] = 1.0 if method == other else pair["disattenuated"].median()
-        if "steering" in found:
-            for (place, push), part in found["steering"].groupby(["place", "push"], sort=False):
-                mine = part.query("method == @method")
-                line[f"best_{place}_{push.replace(' ', '_')}"] = mine["best_rate"].mean()
-                line[f"gain_{place}_{push.replace(' ', '_')}"] = mine["gain"].mean()
+        if "steering" in t:
+            for (place, push), part in t["steering"].groupby(["place", "push"], sort=False):
+                chosen = part.query("method == @method")
+                line[f"best_{place}_{push.replace(' ', '_')}"] = chosen["best_rate"].mean()
+                line[f"gain_{place}_{push.replace(' ', '_')}"] = chosen["gain"].mean()
         rows.append(line)
     return pd.DataFrame(rows)
 
 
-def paragraphs(found: Mapping[str, pd.DataFrame]) -> Iterator[str]:
+def paragraphs(t: Mapping[str, pd.DataFrame]) -> Iterator[str]:
     """What was found, whatever it is."""
-    answer = found["answer"].set_index("method")
+    answer = t["answer"].set_index("method")
     scores = ", ".join(f"{m} {row.auroc_resid:.3f}" for m, row in answer.iterrows())
     yield (f"Detection (mean held-out area under the curve over layers and traits): {scores}.")
-    contrasts = found["detection_contrasts"]
+    contrasts = t["detection_contrasts"]
     for other in [m for m in ("ridge", "least_squares") if m in answer.index]:
         rows = contrasts.query("kind == 'resid' and a == 'logistic' and b == @other")
-        told = "; ".join(f"{r.trait} {r.difference:+.3f} [{r.lo:+.3f}, {r.hi:+.3f}]" for r in rows.itertuples())
-        if told:
-            yield (f"Logistic minus {other}: {told}.")
+        words = "; ".join(f"{r.trait} {r.difference:+.3f} [{r.lo:+.3f}, {r.hi:+.3f}]" for r in rows.itertuples())
+        if words:
+            yield (f"Logistic minus {other}: {words}.")
     for other in [m for m in answer.index if m != "logistic"]:
         row = answer.loc[other]
         yield (
             f"The {other} direction has a median cosine of {row['cosine_logistic']:.2f} with the logistic one "
             f"(disattenuated {row['disattenuated_logistic']:.2f})."
         )
-    if "steering_contrasts" not in found:
+    if "steering_contrasts" not in t:
         return
-    for (place, push), part in found["steering_contrasts"].query("measure == 'best'").groupby(["place", "push"]):
-        arms = found["steering"].query("place == @place and push == @push").groupby("method", sort=False)
-        told = ", ".join(
+    for (place, push), part in t["steering_contrasts"].query("measure == 'best'").groupby(["place", "push"]):
+        arms = t["steering"].query("place == @place and push == @push").groupby("method", sort=False)
+        words = ", ".join(
             f"{m} {rows['best_rate'].mean():.0%} (at {rows['best_dose'].median():g} σ)" for m, rows in arms
         )
         yield (
-            f"Steering ({WHERE[place]}, {push}), success at the best dose of each, chosen on the other seeds: {told}."
+            f"Steering ({WHERE[place]}, {push}), success at the best dose of each, chosen on the other seeds: {words}."
         )
         for other in ("ridge", "least_squares", "mean_diff"):
             row = contrast(part, other, "logistic")
@@ -268,13 +268,13 @@ def paragraphs(found: Mapping[str, pd.DataFrame]) -> Iterator[str]:
                 f"Logistic against a random direction of equal norm: {100 * row['difference']:+.0f} points "
                 f"[{100 * row['lo']:+.0f}, {100 * row['hi']:+.0f}], Holm p {row['p_holm']:.2g}."
             )
-    yield (_in_short(found))
+    yield (_in_short(t))
 
 
-def _in_short(found: Mapping[str, pd.DataFrame]) -> str:
+def _in_short(t: Mapping[str, pd.DataFrame]) -> str:
     """The question of the study, answered from the contrasts at equal norm."""
-    part = found["steering_contrasts"].query("measure == 'best' and push == 'equal norm'")
-    said = []
+    part = t["steering_contrasts"].query("measure == 'best' and push == 'equal norm'")
+    sentences = []
     for place, rows in part.groupby("place", sort=False):
         regression = contrast(rows, "ridge", "logistic")
         means = contrast(rows, "mean_diff", "logistic")
@@ -286,14 +286,14 @@ def _in_short(found: Mapping[str, pd.DataFrame]) -> str:
             second = "the mean difference no differently either"
         else:
             second = f"the mean difference {'better' if means['difference'] > 0 else 'worse'} than it"
-        said.append(f"at {WHERE[place]}, {first}, and {second}")
-    return f"In short, at equal norm and each method's own best dose: {'; '.join(said)}." if said else ""
+        sentences.append(f"at {WHERE[place]}, {first}, and {second}")
+    return f"In short, at equal norm and each method's own best dose: {'; '.join(sentences)}." if sentences else ""
 
 
 def contrast(table: pd.DataFrame, a: str, b: str) -> dict[str, Any] | None:
     """The row of a minus b, turned round if the table has b minus a."""
-    for one, two, sign in ((a, b, 1), (b, a, -1)):
-        rows = table[(table["a"] == one) & (table["b"] == two)]
+    for left, two, sign in ((a, b, 1), (b, a, -1)):
+        rows = table[(table["a"] == left) & (table["b"] == two)]
         if len(rows):
             row = rows.iloc[0].to_dict()
             lo, hi = sorted((sign * row["lo"], sign * row["hi"]))

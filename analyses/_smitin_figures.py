@@ -65,8 +65,8 @@ def figures(
 
 def _bars(table: pd.DataFrame) -> np.ndarray:
     """Distances from success to its interval in per cent, ``[2, rows]``."""
-    found: np.ndarray = 100 * np.stack([table["rate"] - table["lo"], table["hi"] - table["rate"]]).clip(0)
-    return found
+    reach: np.ndarray = 100 * np.stack([table["rate"] - table["lo"], table["hi"] - table["rate"]]).clip(0)
+    return reach
 
 
 @plots.style.styled
@@ -76,20 +76,20 @@ def trade_off(success: pd.DataFrame, trait: str) -> Axes:
     zero = rows[rows["arm"] == UNSTEERED]
     _, ax = plots.style.subplots(height=2.7)
     for arm, tone in _TONE.items():
-        mine = rows[rows["arm"] == arm].sort_values("dose")
-        if mine.empty:
+        curve = rows[rows["arm"] == arm].sort_values("dose")
+        if curve.empty:
             continue
-        line = pd.concat([zero, mine])
-        error = np.abs([mine["fad_diff"] - mine["fad_diff_lo"], mine["fad_diff_hi"] - mine["fad_diff"]])
+        line = pd.concat([zero, curve])
+        error = np.abs([curve["fad_diff"] - curve["fad_diff_lo"], curve["fad_diff_hi"] - curve["fad_diff"]])
         colour = plots.style.COLOURS[tone]
         ax.plot(100 * line["rate"], line["fad"], color=colour, lw=0.8, alpha=0.6, zorder=2)
         ax.errorbar(
-            100 * mine["rate"], mine["fad"], yerr=error, xerr=_bars(mine), color=colour,
+            100 * curve["rate"], curve["fad"], yerr=error, xerr=_bars(curve), color=colour,
             marker=_MARK[arm], ls="", elinewidth=0.5, alpha=0.95, zorder=3, label=arm,
         )  # fmt: skip
-        for one in mine.itertuples():
+        for point in curve.itertuples():
             ax.annotate(
-                f"{one.dose:g}", (100 * one.rate, one.fad), xytext=(3, 3), textcoords="offset points", fontsize=6,
+                f"{point.dose:g}", (100 * point.rate, point.fad), xytext=(3, 3), textcoords="offset points", fontsize=6,
                 color=colour,
             )  # fmt: skip
     ax.plot(100 * zero["rate"], zero["fad"], "k*", ms=7, zorder=4, label="unsteered")
@@ -111,11 +111,11 @@ def ladder(ladder: pd.DataFrame, trait: str) -> Axes:
     ax.axvspan(100 * zero["lo"], 100 * zero["hi"], color="black", alpha=0.08, lw=0)
     ax.axvline(100 * zero["rate"], color="black", ls="--", lw=0.9, label="unsteered")
     for j, (way, strength) in enumerate(keys):
-        mine = rows[(rows["direction"] == way) & (rows["dose"] == strength)]
-        y = np.array([_RUNGS.index(r) for r in mine["rung"]]) + (j - (len(keys) - 1) / 2) * 0.11
+        curve = rows[(rows["direction"] == way) & (rows["dose"] == strength)]
+        y = np.array([_RUNGS.index(r) for r in curve["rung"]]) + (j - (len(keys) - 1) / 2) * 0.11
         weak = strength < max(s for w, s in keys if w == way)
         ax.errorbar(
-            100 * mine["rate"], y, xerr=_bars(mine), ls="", marker="o", ms=4, elinewidth=0.7,
+            100 * curve["rate"], y, xerr=_bars(curve), ls="", marker="o", ms=4, elinewidth=0.7,
             color=plots.style.COLOURS[_WAYS[way]], mfc="white" if weak else None, label=f"{way}, {strength:g} σ",
         )  # fmt: skip
     ax.set(xlabel="Success by the judge (%)", title=trait, xlim=(-4, 104), ylim=(len(_RUNGS) - 0.5, -0.5))
@@ -130,17 +130,17 @@ def few_pairs(pairs: pd.DataFrame, trait: str) -> Axes:
     """Draw held-out accuracy and success against the number of pairs."""
     rows = pairs[pairs["trait"] == trait]
     _, ax = plots.style.subplots(height=2.6)
-    one = rows.drop_duplicates("n_pairs").sort_values("n_pairs")
-    ax.plot(one["n_pairs"], 100 * one["accuracy_monitor"], color="black", ls=":", marker="P", label="accuracy, monitor")
-    ax.plot(one["n_pairs"], 100 * one["accuracy_heads"], color="grey", ls=":", marker="X", label="accuracy, its heads")
-    for j, ((arm, strength), mine) in enumerate(rows.groupby(["arm", "dose"])):
-        mine = mine.sort_values("n_pairs")
-        x = mine["n_pairs"] * 1.03 ** (j - 1)
+    few = rows.drop_duplicates("n_pairs").sort_values("n_pairs")
+    ax.plot(few["n_pairs"], 100 * few["accuracy_monitor"], color="black", ls=":", marker="P", label="accuracy, monitor")
+    ax.plot(few["n_pairs"], 100 * few["accuracy_heads"], color="grey", ls=":", marker="X", label="accuracy, its heads")
+    for j, ((arm, strength), curve) in enumerate(rows.groupby(["arm", "dose"])):
+        curve = curve.sort_values("n_pairs")
+        x = curve["n_pairs"] * 1.03 ** (j - 1)
         tone = plots.style.COLOURS[_TONE[arm]]
-        ax.errorbar(x, 100 * mine["rate"], yerr=_bars(mine), marker=_MARK[arm], color=tone,
+        ax.errorbar(x, 100 * curve["rate"], yerr=_bars(curve), marker=_MARK[arm], color=tone,
                     elinewidth=0.7, label=f"success, {label(arm, strength)}")  # fmt: skip
     ax.set_xscale("log")
-    ax.set_xticks(one["n_pairs"], [f"{n:.0f}" for n in one["n_pairs"]])
+    ax.set_xticks(few["n_pairs"], [f"{n:.0f}" for n in few["n_pairs"]])
     ax.minorticks_off()
     ax.set(xlabel="Pairs of clips that the probes heard", ylabel="Success, accuracy (%)", ylim=(-3, 103), title=trait)
     ax.figure.legend(loc="outside lower center", ncols=2, fontsize=6.5)

@@ -93,7 +93,7 @@ def summary(clips: pd.DataFrame, near: Mapping[tuple[str, str], Array]) -> pd.Da
     return table.reindex(columns=[*table.columns, *(name for name in wanted if name not in table)])
 
 
-def paper_table(found: pd.DataFrame, order: Sequence[tuple[str, float]]) -> pd.DataFrame:
+def paper_table(t: pd.DataFrame, order: Sequence[tuple[str, float]]) -> pd.DataFrame:
     """The table in the paper's form, traits averaged, with the paper's own numbers in columns of their own.
 
     Parameters
@@ -104,21 +104,21 @@ def paper_table(found: pd.DataFrame, order: Sequence[tuple[str, float]]) -> pd.D
         The rows of each task; a strength of NaN stands for that with the most success.
     """
     rows = []
-    for task in found["task"].unique():
-        mine = found[(found["trait"] == AVERAGE) & (found["task"] == task)]
+    for task in t["task"].unique():
+        mean = t[(t["trait"] == AVERAGE) & (t["task"] == task)]
         for arm, strength in order:
-            line = mine[(mine["arm"] == arm) & ((mine["dose"] == strength) | np.isnan(strength))]
+            line = mean[(mean["arm"] == arm) & ((mean["dose"] == strength) | np.isnan(strength))]
             if line.empty:
                 continue
-            one = line.loc[line["rate"].idxmax()]
+            cell = line.loc[line["rate"].idxmax()]
             alpha = strength if arm.startswith("SMITIN") else None
             paper = PAPER.get((task, arm, alpha), (None, None, None))
             rows.append({
-                "task": task, "arm": label(arm, one["dose"]), "success %": 100 * one["rate"],
-                "gain (points)": 100 * one["diff"], "gain lo": 100 * one["diff_lo"], "gain hi": 100 * one["diff_hi"],
-                "Holm p": one["p_holm"], "own probe % (not independent)": 100 * one["own"], "FAD": one["fad"],
-                "KAD": one["kad"], "similarity": one["similarity"], "named": one["named"],
-                "not music %": 100 * one["not_music"],
+                "task": task, "arm": label(arm, cell["dose"]), "success %": 100 * cell["rate"],
+                "gain (points)": 100 * cell["diff"], "gain lo": 100 * cell["diff_lo"], "gain hi": 100 * cell["diff_hi"],
+                "Holm p": cell["p_holm"], "own probe % (not independent)": 100 * cell["own"], "FAD": cell["fad"],
+                "KAD": cell["kad"], "similarity": cell["similarity"], "named": cell["named"],
+                "not music %": 100 * cell["not_music"],
                 "paper: success %": paper[0], "paper: FAD": paper[1], "paper: similarity": paper[2],
             })  # fmt: skip
     table = pd.DataFrame(rows)
@@ -199,26 +199,26 @@ def pairs_table(clips: pd.DataFrame) -> pd.DataFrame:
 # Words ----------------------------------------------------------------------------------------------------------------
 
 
-def sentences(found: Mapping[str, pd.DataFrame], alphas: Sequence[float]) -> Iterator[str]:
+def sentences(t: Mapping[str, pd.DataFrame], alphas: Sequence[float]) -> Iterator[str]:
     """What was found, whatever it is."""
-    success = found["success"]
+    success = t["success"]
     traits = [name for name in success["trait"].unique() if name != AVERAGE]
     for task in (CONTINUATION, TEXT):
-        mine = success[(success["task"] == task) & (success["trait"] == AVERAGE)]
-        mine = mine.set_index(["arm", "dose"]).sort_index()
-        if mine.empty:
+        mean = success[(success["task"] == task) & (success["trait"] == AVERAGE)]
+        mean = mean.set_index(["arm", "dose"]).sort_index()
+        if mean.empty:
             continue
-        iti = mine.loc["ITI"]["rate"].idxmax()
+        iti = mean.loc["ITI"]["rate"].idxmax()
         picks = [(UNSTEERED, 0.0), ("text", 0.0), ("ITI", iti), *(("SMITIN", a) for a in alphas)]
-        picks += [(arm, mine.loc[arm]["rate"].idxmax()) for arm in ("residual", "SMITIN residual") if arm in mine.index]
-        told = "; ".join(
-            f"{label(*at)} {mine.loc[at, 'rate']:.0%}"
-            + ("" if np.isnan(mine.loc[at, "fad"]) else f" (FAD {mine.loc[at, 'fad']:.1f})")
+        picks += [(arm, mean.loc[arm]["rate"].idxmax()) for arm in ("residual", "SMITIN residual") if arm in mean.index]
+        words = "; ".join(
+            f"{label(*at)} {mean.loc[at, 'rate']:.0%}"
+            + ("" if np.isnan(mean.loc[at, "fad"]) else f" (FAD {mean.loc[at, 'fad']:.1f})")
             for at in picks
         )
-        yield (f"{task.capitalize()}, average over {len(traits)} traits, success by the judge: {told}.")
+        yield (f"{task.capitalize()}, average over {len(traits)} traits, success by the judge: {words}.")
     yield from _reach(success, traits)
-    equal = found["equal_success"]
+    equal = t["equal_success"]
     for arm in equal["arm"].unique():
         rows = equal[(equal["arm"] == arm) & equal["difference"].notna()]
         better, worse = int((rows["hi"] < 0).sum()), int((rows["lo"] > 0).sum())
@@ -228,22 +228,24 @@ def sentences(found: Mapping[str, pd.DataFrame], alphas: Sequence[float]) -> Ite
             f"{len(rows)} points that ITI reaches as well (of {all_}; 95 % intervals that leave out zero); median "
             f"difference {rows['difference'].median():+.2f}."
         )
-    yield _parts(found["ladder"])
-    gone = found["removal"]
-    mine = gone[(gone["trait"] == AVERAGE) & (gone["arm"] != UNSTEERED)]
-    best = mine.loc[mine.groupby("arm")["rate"].idxmax()]
+    yield _parts(t["ladder"])
+    gone = t["removal"]
+    mean = gone[(gone["trait"] == AVERAGE) & (gone["arm"] != UNSTEERED)]
+    best = mean.loc[mean.groupby("arm")["rate"].idxmax()]
     base = float(gone.loc[(gone["trait"] == AVERAGE) & (gone["arm"] == UNSTEERED), "rate"].iloc[0])
-    told = "; ".join(
+    words = "; ".join(
         f"{label(r.arm, r.dose)} {r.rate:.0%} (not music {r.not_music:.0%})" for r in best.itertuples()
     )
-    yield (f"Removal, share of continuations that lose the trait: unsteered {base:.0%}; {told}.")
-    some = found["pairs"][(found["pairs"]["trait"] == AVERAGE)]
-    for (arm, dose), rows in some.groupby(["arm", "dose"]):
-        told = ", ".join(f"{int(r.n_pairs)} pairs {r.rate:.0%}" for r in rows.itertuples())
-        yield (f"Success of {label(arm, dose)} by the number of pairs that its probes heard: {told}.")
-    few = some.drop_duplicates("n_pairs")
-    told = ", ".join(f"{int(r.n_pairs)}: {r.accuracy_heads:.0%} and {r.accuracy_monitor:.0%}" for r in few.itertuples())
-    yield (f"Held-out accuracy of the heads that are heard (mean) and of the monitor, by pairs: {told}.")
+    yield (f"Removal, share of continuations that lose the trait: unsteered {base:.0%}; {words}.")
+    part = t["pairs"][(t["pairs"]["trait"] == AVERAGE)]
+    for (arm, dose), rows in part.groupby(["arm", "dose"]):
+        words = ", ".join(f"{int(r.n_pairs)} pairs {r.rate:.0%}" for r in rows.itertuples())
+        yield (f"Success of {label(arm, dose)} by the number of pairs that its probes heard: {words}.")
+    few = part.drop_duplicates("n_pairs")
+    words = ", ".join(
+        f"{int(r.n_pairs)}: {r.accuracy_heads:.0%} and {r.accuracy_monitor:.0%}" for r in few.itertuples()
+    )
+    yield (f"Held-out accuracy of the heads that are heard (mean) and of the monitor, by pairs: {words}.")
 
 
 def _reach(success: pd.DataFrame, traits: Sequence[str]) -> Iterator[str]:
@@ -253,26 +255,26 @@ def _reach(success: pd.DataFrame, traits: Sequence[str]) -> Iterator[str]:
         rules = rows[rows["arm"].isin(RULES)]
         best = rules.loc[rules.groupby("arm", sort=False)["diff"].idxmax()].sort_values("diff", ascending=False)
         over = best[best["diff"] >= 0.7]
-        told = "; ".join(
+        words = "; ".join(
             f"{label(r.arm, r.dose)} {100 * r.diff:+.0f} [{100 * r.diff_lo:+.0f}, {100 * r.diff_hi:+.0f}], "
             f"not music {r.not_music:.0%}"
             for r in best.itertuples()
         )
         verdict = f"70 points are reached by {', '.join(over['arm'])}" if len(over) else "70 points are not reached"
-        yield (f"{trait}, continuation: {verdict}. Largest gains in points: {told}.")
+        yield (f"{trait}, continuation: {verdict}. Largest gains in points: {words}.")
 
 
 def _parts(ladder: pd.DataFrame) -> str:
     """Which rung of the ladder costs or gains success, directions apart."""
-    mine = ladder[ladder["trait"] == AVERAGE]
-    told = []
+    mean = ladder[ladder["trait"] == AVERAGE]
+    words = []
     for way in ("logistic", "mean_diff", "random", "shuffled"):
-        rows = mine[mine["arm"].str.endswith(f", {way}")]
+        rows = mean[mean["arm"].str.endswith(f", {way}")]
         if rows.empty:
             continue
-        for dose, some in rows.groupby("dose"):
-            steps = ", ".join(f"{r.arm.rsplit(', ', 1)[0]} {r.rate:.0%}" for r in some.itertuples())
-            told.append(f"{way} at {dose:g} sigma: {steps}")
-    return f"From ITI to SMITIN one part at a time (average success; unsteered {mine['rate'].iloc[0]:.0%}): " + (
-        "; ".join(told) + "."
+        for dose, part in rows.groupby("dose"):
+            steps = ", ".join(f"{r.arm.rsplit(', ', 1)[0]} {r.rate:.0%}" for r in part.itertuples())
+            words.append(f"{way} at {dose:g} sigma: {steps}")
+    return f"From ITI to SMITIN one part at a time (average success; unsteered {mean['rate'].iloc[0]:.0%}): " + (
+        "; ".join(words) + "."
     )

@@ -18,10 +18,10 @@ __all__ = ["figures_of", "sentence"]
 def sentence(t: Mapping[str, pd.DataFrame]) -> str:
     """What the tables of one trait say."""
     bar = t["bars"].iloc[0]
-    said = t["verdicts"].iloc[0]
+    verdict = t["verdicts"].iloc[0]
     arms = decisive(t["arms"], bar).set_index("arm")
     parts = [
-        f"{said['trait']}: {said['outcome']} at {bar['site']} ({said['because']}).",
+        f"{verdict['trait']}: {verdict['outcome']} at {bar['site']} ({verdict['because']}).",
         f"At {bar['dose']:g} sigma it is heard in {bar['success']:.0%} of {arms.loc['probe', 'n']} continuations, "
         f"unsteered in {bar['unsteered']:.0%} (gain {bar['gain']:+.0%} [{bar['gain_lo']:+.0%}, {bar['gain_hi']:+.0%}], "
         f"corrected p {arms.loc['probe', 'p_max']:.2g}); random directions {bar['random']:+.0%}, shuffled labels "
@@ -41,8 +41,8 @@ def sentence(t: Mapping[str, pd.DataFrame]) -> str:
         f"The cost, on {int(bar['cost_seeds'])} other continuations: {_beside(bar, 'one layer')}; "
         f"{_beside(smitin, 'SMITIN')}.{_cheaper(t['cost'])}"
     )
-    parts.append(_lost(t, str(said["necessary"])))
-    if said["outcome"] != "causal" or max(bar["gain"], smitin["gain"]) < 0.7:
+    parts.append(_lost(t, str(verdict["necessary"])))
+    if verdict["outcome"] != "causal" or max(bar["gain"], smitin["gain"]) < 0.7:
         scan = t["scan"]
         best = scan[~scan["control"]].sort_values("rate", ascending=False).iloc[0]
         parts.append(

@@ -177,7 +177,7 @@ class Transfer(Study[C]):
         for rank, value in enumerate(values):
             count, seed = first - (-n // len(values)), c.seed + 900_001 + 1000 * offset + rank
             chosen.append(draw(Trait(c.trait, value), count, c.seconds, seed=seed, clips=held_out)[first:])
-        coded = [encode(self.model, some, c.prompt_seconds) for some in chosen]
+        coded = [encode(self.model, clip_set, c.prompt_seconds) for clip_set in chosen]
         order = [(i % len(values), i // len(values)) for i in range(n)]
         clips = [chosen[k][i] for k, i in order]
         start, stop = (round(s * rate) for s in (c.prompt_seconds, c.seconds))
@@ -188,7 +188,7 @@ class Transfer(Study[C]):
 
     # Playing ---------------------------------------------------------------------------------------------------------
 
-    def play(self, trait: Trait, arms: Sequence[Arm], given: Given, *, text: bool = False) -> dict[str, Any]:
+    def play(self, trait: Trait, arms: Sequence[Arm], starts: Given, *, text: bool = False) -> dict[str, Any]:
         """Judged clips of some arms on the same sounds and noise, and the sounds of those that are kept.
 
         Beside what :func:`interp.validation.run_arms` gives: ``answer``, similarity to the prompt (``chroma``,
@@ -196,17 +196,17 @@ class Transfer(Study[C]):
         changes of measures against it, of arms that say ``content``. With a text nothing is continued: all of it is
         generated, the same length is judged.
         """
-        codes: list[Any] = [None] * len(given.codes) if text else given.codes
+        codes: list[Any] = [None] * len(starts.codes) if text else starts.codes
         made = run_arms(
-            self.model, trait, arms, codes, seeds=given.seeds, judge=self.judge,
-            setting=self.setting(measures=(self.measure(given),)),
+            self.model, trait, arms, codes, seeds=starts.seeds, judge=self.judge,
+            setting=self.setting(measures=(self.measure(starts),)),
         )  # fmt: skip
         answers = self.answers(made.clips)
         clips = made.clips.assign(answer=answers[self.config.trait])
-        said = judges.answers(self.judge, judges.score(self.judge, given.truth, self.model.sample_rate))
-        at = clips["seed"].to_numpy() - given.seeds[0]
+        true_answers = judges.answers(self.judge, judges.score(self.judge, starts.truth, self.model.sample_rate))
+        at = clips["seed"].to_numpy() - starts.seeds[0]
         for question in answers.columns.drop(self.config.trait):
-            clips[f"kept.{question}"] = answers[question].to_numpy() == said[question].to_numpy()[at]
+            clips[f"kept.{question}"] = answers[question].to_numpy() == true_answers[question].to_numpy()[at]
         n = self.config.n_sounds
         return {"clips": clips, "sounds": {arm: audio[:n].numpy() for (arm, _), audio in made.audio.items()}}
 
@@ -215,10 +215,10 @@ class Transfer(Study[C]):
         scores = clips.filter(regex="^p_").rename(columns=lambda name: name.removeprefix("p_"))
         return judges.answers(self.judge, scores)
 
-    def measure(self, given: Given) -> Callable[[Part], pd.DataFrame]:
+    def measure(self, starts: Given) -> Callable[[Part], pd.DataFrame]:
         """Similarity to the prompts, and of arms that say so what else stays, as :class:`DspJudge` hears it."""
-        prompts = self.model.decode(torch.stack(given.codes))
-        dsp, truth = DspJudge(CONTENT), functools.cache(lambda: dsp.score(given.truth, self.model.sample_rate))
+        prompts = self.model.decode(torch.stack(starts.codes))
+        dsp, truth = DspJudge(CONTENT), functools.cache(lambda: dsp.score(starts.truth, self.model.sample_rate))
 
         def measured(part: Part) -> pd.DataFrame:
             table = prompt_similarity(part.audio, prompts, part.sample_rate, getattr(self.judge, "embed", None))

@@ -43,8 +43,8 @@ def contrasts(clips: pd.DataFrame, measures: Sequence[str] = ("hit", "not_music"
     table = pd.DataFrame(rows, columns=["push", "measure", "a", "b", "n", "difference", "lo", "hi", "p"])
     table["p_holm"] = np.nan
     for measure in table["measure"].unique():
-        mine = table["measure"] == measure
-        table.loc[mine, "p_holm"] = holm(table.loc[mine, "p"])
+        family = table["measure"] == measure
+        table.loc[family, "p_holm"] = holm(table.loc[family, "p"])
     return table
 
 
@@ -90,34 +90,34 @@ def success_at_quality(table: pd.DataFrame, most: float = 0.1) -> pd.DataFrame:
 
 def verdict(difference: float, lo: float, hi: float, p: float, better: str = "more", worse: str = "less") -> str:
     """A difference in words: with interval, corrected p, and whether anything is shown."""
-    told = f"{difference:+.1%} [{lo:+.1%}, {hi:+.1%}], Holm p {p:.2g}"
+    words = f"{difference:+.1%} [{lo:+.1%}, {hi:+.1%}], Holm p {p:.2g}"
     if not p < 0.05:
-        return f"no difference is shown ({told})"
-    return f"{better if difference > 0 else worse} ({told})"
+        return f"no difference is shown ({words})"
+    return f"{better if difference > 0 else worse} ({words})"
 
 
-def paragraphs(found: Mapping[str, pd.DataFrame]) -> Iterator[str]:
+def paragraphs(t: Mapping[str, pd.DataFrame]) -> Iterator[str]:
     """What the tables of a transfer say, whatever it is."""
-    table = found["transfer"]
+    table = t["transfer"]
     base = table[table["method"] == UNSTEERED].iloc[0]
     yield (
         f"{base['n']} continuations: unsteered, the source is heard in {base['source_heard']:.0%} and the target in "
         f"{base['rate']:.0%}."
     )
-    for push, part in found["at_quality"].groupby("push", sort=False):
-        told = []
+    for push, part in t["at_quality"].groupby("push", sort=False):
+        words = []
         for row in part.to_dict("records"):
             if pd.isna(row["rate"]):
-                told.append(f"{row['method']} never stays music")
+                words.append(f"{row['method']} never stays music")
                 continue
-            told.append(
+            words.append(
                 f"{row['method']} {row['rate']:.0%} [{row['lo']:.0%}, {row['hi']:.0%}] at {row['dose']:g} (source "
                 f"{row['source_heard']:.0%}, FAD {row.get('fad', float('nan')):.0f})"
             )
-        yield (f"Most success with at most 10 % no music, {push}: {'; '.join(told)}.")
+        yield (f"Most success with at most 10 % no music, {push}: {'; '.join(words)}.")
     if "fad" in base:
         yield f"FAD unsteered: {base['fad']:.0f}."
-    hits = found["contrasts"][found["contrasts"]["measure"] == "hit"]
+    hits = t["contrasts"][t["contrasts"]["measure"] == "hit"]
     for push, part in hits.groupby("push", sort=False):
         for a, b, better, worse in (
             ("ridge", "logistic", "regression succeeds more often", "regression succeeds less often"),
@@ -125,29 +125,29 @@ def paragraphs(found: Mapping[str, pd.DataFrame]) -> Iterator[str]:
         ):
             row = part[(part["a"] == a) & (part["b"] == b)]
             if len(row):
-                one = row.iloc[0]
-                said = verdict(one["difference"], one["lo"], one["hi"], one["p_holm"], better, worse)
-                yield (f"{push}, averaged over strengths, {a} against {b}: {said}.")
-    sites = found["sites"]
+                cell = row.iloc[0]
+                sentence = verdict(cell["difference"], cell["lo"], cell["hi"], cell["p_holm"], better, worse)
+                yield (f"{push}, averaged over strengths, {a} against {b}: {sentence}.")
+    sites = t["sites"]
     for kind in ("resid", "attn"):
         rows = sites[sites["kind"] == kind]
         layers = ", ".join(f"{r.pair} {r.site} ({r.rate:.0%})" for r in rows.itertuples())
         yield (f"Best layer of {kind} on pilot sounds, over all strengths: {layers}.")
-    stays = found["kept"]
+    stays = t["kept"]
     middle = stays[(stays["push"] == "add, equal dose") & (stays["method"] == "mean_diff")]
     still = stays[stays["method"] == UNSTEERED]
     again = stays[stays["method"] == "other noise"]
     if len(middle) and len(still) and len(again):
-        one, own, other = middle.iloc[0], still.iloc[0], again.iloc[0]
+        cell, own, other = middle.iloc[0], still.iloc[0], again.iloc[0]
         parts = [
-            f"{name.removeprefix('kept.').replace('_', ' ')} {one[name]:.2f} (unsteered {own[name]:.2f}, other noise "
+            f"{name.removeprefix('kept.').replace('_', ' ')} {cell[name]:.2f} (unsteered {own[name]:.2f}, other noise "
             f"{other[name]:.2f})"
             for name in [n for n in stays.columns if n.startswith("kept.")] + ["chroma", "tempo_kept", "mode_kept"]
             if name in stays
         ]
-        yield (f"Kept when class means are added at {one['dose']:g} sigma: {', '.join(parts)}.")
-    if "text" in found:
-        text = found["text"]
+        yield (f"Kept when class means are added at {cell['dose']:g} sigma: {', '.join(parts)}.")
+    if "text" in t:
+        text = t["text"]
         asked = text[text["method"] == "text: target"].iloc[0]
         plain = text[text["method"] == UNSTEERED].iloc[0]
         best = text[~text["method"].isin([UNSTEERED, "text: target", "random"])]

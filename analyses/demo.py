@@ -54,6 +54,8 @@ class Config(Common):
         sigma (arXiv 2306.03341, table 3); a classifier needs doses several times as large here.
     k : int
         Heads in the arms of heads.
+    pilot_seeds : int
+        Continuations that choose the layer, not used again.
     n_sounds : int
         Continuations kept as sound, for each trait.
     """
@@ -65,6 +67,7 @@ class Config(Common):
     doses: tuple[float, ...] = (0.5, 1.0, 2.0, 3.0, 4.0)
     method: str = "mean_diff"
     k: int = 8
+    pilot_seeds: int = 16
     n_sounds: int = 3
 
 
@@ -119,8 +122,9 @@ class Demo(Study[Config]):
         c = self.config
         made = validate(
             self.model, self.ds, trait, judge=self.judge, clips=self.sounds, arms="basic", method=c.method,
-            doses=c.doses, n_seeds=c.n_seeds, studies=self.fitted[trait], design=Design(k=c.k),
-            setting=self.setting(measure=False, keep_audio=True), seed=c.seed,
+            doses=c.doses, n_seeds=c.n_seeds, studies=self.fitted[trait],
+            design=Design(k=c.k, pilot_seeds=c.pilot_seeds), setting=self.setting(measure=False, keep_audio=True),
+            seed=c.seed,
         )  # fmt: skip
         dose = min(c.doses, key=lambda dose: abs(dose - 2))
         sounds = {arm: made.audio[arm, 0.0 if arm == UNSTEERED else dose] for arm in ARMS}

@@ -70,12 +70,12 @@ def run(config: Config, *, progress: bool = True) -> list[Path]:
     wrong = [name for name in config.only if name not in known]
     if wrong:
         raise DataError(f"there is no study {', '.join(map(repr, wrong))}: there are {', '.join(known)}.")
-    said = {f.name: getattr(config, f.name) for f in dataclasses.fields(Common) if f.name != "out"}
-    said = {name: value for name, value in said.items() if value != getattr(Common(), name)}
+    asked = {f.name: getattr(config, f.name) for f in dataclasses.fields(Common) if f.name != "out"}
+    asked = {name: value for name, value in asked.items() if value != getattr(Common(), name)}
     folders = []
     for name in config.only or known:
         study, differs = known[name]
-        fits = {field: value for field, value in said.items() if field not in study.unused}
+        fits = {field: value for field, value in asked.items() if field not in study.unused}
         folder, start = config.out / name, time.perf_counter()
         err().print(f"== {name} -> {folder}")
         study(dataclasses.replace(study.Config(), **fits | differs, out=folder), progress=progress).run()

@@ -140,8 +140,8 @@ class GenreFusion(Transfer[Config]):
                 says = {"site": site, "layer": layer, "towards": value}
                 aim = self.towards(value, "mean_diff", site)
                 arms.append(push(f"{value} at {site}", aim, control=False, doses=(c.dose,), says=says))
-        given = self.sounds_of_others(part, c.pilot_seeds, 500, after=c.n_seeds)
-        clips = self.play(self.listened(part), arms, given)["clips"].query("arm != @UNSTEERED")
+        starts = self.sounds_of_others(part, c.pilot_seeds, 500, after=c.n_seeds)
+        clips = self.play(self.listened(part), arms, starts)["clips"].query("arm != @UNSTEERED")
         heard = clips.assign(rate=clips["answer"] == clips["towards"]).groupby(["site", "layer"], sort=False)
         return heard.agg(rate=("rate", "mean"), not_music=("not_music", "mean"), n=("rate", "size")).reset_index()
 

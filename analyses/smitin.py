@@ -283,9 +283,9 @@ class Smitin(Study[Config]):
         made = self.play(trait, arms, c.n_text_seeds, offset, task=TEXT, own=self.probed(trait))
         clips = made["clips"]
         index = clips["seed"] - c.seed - offset
-        said = [[row[f"p_{answer}"] for answer in named[i][1] if f"p_{answer}" in clips] for i, (_, row) in
+        probabilities = [[row[f"p_{answer}"] for answer in named[i][1] if f"p_{answer}" in clips] for i, (_, row) in
                 zip(index, clips.iterrows(), strict=True)]  # fmt: skip
-        clips["named"] = [float(np.mean(values)) if values else np.nan for values in said]
+        clips["named"] = [float(np.mean(values)) if values else np.nan for values in probabilities]
         return made
 
     @step(per="trait", shown=False)

@@ -271,8 +271,8 @@ class SteeringValidation(Study[Config]):
             clips = render_clips(c.n_heard, seed=c.seed + 700_001, seconds=_HEARD_SECONDS)
         clips = clips[: c.n_heard]
         codes = validation.encode(self.model, clips, min(_HEARD_SECONDS, *(clip.seconds for clip in clips)))
-        shortest = min(one.shape[-1] for one in codes)
-        return torch.stack([one[..., :shortest] for one in codes]), clips.labels
+        shortest = min(code.shape[-1] for code in codes)
+        return torch.stack([code[..., :shortest] for code in codes]), clips.labels
 
     @step(per="trait")
     def refits(self, trait: Trait) -> pd.DataFrame:
@@ -323,13 +323,13 @@ class SteeringValidation(Study[Config]):
         resid = self.probed(trait)[1].table
         readable = {row.site: validation.is_readable(resid, row.site) for row in resid.itertuples()}
         necessary = losses["continued"][0]
-        said = validation.verdict(arms["table"], arms["clips"], readable[site], necessary=necessary)
-        verdicts = [{"site": site, "seeds": c.n_seeds, **dataclasses.asdict(said)}]
+        outcome = validation.verdict(arms["table"], arms["clips"], readable[site], necessary=necessary)
+        verdicts = [{"site": site, "seeds": c.n_seeds, **dataclasses.asdict(outcome)}]
         for other in [name for name in readable if name != site]:  # of the pilot's few seeds, beside random directions
             rule = dataclasses.replace(RULE, controls=(f"random {other}",))
             rows = scan["table"][scan["table"]["arm"].isin([UNSTEERED, other, f"random {other}"])]
-            said = validation.verdict(rows, scan["clips"], readable[other], arm=other, rule=rule)
-            verdicts.append({"site": other, "seeds": c.pilot_seeds, **dataclasses.asdict(said)})
+            outcome = validation.verdict(rows, scan["clips"], readable[other], arm=other, rule=rule)
+            verdicts.append({"site": other, "seeds": c.pilot_seeds, **dataclasses.asdict(outcome)})
         probes = resid[["site", "test_score", "lo", "hi", "p_max"]].add_prefix("probe_")
         ranks = self.probed(trait)[0].ranking(c.method)
         heads, agreement = {}, {}

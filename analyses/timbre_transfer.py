@@ -152,9 +152,9 @@ class TimbreTransfer(Transfer[Config]):
                     )
         return arms
 
-    def judge_of(self, pair: Pair, arms: list[Arm], given: Given, *, text: bool = False) -> dict[str, Any]:
+    def judge_of(self, pair: Pair, arms: list[Arm], starts: Given, *, text: bool = False) -> dict[str, Any]:
         """Whether the target is heard, and whether the source still is."""
-        made = self.play(Trait(self.config.trait, pair[1]), arms, given, text=text)
+        made = self.play(Trait(self.config.trait, pair[1]), arms, starts, text=text)
         clips = made["clips"]
         return made | {"clips": clips.assign(pair=":".join(pair), source_heard=clips["answer"] == pair[0])}
 
@@ -170,8 +170,8 @@ class TimbreTransfer(Transfer[Config]):
             for layer, site in self.layers(kind):
                 says = {"kind": kind, "site": site, "layer": layer}
                 arms += self.arms(pair, site, rules, random=False, times=times, says=says)
-        given = self.starts([pair[0]], c.grid_seeds, self.pairs.index(pair), 500, after=c.n_seeds)
-        return self.judge_of(pair, arms, given)
+        starts = self.starts([pair[0]], c.grid_seeds, self.pairs.index(pair), 500, after=c.n_seeds)
+        return self.judge_of(pair, arms, starts)
 
     @functools.cached_property
     def grid(self) -> pd.DataFrame:
@@ -207,8 +207,8 @@ class TimbreTransfer(Transfer[Config]):
     @step(per="pair", shown=False)
     def asked(self, pair: Pair) -> dict[str, Any]:
         """The source asked for in words, pushed towards the target; and the target asked for in words."""
-        c, given = self.config, self.starts([pair[0]], self.config.text_seeds, self.pairs.index(pair), 800)
-        texts = {value: self.texts(given, value) for value in pair}
+        c, starts = self.config, self.starts([pair[0]], self.config.text_seeds, self.pairs.index(pair), 800)
+        texts = {value: self.texts(starts, value) for value in pair}
         says = {"push": "none", "content": False}
         arms = [
             Arm(UNSTEERED, dosed=False, text=texts[pair[0]], says=says | {"method": UNSTEERED}),
@@ -216,13 +216,13 @@ class TimbreTransfer(Transfer[Config]):
         ]
         rules = {INTERPOLATE: ("ridge", "logistic"), DOSE: ("mean_diff",)}
         arms += self.arms(pair, self.site(pair), rules, random=True, rows=c.text_rows, text=texts[pair[0]])
-        return self.judge_of(pair, arms, given, text=True)
+        return self.judge_of(pair, arms, starts, text=True)
 
-    def texts(self, given: Given, value: str) -> Callable[[int], str]:
+    def texts(self, starts: Given, value: str) -> Callable[[int], str]:
         """What is asked for: all that is known of the sound in the shipped model's words, or the template."""
         if self.model.name != "tiny":
             return lambda _: self.config.text.format(value)
-        return lambda i: ", ".join({**describe_clip(given.labels[i]), self.config.trait: value}.values())
+        return lambda i: ", ".join({**describe_clip(starts.labels[i]), self.config.trait: value}.values())
 
     # What comes of it ------------------------------------------------------------------------------------------------
 

@@ -142,12 +142,13 @@ def read_flags(
     """
     parser = _Parser(prog=prog or None, description=doc, allow_abbrev=False, add_help=True,
                      formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
-    said = _descriptions(config)
+    descriptions = _descriptions(config)
     kinds = typing.get_type_hints(config)
     fields = [item for item in dataclasses.fields(config) if item.name not in unused]
     for item in fields:
         kind, name = kinds[item.name], _flag(item.name)
-        text = f"{said.get(item.name, '')} (default {_written(item.default) or 'none'})".strip().replace("%", "%%")
+        default = _written(item.default) or "none"
+        text = f"{descriptions.get(item.name, '')} (default {default})".strip().replace("%", "%%")
         if kind is bool:
             parser.add_argument(name, action=argparse.BooleanOptionalAction, default=item.default, help=text)
         else:
@@ -264,15 +265,15 @@ def _parsed(kind: Any, text: str) -> Any:
 
 def _descriptions(config: type) -> dict[str, str]:
     """What the NumPy-style docstrings of a dataclass and its bases say of each attribute."""
-    said: dict[str, str] = {}
+    descriptions: dict[str, str] = {}
     for base in reversed(config.__mro__):
         names: list[str] = []
         for line in inspect.cleandoc(base.__doc__ or "").splitlines() if dataclasses.is_dataclass(base) else ():
             if " : " in line and not line.startswith(" "):
                 names = [name.strip() for name in line.split(" : ")[0].split(",")]
-                said |= dict.fromkeys(names, "")
+                descriptions |= dict.fromkeys(names, "")
             elif line.startswith("    ") and names:
-                said |= {name: f"{said[name]} {line.strip()}".strip() for name in names}
+                descriptions |= {name: f"{descriptions[name]} {line.strip()}".strip() for name in names}
             else:
                 names = []
-    return {name: text.rstrip(".") for name, text in said.items()}
+    return {name: text.rstrip(".") for name, text in descriptions.items()}

@@ -132,7 +132,7 @@ class Study(Generic[C]):
 
     def tables(self) -> dict[str, pd.DataFrame]:
         """Every table, as it is written; by default those of all steps that are shown."""
-        return {name: getattr(self, name).all() for name, one in self.steps().items() if one.shown}
+        return {name: getattr(self, name).all() for name, item in self.steps().items() if item.shown}
 
     def answer(self, t: Mapping[str, pd.DataFrame]) -> Iterator[str]:
         """What the tables say, a paragraph at a time."""
@@ -164,10 +164,10 @@ class Study(Generic[C]):
     @classmethod
     def steps(cls) -> dict[str, Step[Any]]:
         """The steps in the order in which they are written."""
-        found: dict[str, Step[Any]] = {}
+        steps: dict[str, Step[Any]] = {}
         for base in reversed(cls.__mro__):
-            found |= {name: one for name, one in vars(base).items() if isinstance(one, Step)}
-        return found
+            steps |= {name: item for name, item in vars(base).items() if isinstance(item, Step)}
+        return steps
 
     @classmethod
     def name(cls) -> str:
@@ -189,8 +189,9 @@ class Study(Generic[C]):
 
     @property
     def command(self) -> str:
-        """The command that gives these results."""
-        return " ".join([self.program(), quoted(flags(self.config))]).strip()
+        """The command that gives these results, wherever they are written to."""
+        config = dataclasses.replace(self.config, out=type(self.config).out)
+        return " ".join([self.program(), quoted(flags(config))]).strip()
 
     @functools.cached_property
     def code(self) -> str:
@@ -275,8 +276,8 @@ class Study(Generic[C]):
         c = self.config
         chosen = self.clips if clips is None else clips
         content = f"rendered-{c.seed}-{c.n_clips}" if clips is None and self.rendered else content_of(chosen)
-        said = [self.model.fingerprint[:12], self.code, name or slug(str(sites)), content]
-        store = c.out / ".cache" / f"{'-'.join(said)}.zarr"
+        parts = [self.model.fingerprint[:12], self.code, name or slug(str(sites)), content]
+        store = c.out / ".cache" / f"{'-'.join(parts)}.zarr"
         store.parent.mkdir(parents=True, exist_ok=True)
         return interp.extract(self.model, chosen, sites=sites, out=store, progress=self.progress, **settings)
 
@@ -292,19 +293,19 @@ class Study(Generic[C]):
     def cache(self) -> Cache:
         """Where steps are kept."""
         left_out = {"out", "data", *self.only_drawn}
-        said = {k: v for k, v in dataclasses.asdict(self.config).items() if k not in left_out}
-        said |= {"study": self.name(), "data": RENDERED if self.rendered else content_of(self._all_clips)}
-        said |= {"fingerprint": self.model.fingerprint, "code": self.code}
-        return Cache(self.config.out / ".cache", said)
+        parts = {k: v for k, v in dataclasses.asdict(self.config).items() if k not in left_out}
+        parts |= {"study": self.name(), "data": RENDERED if self.rendered else content_of(self._all_clips)}
+        parts |= {"fingerprint": self.model.fingerprint, "code": self.code}
+        return Cache(self.config.out / ".cache", parts)
 
     @functools.cached_property
     def made_by(self) -> dict[str, Any]:
         c = self.config
-        said: dict[str, Any] = {"command": self.command, "model": f"{self.model.name} {self.model.fingerprint[:12]}"}
-        said |= {"data": RENDERED if self.rendered else str(c.data), "seed": c.seed}
+        parts: dict[str, Any] = {"command": self.command, "model": f"{self.model.name} {self.model.fingerprint[:12]}"}
+        parts |= {"data": RENDERED if self.rendered else str(c.data), "seed": c.seed}
         if "judge" in self.__dict__:
-            said["judge"] = f"{c.judge or self.judge.name}{'' if self.judge.independent else ' (NOT independent)'}"
-        return said | {"code": self.code}
+            parts["judge"] = f"{c.judge or self.judge.name}{'' if self.judge.independent else ' (NOT independent)'}"
+        return parts | {"code": self.code}
 
     # Running ---------------------------------------------------------------------------------------------------------
 

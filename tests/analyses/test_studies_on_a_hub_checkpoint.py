@@ -192,7 +192,8 @@ def test_regression_vs_classification(folder: Path, clap_checkpoint: Path, heard
 def test_demo(folder: Path, clap_checkpoint: Path, heard: dict[str, Any], outs: Path) -> None:
     config = demo.Config(
         out=outs / "demo", model=NAME, data=folder, judge=f"clap:{clap_checkpoint}", traits=("genre=jazz",),
-        n_permutations=0, n_bootstrap=10, doses=(2.0,), n_seeds=2, k=2, n_sounds=1, seconds=1.6, prompt_seconds=0.8,
+        n_permutations=0, n_bootstrap=10, doses=(2.0,), n_seeds=2, pilot_seeds=2, k=2, n_sounds=1, seconds=1.6,
+        prompt_seconds=0.8,
     )  # fmt: skip
     found = demo.Demo(config, progress=False).run()
     assert heard["clap"] and from_the_folder(heard, folder)

@@ -115,7 +115,7 @@ def test_a_study_outside_the_package(home: Path) -> None:
     assert list(table.columns) == ["trait", "present", "level"] and list(table["trait"]) == ["drums"] * 2 + ["bass"] * 2
     page = (home / "out" / "index.html").read_text()
     for words in ("How loud is music with a trait? · tiny", "A study in nobody", first.stdout.strip(), "levels.csv",
-                  "Level of the clips with the trait", "python my_study.py --out out --data music"):  # fmt: skip
+                  "Level of the clips with the trait", "python my_study.py --data music"):  # fmt: skip
         assert words in page.replace("&#x27;", "'"), words
     assert first.stdout.strip() in (home / "out" / "answer.md").read_text()
     again = run(home, "--data", "music", module=True)  # the module is the same code, and nothing is left to make
