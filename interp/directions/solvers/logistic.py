@@ -138,14 +138,112 @@ class _Objective(_Gradient):
             self.penalty = self.penalty[:, problems]
 
 
-def solve_logistic(design: Design, targets: Problems, *, tol: float, max_iter: int = 1000) -> Solution:
+class _Search:
+    """Quasi-Newton search of all problems side by side; those that are done leave it.
+
+    Attributes
+    ----------
+    result : Tensor of shape (sites, problems, outputs, dim+1)
+    done, iterations : Tensor of shape (sites, problems)
+    shared : Tensor of shape (sites, penalties, dim+1, dim+1)
+        Latest preconditioner of every site and penalty.
+    """
+
+    def __init__(self, design: Design, problems: Problems, tol: float) -> None:
+        sites, count, device = design.n_sites, len(problems.y), design.x.device
+        self.tol, self.objective, self.history = tol, _Objective(design, problems), History()
+        self.result = design.x.new_zeros(sites, count, problems.y.shape[1], design.dim + 1)
+        self.done = torch.zeros(sites, count, dtype=torch.bool, device=device)
+        self.iterations = torch.zeros(sites, count, dtype=torch.long, device=device)
+        self.site_ids, self.problem_ids = torch.arange(sites, device=device), torch.arange(count, device=device)
+        self.active = ~self.done
+        self.v, self.gradient = self.objective.start()
+        self.shared = self.objective.preconditioner
+        self._restart()
+
+    def _restart(self) -> None:
+        self.history = History()
+        self.smoothed = self.objective.precondition(self.gradient)
+        self.step = -self.smoothed
+        self.rate = torch.ones(self.v.shape[:2], dtype=self.v.dtype, device=self.v.device)
+
+    def sharpen(self) -> None:
+        """Go on with one Hessian for each site and penalty in place of the bound."""
+        self.objective.sharpen(self.v)
+        self.shared = self.shared.index_copy(0, self.site_ids, self.objective.preconditioner)
+        self._restart()
+
+    def advance(self, iteration: int) -> bool:
+        """Take a step, or go back on one; returns whether any problem is left."""
+        move = self.rate[:, :, None, None] * self.step
+        trial = self.v + move
+        gradient = self.objective.gradient(trial)
+        # Along the step the convex objective's slope rises from `before` < 0. Where it ends clearly positive the step
+        # overshot: go back to where the secant puts its zero.
+        before, after = _dot(self.gradient, self.step), _dot(gradient, self.step)
+        accept = (after <= 0.5 * before.abs()) & self.active
+        smoothed = self.objective.precondition(gradient)
+        if bool(accept.all()):
+            self.history.push(move, gradient - self.gradient, smoothed - self.smoothed)
+            self.v, self.gradient, self.smoothed = trial, gradient, smoothed
+            self.rate = torch.ones_like(self.rate)
+            self.step = self.history.direction(gradient, smoothed)
+        else:
+            chosen = accept[:, :, None, None]
+            self.history.push(
+                torch.where(chosen, move, 0.0),
+                torch.where(chosen, gradient - self.gradient, 0.0),
+                torch.where(chosen, smoothed - self.smoothed, 0.0),
+            )
+            self.v = torch.where(chosen, trial, self.v)
+            self.gradient = torch.where(chosen, gradient, self.gradient)
+            self.smoothed = torch.where(chosen, smoothed, self.smoothed)
+            shrink = (before / (before - after)).nan_to_num(0.25).clamp(0.05, 0.75)
+            self.rate = torch.where(accept, 1.0, self.rate * shrink)
+            self.step = torch.where(chosen, self.history.direction(self.gradient, self.smoothed), self.step)
+        finished = accept & (_dot(self.step, self.step) <= self.tol**2 * _dot(self.v, self.v))
+        return not bool(finished.any()) or self._retire(finished, iteration)
+
+    def _retire(self, finished: Tensor, iteration: int) -> bool:
+        rows, columns = torch.nonzero(finished, as_tuple=True)
+        # the last step is smaller than the tolerance, costs no gradient, and is right to first order
+        where = self.site_ids[rows], self.problem_ids[columns]
+        self.result[where] = self.v[rows, columns] + self.step[rows, columns]
+        self.done[where] = True
+        self.iterations[where] = iteration
+        self.active = self.active & ~finished
+        sites_left, problems_left = self.active.any(dim=1), self.active.any(dim=0)
+        if not bool(sites_left.any()):
+            return False
+        by_problem = self.shared.shape[1] == 1 and int(problems_left.sum()) < 0.8 * self.active.shape[1]
+        if by_problem or int(sites_left.sum()) < 0.8 * self.active.shape[0]:
+            rows = torch.nonzero(sites_left).flatten()
+            kept = torch.nonzero(problems_left).flatten() if by_problem else None
+            self.objective.keep(rows, kept)
+            self.history.keep(rows, kept)
+            for name in ("v", "gradient", "smoothed", "step", "rate", "active"):
+                part = getattr(self, name)[rows]
+                setattr(self, name, part if kept is None else part[:, kept])
+            self.site_ids = self.site_ids[rows]
+            self.problem_ids = self.problem_ids if kept is None else self.problem_ids[kept]
+        return True
+
+    def leave(self, limit: int) -> None:
+        """Note where the problems stand that are not done."""
+        rows, columns = torch.nonzero(self.active, as_tuple=True)
+        where = self.site_ids[rows], self.problem_ids[columns]
+        self.result[where] = self.v[rows, columns]
+        self.iterations[where] = limit
+
+
+def solve_logistic(design: Design, problems: Problems, *, tol: float, max_iter: int = 1000) -> Solution:
     """Solve all problems of one design.
 
     Parameters
     ----------
     design : Design
         Activations and folds.
-    targets : Problems
+    problems : Problems
         Labels, row weights and penalties; every training part holds every class.
     tol : float
         Stop when the quasi-Newton step is at most this share of the weights' length.
@@ -155,90 +253,25 @@ def solve_logistic(design: Design, targets: Problems, *, tol: float, max_iter: i
     Returns
     -------
     Solution
+        Converged where the gradient in float64 says so.
     """
-    sites, problems, device = design.n_sites, len(targets.y), design.x.device
-    result = design.x.new_zeros(sites, problems, targets.y.shape[1], design.dim + 1)
-    done = torch.zeros(sites, problems, dtype=torch.bool, device=device)
-    iterations = torch.zeros(sites, problems, dtype=torch.long, device=device)
-    site_ids, problem_ids = torch.arange(sites, device=device), torch.arange(problems, device=device)  # what is left
-    objective = _Objective(design, targets)
-    shared = objective.preconditioner
-    v, gradient = objective.start()
-    wide = (min(design.dim, design.n_clips) + 1) * objective.outputs > _WIDEST_NEWTON
+    search = _Search(design, problems, tol)
+    outputs, penalties = problems.y.shape[1], problems.l2.shape[1]
+    wide = (min(design.dim, design.n_clips) + 1) * outputs > _WIDEST_NEWTON
     # A shared Hessian costs as much as dim / (2 problems) gradients of the problems that share it, and saves about ten.
-    sharpen = design.dim <= 20 * objective.outputs * problems / targets.l2.shape[1]
-    active = ~done
-    history = History()
-    smoothed = objective.precondition(gradient)
-    step = -smoothed
-    rate = torch.ones(v.shape[:2], dtype=v.dtype, device=device)
+    sharpen = design.dim <= 20 * outputs * len(problems.y) / penalties
     limit = max_iter if wide else min(max_iter, _BEFORE_NEWTON)
     for iteration in range(1, limit + 1):
-        move = rate[:, :, None, None] * step
-        trial = v + move
-        trial_gradient = objective.gradient(trial)
-        # Along the step the convex objective's slope rises from `before` < 0. Where it ends clearly positive the step
-        # overshot: go back to where the secant puts its zero.
-        before, after = _dot(gradient, step), _dot(trial_gradient, step)
-        accept = (after <= 0.5 * before.abs()) & active
-        smoothed_trial = objective.precondition(trial_gradient)
-        if bool(accept.all()):
-            history.push(move, trial_gradient - gradient, smoothed_trial - smoothed)
-            v, gradient, smoothed = trial, trial_gradient, smoothed_trial
-            rate = torch.ones_like(rate)
-            step = history.direction(gradient, smoothed)
-        else:
-            chosen = accept[:, :, None, None]
-            history.push(
-                torch.where(chosen, move, 0.0),
-                torch.where(chosen, trial_gradient - gradient, 0.0),
-                torch.where(chosen, smoothed_trial - smoothed, 0.0),
-            )
-            v = torch.where(chosen, trial, v)
-            gradient = torch.where(chosen, trial_gradient, gradient)
-            smoothed = torch.where(chosen, smoothed_trial, smoothed)
-            shrink = (before / (before - after)).nan_to_num(0.25).clamp(0.05, 0.75)
-            rate = torch.where(accept, 1.0, rate * shrink)
-            step = torch.where(chosen, history.direction(gradient, smoothed), step)
-        finished = accept & (_dot(step, step) <= tol**2 * _dot(v, v))
-        if bool(finished.any()):
-            rows, columns = torch.nonzero(finished, as_tuple=True)
-            # the last step is smaller than the tolerance, costs no gradient, and is right to first order
-            where = site_ids[rows], problem_ids[columns]
-            result[where] = v[rows, columns] + step[rows, columns]
-            done[where] = True
-            iterations[where] = iteration
-            active = active & ~finished
-            sites_left, problems_left = active.any(dim=1), active.any(dim=0)
-            if not bool(sites_left.any()):
-                break
-            by_problem = targets.l2.shape[1] == 1 and int(problems_left.sum()) < 0.8 * active.shape[1]
-            if by_problem or int(sites_left.sum()) < 0.8 * active.shape[0]:
-                rows = torch.nonzero(sites_left).flatten()
-                columns_kept = torch.nonzero(problems_left).flatten() if by_problem else None
-                objective.keep(rows, columns_kept)
-                history.keep(rows, columns_kept)
-                v, gradient, smoothed, step, rate, active = (
-                    _cut(t, rows, columns_kept) for t in (v, gradient, smoothed, step, rate, active)
-                )
-                site_ids = site_ids[rows]
-                problem_ids = problem_ids if columns_kept is None else problem_ids[columns_kept]
+        if not search.advance(iteration):
+            break
         if sharpen and iteration == _BEFORE_HESSIAN:
-            objective.sharpen(v)
-            shared = shared.index_copy(0, site_ids, objective.preconditioner)
-            history = History()
-            smoothed = objective.precondition(gradient)
-            step, rate = -smoothed, torch.ones_like(rate)
-    rows, columns = torch.nonzero(active, as_tuple=True)
-    if len(rows):
-        where = site_ids[rows], problem_ids[columns]
-        result[where] = v[rows, columns]
-        iterations[where] = limit
-    done &= _distance(design, targets, result, shared) <= _ERROR[design.dtype]
+            search.sharpen()
+    search.leave(limit)
+    v, done, iterations = search.result, search.done, search.iterations
+    done &= _distance(design, problems, v, search.shared) <= _ERROR[design.dtype]
     if not wide and max_iter > limit and not bool(done.all()):
-        finish_by_newton(design, targets, result, done, iterations, tol=tol)
-    w, b = design.to_scaled(result[..., :-1], result[..., -1], targets.fold)
-    return Solution(w, b, done, iterations)
+        finish_by_newton(design, problems, v, done, iterations, tol=tol)
+    return Solution(*design.to_scaled(v[..., :-1], v[..., -1], problems.fold), done, iterations)
 
 
 def _distance(design: Design, problems: Problems, v: Tensor, preconditioner: Tensor) -> Tensor:
@@ -255,8 +288,3 @@ def _distance(design: Design, problems: Problems, v: Tensor, preconditioner: Ten
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
     return torch.linalg.vecdot(a.flatten(2), b.flatten(2))
-
-
-def _cut(t: Tensor, rows: Tensor, columns: Tensor | None) -> Tensor:
-    t = t[rows]
-    return t if columns is None else t[:, columns]

@@ -15,13 +15,13 @@ _BLOCK_BYTES = 64 * 2**20
 
 
 def finish_by_newton(
-    design: Design, targets: Problems, v: Tensor, done: Tensor, iterations: Tensor, *, tol: float
+    design: Design, problems: Problems, v: Tensor, done: Tensor, iterations: Tensor, *, tol: float
 ) -> None:
     """Take the unfinished problems to their optimum, in float64, in place.
 
     Parameters
     ----------
-    design, targets
+    design, problems
         As for :func:`interp.directions.solvers.logistic.solve_logistic`.
     v : Tensor of shape (sites, problems, outputs, dim+1)
         Weights on fold-standardised features and intercept; where ``done`` is false a starting point, overwritten.
@@ -30,22 +30,22 @@ def finish_by_newton(
     tol : float
         Stop when a full Newton step is at most this share of the weights' length.
     """
-    outputs = targets.y.shape[1]
+    outputs = problems.y.shape[1]
     size = design.n_clips * (design.dim + 1) * 8 * (1 + outputs)
     block = max(1, _BLOCK_BYTES // size)
     todo = torch.nonzero(~done)
     for part in torch.split(todo, block):
         rows, columns = part.unbind(1)
-        solved, ok, steps = _newton(design, targets, v[rows, columns].double(), rows, columns, tol=tol)
+        solved, ok, steps = _newton(design, problems, v[rows, columns].double(), rows, columns, tol=tol)
         v[rows, columns] = solved.to(v.dtype)
         done[rows, columns] = ok
         iterations[rows, columns] += steps
 
 
 def _newton(
-    design: Design, targets: Problems, v: Tensor, rows: Tensor, columns: Tensor, *, tol: float
+    design: Design, problems: Problems, v: Tensor, rows: Tensor, columns: Tensor, *, tol: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    fold = targets.fold[columns]
+    fold = problems.fold[columns]
     mean, inverse = design.mean[rows, fold].double(), design.inverse[rows, fold].double()
     x = (design.x[rows].double() - mean[:, None]) * inverse[:, None]
     basis = None
@@ -53,8 +53,8 @@ def _newton(
         basis, triangle = torch.linalg.qr(x.mT)
         x, v = triangle.mT, torch.cat([v[..., :-1] @ basis, v[..., -1:]], dim=-1)
     x = torch.cat([x, x.new_ones(*x.shape[:2], 1)], dim=2)  # [problem, clip, unknowns]
-    y, weight = targets.y[columns].double(), targets.weight[columns].double()
-    l2 = targets.penalty[rows, columns].double()
+    y, weight = problems.y[columns].double(), problems.weight[columns].double()
+    l2 = problems.penalty[rows, columns].double()
     ridge = torch.cat([l2[:, None].expand(-1, x.shape[2] - 1), l2.new_zeros(len(l2), 1)], dim=1)
 
     def loss(v: Tensor) -> Tensor:
