@@ -23,7 +23,6 @@ from interp.validation import UNSTEERED, Arm, Part
 if TYPE_CHECKING:
     import xarray as xr
 
-    from analyses.smitin import Config
     from interp.model import MusicGen
 
 __all__ = [
@@ -167,7 +166,7 @@ def monitor_accuracy(ds: xr.Dataset, trait: Trait, probes: Probes, pool: str, n_
     return float(((logits > 0) == truth).mean()), float(((np.median(logits, axis=0) > 0) == truth).mean())
 
 
-def own_probability(model: MusicGen, probes: Probes, config: Config, prompt_seconds: float) -> Callable[[Part], Any]:
+def own_probability(model: MusicGen, probes: Probes, config: Any, prompt_seconds: float) -> Callable[[Part], Any]:
     """The paper's own measure: the monitor's median probability when the model hears the music again, unsteered."""
     monitor = Smitin(probes.heads["logistic"], n_monitor=config.n_monitor).monitored
     sites, pool = sorted({d.site for d in monitor}), config.pool
@@ -192,7 +191,7 @@ def own_probability(model: MusicGen, probes: Probes, config: Config, prompt_seco
 
 
 def make_arm(
-    config: Config, probes: Probes, name: str, rule: str, strength: float = 0.0, method: str = "logistic",
+    config: Any, probes: Probes, name: str, rule: str, strength: float = 0.0, method: str = "logistic",
     place: str = "heads", *, remove: bool = False, text: Callable[[int], str] | None = None, tau: float | None = None,
     says: Mapping[str, Any] | None = None,
 ) -> Arm:  # fmt: skip
@@ -226,7 +225,7 @@ def make_arm(
 
 
 def interventions(
-    config: Config, probes: Probes, rule: str, dose: float, method: str = "logistic", place: str = "heads", *,
+    config: Any, probes: Probes, rule: str, dose: float, method: str = "logistic", place: str = "heads", *,
     remove: bool = False, tau: float | None = None,
 ) -> tuple[Intervention, ...]:  # fmt: skip
     """What is done to a row.

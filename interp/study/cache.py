@@ -17,16 +17,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from typing import Any, Generic, TypeVar, overload
 
 import numpy as np
 import pandas as pd
 
 from interp._files import atomic, slug
 from interp.errors import DataError, StoreError
-
-if TYPE_CHECKING:
-    from interp.study.study import Study
 
 __all__ = ["BoundStep", "Cache", "Step", "fingerprint_of_code", "once", "step"]
 
@@ -103,15 +100,15 @@ class Step(Generic[R]):
     @overload
     def __get__(self, study: None, owner: type) -> Step[R]: ...
     @overload
-    def __get__(self, study: Study[Any], owner: type) -> BoundStep[R]: ...
-    def __get__(self, study: Study[Any] | None, owner: type) -> Step[R] | BoundStep[R]:
+    def __get__(self, study: Any, owner: type) -> BoundStep[R]: ...
+    def __get__(self, study: Any, owner: type) -> Step[R] | BoundStep[R]:
         return self if study is None else BoundStep(self, study)
 
 
 class BoundStep(Generic[R]):
     """A step of one study."""
 
-    def __init__(self, step: Step[R], study: Study[Any]) -> None:
+    def __init__(self, step: Step[R], study: Any) -> None:
         self.step, self.study = step, study
 
     def __call__(self, *item: Any) -> R:

@@ -5,16 +5,13 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
 from interp._files import atomic
 from interp.errors import DataError
 from interp.report import Report
-
-if TYPE_CHECKING:
-    from interp.study.study import Study
 
 __all__ = ["Drawing", "write_page"]
 
@@ -25,7 +22,7 @@ _ROWS = 12
 """Rows of a table that the page shows; the CSV beside it has them all."""
 
 
-def write_page(study: Study[Any], made: Mapping[str, pd.DataFrame], paragraphs: Sequence[str]) -> Path:
+def write_page(study: Any, made: Mapping[str, pd.DataFrame], paragraphs: Sequence[str]) -> Path:
     """Draw the figures of a study and write ``answer.md`` and ``index.html``.
 
     Returns
@@ -55,7 +52,7 @@ def write_page(study: Study[Any], made: Mapping[str, pd.DataFrame], paragraphs: 
     return report.write(out / "index.html", made_by=study.made_by)
 
 
-def _figures(study: Study[Any], made: Mapping[str, pd.DataFrame], report: Report) -> None:
+def _figures(study: Any, made: Mapping[str, pd.DataFrame], report: Report) -> None:
     from interp import plots
 
     beside: list[tuple[Path, str]] = []
@@ -76,7 +73,7 @@ def _figures(study: Study[Any], made: Mapping[str, pd.DataFrame], report: Report
         report.figures(*beside)
 
 
-def _judge(study: Study[Any], report: Report) -> None:
+def _judge(study: Any, report: Report) -> None:
     """What the judge is worth, wherever one was asked."""
     if "judge" not in study.__dict__:
         return
@@ -91,7 +88,7 @@ def _judge(study: Study[Any], report: Report) -> None:
         report.text(f"The accuracy of the judge ({judge.name}) was not measured.")
 
 
-def _heads(study: Study[Any]) -> tuple[str, str]:
+def _heads(study: Any) -> tuple[str, str]:
     doc = inspect.cleandoc(type(study).__doc__ or "")
     if not doc:
         raise DataError(f"the study {type(study).__name__} has no docstring: its first line is the title of the page.")
@@ -100,7 +97,7 @@ def _heads(study: Study[Any]) -> tuple[str, str]:
     return f"{title.rstrip('.')} · {study.model.name}", lead
 
 
-def _caption(study: Study[Any], name: str) -> str:
+def _caption(study: Any, name: str) -> str:
     """The first line of what a step or a method of the same name says of itself."""
     source = getattr(type(study), name, None) or getattr(type(study), f"table_{name}", None)
     first: str = inspect.cleandoc(getattr(source, "__doc__", None) or "").partition("\n")[0]
