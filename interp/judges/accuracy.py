@@ -27,6 +27,13 @@ def accuracy_table(judges: Sequence[Judge]) -> pd.DataFrame:
     DataFrame
         ``judge, independent`` and the columns of :meth:`Judge.accuracy_frame`. A judge whose accuracy was never
         measured has a row with ``measure == "not measured"``, so that it cannot pass unnoticed.
+
+    Examples
+    --------
+    >>> from interp.judges import QualityJudge
+    >>> accuracy_table([QualityJudge()])[["judge", "measure"]]
+         judge       measure
+    0  quality  not measured
     """
     rows: list[dict[str, Any]] = []
     for judge in judges:
@@ -89,6 +96,16 @@ def measure(
     ------
     DataError
         If no question has labels, or their number is not that of the clips.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> judge = SimpleNamespace(name="ear", questions={"loud": ["loud"]},
+    ...     score=lambda audio, rate: pd.DataFrame({"loud": [float(np.max(x)) for x in audio], "not_music": 0.0}))
+    >>> clips = [np.full((1, 8), level) for level in (0.9, 0.8, 0.1)]
+    >>> measure(judge, clips, 8, pd.DataFrame({"loud": ["yes", "no", "no"]}))[["trait", "value", "n"]].round(2)
+      trait  value  n
+    0  loud   0.67  3
     """
     return pd.DataFrame(
         measure_answers(judge, score(judge, audio, sample_rate), labels, what), columns=ACCURACY_COLUMNS

@@ -86,7 +86,14 @@ class Judge(Protocol):
 
 
 def has_embedding(judge: Judge) -> bool:
-    """Whether a judge embeds clips, for distances and similarity."""
+    """Whether a judge embeds clips, for distances and similarity.
+
+    Examples
+    --------
+    >>> from interp.judges import DspJudge, RenderedJudge
+    >>> has_embedding(RenderedJudge()), has_embedding(DspJudge())
+    (True, False)
+    """
     return callable(getattr(judge, "embed", None))
 
 
@@ -101,6 +108,12 @@ def embed(judge: Judge, audio: Audio, sample_rate: int) -> NDArray[np.float32]:
     ------
     DataError
         If the judge has no embedding, or one is not finite.
+
+    Examples
+    --------
+    >>> from interp.judges import RenderedJudge
+    >>> embed(RenderedJudge(), np.zeros((2, 1, 16_000)), 16_000).shape
+    (2, 96)
     """
     if not has_embedding(judge):
         raise DataError(f"the judge {judge.name!r} has no embedding, so no distance can be measured with it.")
@@ -138,6 +151,13 @@ def require(judges: Judge | Sequence[Judge], *traits: str | Trait) -> None:
     ------
     DataError
         If a judge answers no question, or does not know a trait; the sentence says what it knows and what can be done.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> require(SimpleNamespace(name="ear", questions={"drums": ["drums"]}), "tempo")
+    Traceback (most recent call last):
+    interp.errors.DataError: the judge 'ear' cannot hear 'tempo': it knows drums. ...
     """
     several: Any = judges if isinstance(judges, list | tuple) else [judges]
     for judge in several:
@@ -168,6 +188,13 @@ def score(judge: Judge, audio: Audio, sample_rate: int) -> pd.DataFrame:
     ------
     DataError
         If there is not one row a clip, an answer or ``not_music`` is missing, or a probability is not finite.
+
+    Examples
+    --------
+    >>> from interp.judges import RenderedJudge
+    >>> score(RenderedJudge(), np.zeros((1, 1, 16_000)), 16_000)[["drums", "not_music"]]
+       drums  not_music
+    0    0.0        1.0
     """
     table = judge.score(audio, sample_rate).reset_index(drop=True)
     if len(table) != len(audio):
@@ -287,6 +314,13 @@ def judge_all(judges: Sequence[Judge], audio: Audio, sample_rate: int) -> pd.Dat
     ------
     DataError
         If there is no judge, two share a name, or a judge breaks its contract (:func:`score`).
+
+    Examples
+    --------
+    >>> from interp.judges import QualityJudge, RenderedJudge
+    >>> judge_all([RenderedJudge(), QualityJudge()], np.zeros((1, 1, 16_000)), 16_000)[["rendered.bass", "quality.bad"]]
+       rendered.bass  quality.bad
+    0            0.0         True
     """
     named(judges)
     return pd.concat([score(judge, audio, sample_rate).add_prefix(f"{judge.name}.") for judge in judges], axis=1)

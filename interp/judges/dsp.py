@@ -51,6 +51,12 @@ class DspJudge:
     ------
     DataError
         If a measure is unknown.
+
+    Examples
+    --------
+    >>> tone = np.sin(2 * np.pi * 1000 * np.arange(16_000) / 16_000)
+    >>> DspJudge(["centroid"]).score([tone], 16_000)["centroid"].round(-2).item()
+    1000.0
     """
 
     name = "dsp"

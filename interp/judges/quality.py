@@ -67,6 +67,12 @@ def degenerate(audio: Audio, sample_rate: int, thresholds: Thresholds | None = N
         log spectra 100 ms apart), ``loop_strength`` (largest such correlation over loops of 40 to 400 ms, relative to
         the worst in between) and ``loop_seconds``. Flags: ``silent``, ``clipped``, ``frozen``, ``looped``, and
         ``degenerate``, their union.
+
+    Examples
+    --------
+    >>> degenerate([np.zeros(16_000)], 16_000)[["silent", "clipped", "degenerate"]]
+       silent  clipped  degenerate
+    0    True    False        True
     """
     limits = thresholds or Thresholds()
     clips = mono(audio, sample_rate, _RATE)
@@ -105,6 +111,11 @@ def quality(
     pandas.DataFrame
         N rows: with a judge ``not_music`` (probability); every column of :func:`degenerate`; and ``bad``: degenerate,
         or judged to be no music.
+
+    Examples
+    --------
+    >>> quality([np.zeros(16_000)], 16_000)["bad"].item()
+    True
     """
     table = degenerate(audio, sample_rate, thresholds)
     table["bad"] = table["degenerate"]

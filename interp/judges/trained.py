@@ -121,6 +121,15 @@ def train(
     DataError
         If a trait is a number, a class has clips of fewer than two groups, or what the judge hears in clips that were
         left out is no better than the commonest answer (by its interval).
+
+    Examples
+    --------
+    >>> from interp.clips import Clips
+    >>> rng, time = np.random.default_rng(0), np.arange(8_000) / 16_000
+    >>> sounds = [rng.normal(size=8_000) * 0.1 + (i % 2) * np.sin(6_000 * time) for i in range(16)]
+    >>> labels = pd.DataFrame({"whistle": ["no", "yes"] * 8, "group": [f"song {i // 2}" for i in range(16)]})
+    >>> train(Clips.from_arrays([x[None] for x in sounds], 16_000, labels), "whistle")
+    TrainedJudge(whistle 1.000; held out)
     """
     wanted = [Trait.parse(one) for one in ([traits] if isinstance(traits, str | Trait) else traits)]
     read = {trait.column: trait.read(clips.labels) for trait in wanted}

@@ -226,6 +226,12 @@ def far_site(site: Site, sites: Sequence[Site]) -> Site:
     ------
     ControlError
         If there is no other layer.
+
+    Examples
+    --------
+    >>> sites = [Site.parse(f"L{layer}.resid") for layer in range(6)]
+    >>> far_site(sites[4], sites)
+    Site('L0.resid')
     """
     like = sorted({one for one in sites if one.kind == site.kind and one.head == site.head and one != site})
     if not like:

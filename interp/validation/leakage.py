@@ -74,6 +74,16 @@ def judged_changes(clips: pd.DataFrame, judge: Judge, *, arm: str, dose: float) 
     -------
     DataFrame
         ``judged, base, rate, diff, lo, hi, p``.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> judge = SimpleNamespace(name="ear", questions={"bass": ["bass"]})
+    >>> clips = pd.DataFrame({"arm": ["unsteered"] * 2 + ["drums"] * 2, "dose": [0.0, 0.0, 1.0, 1.0],
+    ...                       "p_bass": [0.1, 0.9, 0.8, 0.9], "p_not_music": 0.0})
+    >>> judged_changes(clips, judge, arm="drums", dose=1.0)[["judged", "base", "rate", "diff"]]
+      judged  base  rate  diff
+    0   bass   0.5   1.0   0.5
     """
     before = _answers(clips[clips["arm"] == UNSTEERED], judge)
     after = _answers(clips[(clips["arm"] == arm) & (clips["dose"] == dose)], judge)

@@ -171,6 +171,23 @@ def run_arms(
         If a judge cannot hear the trait, seeds and sounds differ in number, or arms cannot be told apart.
     ControlError
         If dose zero of an arm is not the music of the same prompt and noise without it, to the last token.
+
+    Examples
+    --------
+    >>> from interp.backends.build import random_musicgen
+    >>> from interp.judges import RenderedJudge
+    >>> from interp.model import MusicGen
+    >>> model = MusicGen(random_musicgen())
+    >>> from interp.steering import Ablate
+    >>> arms = [Arm("without a head", lambda dose, i: (Ablate.zero("L1.H0"),), dosed=False, says={"how": "ablation"})]
+    >>> setting = Setting(seconds=1.0, prompt_seconds=0.0, progress=False)
+    >>> trial = run_arms(model, "drums", arms, [None, None], seeds=[0, 1], judge=RenderedJudge(), setting=setting)
+    >>> trial
+    Trial(drums: 2 arms on 2 paired seeds, heard by rendered)
+    >>> trial.table[["arm", "how", "n"]]
+                  arm       how  n
+    0       unsteered            2
+    1  without a head  ablation  2
     """
     trait, setting = Trait.parse(trait), setting or Setting()
     judges = panel(judge, model=model, traits=[trait])

@@ -107,6 +107,15 @@ def encode(model: MusicGen, clips: Clips, seconds: float) -> list[torch.Tensor]:
     ------
     DataError
         If a clip is shorter.
+
+    Examples
+    --------
+    >>> from interp.backends.build import random_musicgen
+    >>> from interp.clips import Clips
+    >>> from interp.model import MusicGen
+    >>> codes = encode(MusicGen(random_musicgen()), Clips.from_arrays([np.ones((1, 16_000))], 16_000), 0.5)
+    >>> [list(code.shape) for code in codes]
+    [[4, 25]]
     """
     codes = []
     for clip in clips:

@@ -56,6 +56,11 @@ class Rule:
         Level of the corrected p-values, and of "by more than chance".
     controls : tuple of str
         Names of the arms that decide, those that are there; at least one must be.
+
+    Examples
+    --------
+    >>> Rule(gain=0.5).gain, RULE.controls
+    (0.5, ('random', 'shuffled labels'))
     """
 
     gain: float = 0.30
@@ -128,6 +133,16 @@ def verdict(
     ------
     DataError
         If the arm, or every deciding control, is missing.
+
+    Examples
+    --------
+    >>> from interp.validation import summarise
+    >>> hits = {("unsteered", 0.0): 1, ("probe", 2.0): 18, ("random", 2.0): 1}
+    >>> clips = pd.concat([
+    ...     pd.DataFrame({"arm": arm, "dose": dose, "seed": range(20), "hit": np.arange(20) < n, "not_music": False})
+    ...     for (arm, dose), n in hits.items()])
+    >>> verdict(summarise(clips), clips, readable=True).outcome
+    'causal'
     """
     if "judge" in table and table["judge"].nunique() > 1:
         raise DataError("a verdict is one judge's: choose the rows of one, as in table[table['judge'] == 'rendered'].")
@@ -209,6 +224,14 @@ def necessity(clips: pd.DataFrame, *, ways: Sequence[str] | None = None, rule: R
     table : DataFrame
         ``way, rate, random, loss, lo, hi``: judged share, that with a random direction out, and their paired
         difference with its interval.
+
+    Examples
+    --------
+    >>> left = {"unsteered": 19, "random direction out": 18, "direction out": 2}
+    >>> clips = pd.concat([pd.DataFrame({"arm": arm, "seed": range(20), "hit": np.arange(20) < n})
+    ...                    for arm, n in left.items()])
+    >>> necessity(clips)[0]
+    'yes'
     """
     hits = clips.pivot_table(index="seed", columns="arm", values="hit", aggfunc="mean", sort=False).astype(float)
     lines = []
