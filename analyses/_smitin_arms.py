@@ -17,7 +17,7 @@ from analyses._study import slug
 from interp import judges
 from interp.clips import Clips
 from interp.directions import Directions, random_like
-from interp.probes.study import ProbeStudy, probe
+from interp.probes import ProbeResult, probe
 from interp.report import write_audio
 from interp.steering import Add, EveryN, Intervention, Row, Smitin, generate, soft_weights
 from interp.traits import Trait
@@ -74,7 +74,7 @@ class Probes:
 
     heads: Mapping[str, Directions]
     resid: Directions
-    studies: tuple[ProbeStudy, ...] = ()
+    studies: tuple[ProbeResult, ...] = ()
 
     def at(self, layer: str) -> Probes:
         """The same with one layer only."""

@@ -17,7 +17,7 @@ from interp.validation import UNSTEERED, Arm
 if TYPE_CHECKING:
     import xarray as xr
 
-    from interp.probes.study import ProbeStudy
+    from interp.probes import ProbeResult
 
 __all__ = ["MONITORED", "choose_alpha", "cost_beside_iti", "monitored_arms", "monitored_controls"]
 
@@ -27,13 +27,13 @@ _ENOUGH = 0.05
 """Success that much below the other's still counts as equal."""
 
 
-def _heard(heads: ProbeStudy) -> tuple[Directions, tuple[float, ...]]:
+def _heard(heads: ProbeResult) -> tuple[Directions, tuple[float, ...]]:
     """Logistic probes of all heads, which the monitor hears, and SMITIN's weights from their accuracies."""
     listen = Directions(sorted(heads.directions.select(method="logistic"), key=lambda d: d.site))
     return listen, tuple(soft_weights(listen))
 
 
-def monitored_arms(heads: ProbeStudy, method: str, alphas: tuple[float, ...]) -> list[Arm]:
+def monitored_arms(heads: ProbeResult, method: str, alphas: tuple[float, ...]) -> list[Arm]:
     """SMITIN's rule (arXiv 2404.02252: soft weights, every fifth step, monitor) along the directions of a method."""
     listen, weights = _heard(heads)
     push = Directions(heads.directions.one(site=d.site, method=method) for d in listen)
@@ -41,7 +41,7 @@ def monitored_arms(heads: ProbeStudy, method: str, alphas: tuple[float, ...]) ->
 
 
 def monitored_controls(
-    ds: xr.Dataset, heads: ProbeStudy, method: str, alphas: tuple[float, ...], seed: int
+    ds: xr.Dataset, heads: ProbeResult, method: str, alphas: tuple[float, ...], seed: int
 ) -> list[Arm]:
     """The same with random directions of equal length, and with directions of shuffled labels; eight draws in turn."""
     listen, weights = _heard(heads)

@@ -141,9 +141,9 @@ class Transfer:
             self.ds, config.trait, sites=[site for part in self._sites.values() for _, site in part],
             methods=METHODS, n_permutations=0, n_bootstrap=0, seed=config.seed, progress=progress,
         )  # fmt: skip
-        held_out = self.study.clips[self.study.plan.test]
+        held_out = self.study.clips[self.study.split.test]
         ids = np.asarray(self.ds["clip"].values).astype(str)
-        self.train = np.isin(ids, self.study.clips[~self.study.plan.test])
+        self.train = np.isin(ids, self.study.clips[~self.study.split.test])
         self.held_out = np.isin(ids, held_out)
 
     # Directions -----------------------------------------------------------------------------------------------------

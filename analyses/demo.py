@@ -23,8 +23,8 @@ import interp
 from interp import plots
 from interp.embed import embed
 from interp.geometry import compare_methods
+from interp.probes import ProbeResult, probe
 from interp.probes.baselines import mel
-from interp.probes.study import ProbeStudy, probe
 from interp.report import write_audio
 from interp.stats import dose_response
 from interp.study import Common, Drawing, Study, main, step
@@ -86,7 +86,7 @@ class Demo(Study[Config]):
         return mel(self.clips)
 
     @cached_property
-    def fitted(self) -> dict[Trait, tuple[ProbeStudy, ProbeStudy]]:
+    def fitted(self) -> dict[Trait, tuple[ProbeResult, ProbeResult]]:
         """Probes of the heads, beside the mel spectrum, and of the layers."""
         c = self.config
         common: dict[str, Any] = {"n_permutations": c.n_permutations, "n_bootstrap": c.n_bootstrap, "seed": c.seed,
@@ -181,8 +181,7 @@ class Demo(Study[Config]):
         yield "Logistic, ridge and mean-difference directions of every head, mapped back to the raw basis."
         for trait in self.traits:
             table = t["cosines"]
-            named = (table["positive"].astype(str) == trait.positive) | (trait.positive == "")
-            rows = table[(table["trait"] == trait.column) & named]
+            rows = table[table["trait"] == str(trait)]
             yield f"cosines_{trait.slug}", plots.cosines(rows, title=str(trait)), f"`{trait}`: one point a head."
         yield "# How the clips lie"
         site = self.steered(self.traits[0])["site"]

@@ -24,7 +24,7 @@ import pandas as pd
 
 import interp
 from interp import geometry, judges, plots
-from interp.directions import Directions
+from interp.directions import Directions, Target, fit_directions, targets_of
 from interp.directions.reading import clip_groups
 from interp.splits import group_test_split
 from interp.stats import cosine_null, wilson
@@ -82,8 +82,8 @@ class DirectionGeometry(Study[Config]):
         return self.activations("heads, resid")
 
     @cached_property
-    def targets(self) -> list[geometry.Target]:
-        return geometry.targets_of(self.ds, self.config.traits)
+    def targets(self) -> list[Target]:
+        return targets_of(self.ds, self.config.traits)
 
     @cached_property
     def test(self) -> np.ndarray:
@@ -103,15 +103,15 @@ class DirectionGeometry(Study[Config]):
     def directions(self) -> Directions:
         """Every method at every site, fitted once."""
         c = self.config
-        methods = (*c.methods, *c.once)
-        return geometry.fit_directions(self.ds, c.traits, sites="heads, resid", methods=methods, seed=c.seed)
+        methods = tuple(dict.fromkeys((*c.methods, *c.once, "mean_diff")))
+        return fit_directions(self.ds, c.traits, sites="heads, resid", methods=methods, seed=c.seed)
 
     @step()
     def methods(self) -> pd.DataFrame:
         """Cosines of all pairs of methods at every site, with nulls and ceilings."""
         c = self.config
         return geometry.compare_methods(
-            self.ds, c.traits, sites="heads, resid", methods=c.methods, n_permutations=c.n_permutations,
+            self.ds, self.directions().select(method=c.methods), n_permutations=c.n_permutations,
             n_splits=c.n_splits, n_blocks=c.n_blocks, seed=c.seed,
         )  # fmt: skip
 
@@ -131,8 +131,8 @@ class DirectionGeometry(Study[Config]):
     def of_traits(self) -> pd.DataFrame:
         c = self.config
         return geometry.compare_traits(
-            self.ds, c.traits, sites="heads, resid", n_permutations=c.n_permutations, n_splits=c.n_splits,
-            n_blocks=c.n_blocks, seed=c.seed,
+            self.ds, self.directions().select(method="mean_diff"), n_permutations=c.n_permutations,
+            n_splits=c.n_splits, n_blocks=c.n_blocks, seed=c.seed,
         )  # fmt: skip
 
     @step()
@@ -155,14 +155,9 @@ class DirectionGeometry(Study[Config]):
         """How directions settle with the number of clips, at the most reliable layer."""
         groups = clip_groups(self.ds)
         sizes = sorted({int(s) for s in np.geomspace(min(40, len(groups) // 2), len(groups) // 2, 6)})
-        x = np.asarray(interp.features(self.ds, self.best))[None]
         methods = [m for m in self.config.methods if m in ("logistic", "ridge", "lda", "mean_diff")]
-        parts = []
-        for target in self.targets:
-            usable = [m for m in methods if not (target.graded and m in geometry.BINARY_ONLY)]
-            table = geometry.cosine_by_size(x, target, groups, usable, sizes, seed=self.config.seed)
-            parts.append(table.assign(site=self.best, trait=str(target)))
-        return pd.concat(parts, ignore_index=True)
+        here = self.directions().select(site=self.best, method=methods)
+        return geometry.cosine_by_size(self.ds, here, sizes, seed=self.config.seed)
 
     @step()
     def layers(self) -> pd.DataFrame:
@@ -226,7 +221,7 @@ class DirectionGeometry(Study[Config]):
         rows = t["summary"]
         for row in rows[(rows["a"] == self.config.methods[0]) & (rows["b"] != "random")].itertuples():
             yield (
-                f"{row.trait}={row.positive}, {row.kind}: {row.a} and {row.b} have cosine {row.cosine:.2f} (median of "
+                f"{row.trait}, {row.kind}: {row.a} and {row.b} have cosine {row.cosine:.2f} (median of "
                 f"{row.sites} sites; null {row.null_hi:.2f}, shuffled labels {row.null_permuted:.2f}, ceiling "
                 f"{row.ceiling:.2f}), disattenuated {row.disattenuated:.2f}."
             )
@@ -234,8 +229,7 @@ class DirectionGeometry(Study[Config]):
     def figures(self, t: Mapping[str, pd.DataFrame]) -> Iterator[Drawing]:
         first = self.config.methods[0]
         yield "# Methods"
-        for (trait, positive), rows in t["methods"].groupby(["trait", "positive"], sort=False):
-            name = f"{trait}={positive}"
+        for name, rows in t["methods"].groupby("trait", sort=False):
             heads = rows[rows["kind"] == "heads"]
             chosen = heads[heads["a"].isin(["logistic", "ridge"]) & heads["b"].isin(["ridge", "lda", "mean_diff"])]
             if len(chosen):

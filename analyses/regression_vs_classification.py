@@ -36,11 +36,11 @@ from analyses._regression_tables import (
 )
 from analyses._study import Steps, activations, formats_of, from_command_line, labelled_clips, slug
 from interp import geometry, plots, tables
-from interp.directions import Directions, combine, random_like
+from interp.directions import Directions, combine, fit_directions, methods, random_like, targets_of
 from interp.directions.reading import read_stacks
 from interp.errors import DataError
-from interp.probes.resample import weighted_scores
-from interp.probes.study import ProbeStudy, probe
+from interp.metrics import weighted_scores
+from interp.probes import ProbeResult, probe
 from interp.sites import Site
 from interp.stats import bootstrap_interval, group_weights
 from interp.steering import Add
@@ -125,11 +125,11 @@ def main(config: Config | None = None, *, progress: bool = True) -> dict[str, pd
         ``answer``, the one table with a row a method; as written to ``config.out`` beside ``answer.md``.
     """
     config = from_command_line(Config, __doc__) if config is None else config
-    unknown = set(config.methods) - set(geometry.METHODS)
+    unknown = set(config.methods) - set(methods())
     if unknown or "logistic" not in config.methods:
         raise DataError(
             f"methods {', '.join(config.methods)} must include logistic, the reference, and be among "
-            f"{', '.join(geometry.METHODS)}."
+            f"{', '.join(methods())}."
         )
     if config.steer and min(config.n_seeds, config.pilot_seeds) < 2:
         raise DataError("steering compares twins: give two seeds or more, for the pilot as well.")
@@ -157,7 +157,7 @@ class _Study:
         self.studies = {trait: self._probe(trait) for trait in config.traits}
         self.directions = {trait: self._directions(trait) for trait in config.traits}
 
-    def _probe(self, trait: str) -> ProbeStudy:
+    def _probe(self, trait: str) -> ProbeResult:
         return probe(
             self.ds, trait, sites="heads, resid", methods=[m for m in _PROBED if m in self.config.methods],
             n_permutations=0, n_bootstrap=0, seed=self.config.seed, progress=self.progress,
@@ -166,7 +166,7 @@ class _Study:
     def train(self, trait: str) -> np.ndarray:
         """Training clips of a trait's split, over the dataset's clips."""
         study = self.studies[trait]
-        return np.isin(np.asarray(self.ds["clip"].values).astype(str), study.clips[~study.plan.test])
+        return np.isin(np.asarray(self.ds["clip"].values).astype(str), study.clips[~study.split.test])
 
     def _directions(self, trait: str) -> Directions:
         """Of all methods, fitted on the training clips of one split, with sigma measured there."""
@@ -174,20 +174,9 @@ class _Study:
         extra = [m for m in self.config.methods if m not in study.methods]
         found = study.directions
         if extra:
-            more = geometry.fit_directions(
+            found = found + fit_directions(
                 self.ds, trait, sites="heads, resid", methods=extra, clips=self.train(trait), seed=self.config.seed
             )
-            like = found[0]  # the same trait under the same name, so that tables pair them
-            against = {"against": like.info["against"]} if "against" in like.info else {}
-            found = found + [
-                replace(
-                    d,
-                    trait=like.trait,
-                    positive=like.positive,
-                    info={k: v for k, v in d.info.items() if k != "against"} | against,
-                )
-                for d in more
-            ]
         return found
 
     def tables(self) -> dict[str, pd.DataFrame]:
@@ -224,14 +213,14 @@ class _Study:
         study = self.studies[trait]
         (stack,) = read_stacks(self.ds, kind)
         names = pd.Index(np.asarray(self.ds["clip"].values).astype(str))
-        rows = names.get_indexer(study.clips[study.plan.test])
+        rows = names.get_indexer(study.clips[study.split.test])
         x = np.asarray(stack.x[:, rows], dtype=np.float64)
         found = {}
         for method in self.config.methods:
             mine = {d.site: d for d in self.directions[trait].select(method=method, kind=kind)}
             v = np.stack([mine[site].vector for site in stack.sites])
             found[method] = np.einsum("scd,sd->sc", x, v)[:, None]
-        return found, list(stack.sites), study.plan.y[study.plan.test], study.plan.groups[study.plan.test]
+        return found, list(stack.sites), study.split.y[study.split.test], study.split.groups[study.split.test]
 
     def _detection(self) -> pd.DataFrame:
         """Area under the ROC curve on the test clips: no threshold, so directions alone are compared."""
@@ -284,28 +273,20 @@ class _Study:
     # Geometry -------------------------------------------------------------------------------------------------------
 
     def _cosines(self) -> pd.DataFrame:
-        """All pairs of methods on the training clips, penalties as cross-validation chose them for the probes."""
+        """All pairs of methods on the training clips; halves at the penalties that the directions have."""
         parts = []
         for trait in self.config.traits:
-            table = geometry.cosine_table(self.directions[trait]).drop(columns=["p"])
-            measured = geometry.compare_methods(
-                self.ds, trait, sites="heads, resid", methods=self.config.methods, clips=self.train(trait),
-                n_permutations=0, n_splits=self.config.n_splits, n_blocks=self.config.n_blocks, seed=self.config.seed,
+            table = geometry.compare_methods(
+                self.ds, self.directions[trait], clips=self.train(trait), n_permutations=0,
+                n_splits=self.config.n_splits, n_blocks=self.config.n_blocks, seed=self.config.seed,
             )  # fmt: skip
-            pair = [frozenset(p) for p in zip(measured["a"], measured["b"], strict=True)]
-            books = measured.assign(pair=pair)[
-                ["site", "pair", "cosine_across", "ceiling", "disattenuated", "lo", "hi"]
-            ]
-            table["pair"] = [frozenset(p) for p in zip(table["a"], table["b"], strict=True)]
-            # an outer join: a method that is missing on one side shows, it does not drop out
-            merged = table.merge(books, on=["site", "pair"], how="outer", validate="one_to_one").drop(columns="pair")
-            parts.append(merged.assign(trait=trait))
+            parts.append(table.drop(columns=["p", "null_permuted"]).assign(trait=trait))
         return pd.concat(parts, ignore_index=True)
 
     def _paths(self) -> pd.DataFrame:
         parts = []
         for trait in self.config.traits:
-            (target,) = geometry.targets_of(self.ds, trait)
+            (target,) = targets_of(self.ds, trait)
             for kind in ("heads", "resid"):
                 x, sites = interp.stack(self.ds, kind)
                 table = geometry.path_table(

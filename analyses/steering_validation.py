@@ -35,10 +35,9 @@ from analyses._steering_monitored import (
 )
 from analyses._study import Steps, activations, from_command_line, held_back, labelled_clips, slug
 from interp import judges, tables, validation
-from interp.directions import Direction, Directions
+from interp.directions import Direction, Directions, fit_directions
 from interp.errors import DataError
-from interp.geometry import fit_directions
-from interp.probes.study import ProbeStudy, probe
+from interp.probes import ProbeResult, probe
 from interp.traits import Trait
 from interp.validation import RULE, UNSTEERED, Setting, Trial
 
@@ -182,7 +181,7 @@ class _Study:
         self.ds = activations(model, self.clips, config.out, tag=tag, progress=progress)
         key = {k: v for k, v in dataclasses.asdict(config).items() if k != "out"}
         self.steps = Steps(config.out, key | {"fingerprint": model.fingerprint})
-        self.probed: dict[str, tuple[ProbeStudy, ProbeStudy]] = {}
+        self.probed: dict[str, tuple[ProbeResult, ProbeResult]] = {}
         self.sites: dict[str, tuple[str, float]] = {}
         self.references: dict[str | None, np.ndarray[Any, Any]] = {}
         self.setting = Setting(
@@ -191,7 +190,7 @@ class _Study:
 
     # -- what is needed along the way ---------------------------------------------------------------------------------
 
-    def studies(self, trait: str) -> tuple[ProbeStudy, ProbeStudy]:
+    def studies(self, trait: str) -> tuple[ProbeResult, ProbeResult]:
         """Probes of heads and of the residual stream."""
         if trait not in self.probed:
             one: dict[str, Any] = {
@@ -378,7 +377,7 @@ class _Study:
         heads, agreement = validation.rank_agreement(changes, self._heard[1], trait, rows, seed=self.config.seed)
         return heads.assign(method=way), agreement.assign(method=way)
 
-    def _both_probes(self, trait: str) -> ProbeStudy:
+    def _both_probes(self, trait: str) -> ProbeResult:
         """Heads' logistic probes, which a monitor hears, and those of the method, which it pushes along."""
         c = self.config
         return probe(

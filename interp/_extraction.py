@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
-import json
+import hashlib
+import logging
+import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,25 +19,30 @@ import xarray as xr
 from torch import Tensor
 
 from interp._batch import by_kind, pool_forward
-from interp._codes import CodeCache, digest, encode_clip
+from interp._codes import CodeCache, encode_clip
+from interp._manifest import check_names, describe, digest
 from interp._store import Store
-from interp.clips import Clips
+from interp.clips import Clips, refuse
 from interp.errors import ClipError, DataError, Interrupted
 from interp.pooling import Pooling
-from interp.sites import KINDS, Kind, Site, select_sites
+from interp.sites import Kind, Site, select_sites
 
 if TYPE_CHECKING:
     from interp.model import MusicGen
 
 __all__ = ["DTYPES", "Job"]
 
-FORMAT = "interp.activations/1"
+_log = logging.getLogger(__name__)
 DTYPES = ("float32", "float16", "bfloat16")
 Floats = npt.NDArray[np.floating[Any]]
+Positions = npt.NDArray[np.int64]
 
 
 class Job:
-    """What one call wants; arguments as those of :func:`~interp.activations.extract`."""
+    """What one call wants; arguments as those of :func:`~interp.activations.extract`.
+
+    Everything that can be refused is refused here, before any work: whatever is wrong with any of the clips.
+    """
 
     def __init__(
         self,
@@ -48,152 +54,260 @@ class Job:
         dtype: str,
         cache: str | Path | None,
         codes: Callable[[int], Tensor] | None,
+        skip_bad: bool,
+        info: Mapping[str, Any] | None,
     ) -> None:
-        self.model, self.clips, self.dtype, self.known_codes = model, clips, dtype, codes
-        self.sites = select_sites(sites, model.shape)
-        self.by_kind = by_kind(self.sites)
-        self.pooling = Pooling.parse(pool, model.frame_rate, self._max_frames(pool))
-        self.texts = [text] * len(clips) if text is None or isinstance(text, str) else list(text)
-        if len(self.texts) != len(clips):
-            raise DataError(f"there are {len(clips)} clips but {len(self.texts)} texts: give one text, or one a clip.")
-        for one in set(self.texts):
-            model.check_prompt(one)
-        self.text = text if text is None or isinstance(text, str) else digest(self.texts)
+        self.model, self.dtype, self.skip_bad, self.info = model, dtype, skip_bad, dict(info or {})
+        self.sites = by_kind(select_sites(sites, model.shape))
         self.np_dtype = "float16" if dtype == "float16" else "float32"
         self.cache = CodeCache(Path(cache), model) if cache is not None else None
-        shape = model.shape
-        self.variables: dict[str, tuple[tuple[str, ...], tuple[int, ...]]] = {
-            kind: (
-                ("clip", "pool", f"{kind}_site", f"{kind}_dim"),
-                (len(clips), len(self.pooling.names), len(wanted), shape.dim(kind)),
+        check_names(clips.labels)
+        texts = [text] * len(clips) if text is None or isinstance(text, str) else list(text)
+        if len(texts) != len(clips):
+            raise DataError(f"there are {len(clips)} clips but {len(texts)} texts: give one text, or one a clip.")
+        for prompt in set(texts):
+            model.check_prompt(prompt)
+        self.text = text if text is None or isinstance(text, str) else digest(texts)
+        self.left_out: dict[str, str] = {}
+        self.doubtful: dict[str, str] = {}
+        self._known = codes
+        lengths = self._lengths(clips)
+        Pooling.parse(pool, model.frame_rate, 1)  # what cannot be read is said before any clip is looked at
+        self.clips, chosen = self._usable(clips, lengths, pool)
+        self._known = None if codes is None else lambda i: codes(chosen[i])
+        self.texts = [texts[i] for i in chosen]
+        longest = max(lengths[i] for i in chosen)
+        self.pooling = Pooling.parse(pool, model.frame_rate, math.ceil(longest * model.frame_rate - 1e-3))
+        self.contents = [self._content(i) for i in range(len(self.clips))]
+        self._warn_of_copies()
+
+    # What there is ------------------------------------------------------------------------------------------
+
+    def _lengths(self, clips: Clips) -> list[float]:
+        """Seconds of every clip; NaN where a file cannot be read."""
+        if self._known is not None:
+            return [int(self._known(i).shape[-1]) / self.model.frame_rate for i in range(len(clips))]
+        lengths = []
+        for i in range(len(clips)):
+            try:
+                lengths.append(clips.seconds(i))
+            except ClipError:
+                lengths.append(math.nan)
+        return lengths
+
+    def _usable(self, clips: Clips, lengths: Sequence[float], pool: str | Sequence[str]) -> tuple[Clips, list[int]]:
+        """Clips that can be heard, and their positions; the others are refused by name, or left out."""
+        longest = self.model.max_seconds
+        problems = {} if self._known is not None else clips.problems()
+        for name, seconds in zip(clips.ids, lengths, strict=True):
+            if seconds > longest + 0.05:
+                problems.setdefault(name, f"lasts {seconds:.1f} s, but {self.model.name} hears at most {longest:g} s")
+            frames = seconds * self.model.frame_rate
+            for window, first in Pooling.parse(pool, self.model.frame_rate, 1).windows():
+                if frames + 1 <= first:  # one frame of doubt: a header may round its length
+                    problems.setdefault(name, f"lasts {seconds:.2f} s, so that the window {window} s holds no frame")
+            if 0 < frames < 1:
+                self.doubtful[name] = f"lasts {seconds * 1000:.2g} ms, less than one frame"
+        refuse(problems, len(clips), self.skip_bad, f"cut long ones with clips.windows({longest:g}) (--window)")
+        self.left_out.update(problems)
+        chosen = [i for i, name in enumerate(clips.ids) if name not in problems]
+        return (clips if len(chosen) == len(clips) else clips.subset(chosen)), chosen
+
+    def _content(self, i: int) -> str:
+        """What a clip holds, whatever it is called."""
+        if self._known is None:
+            return self.clips.key(i)
+        codes = torch.as_tensor(self._known(i), dtype=torch.long).cpu().contiguous().numpy()
+        return f"codes {codes.shape} {hashlib.sha256(codes.tobytes()).hexdigest()[:32]}"
+
+    def _keys(self) -> list[str]:
+        """Address of every clip's activations in a store: its content and its text, and which copy of them it is."""
+        codec = self.model.codec_fingerprint if self._known is None else ""
+        seen: dict[str, int] = {}
+        keys = []
+        for content, text in zip(self.contents, self.texts, strict=True):
+            key = digest([codec, content, text])
+            seen[key] = seen.get(key, 0) + 1
+            keys.append(key if seen[key] == 1 else f"{key}#{seen[key]}")
+        return keys
+
+    def _warn_of_copies(self) -> None:
+        if self._known is not None:
+            return
+        table = pd.DataFrame({"content": self.contents, "clip": self.clips.ids, "group": self.clips.labels["group"]})
+        copies = [part for _, part in table.groupby("content", sort=False) if part["group"].nunique() > 1]
+        if copies:
+            names = " and ".join(map(repr, copies[0]["clip"].head(2)))
+            more = f", and {len(copies) - 1} more recordings" if len(copies) > 1 else ""
+            _log.warning(
+                "%s hold the same audio but stand in different groups%s: a split may have one on each side; give "
+                "copies of a recording one group, or leave them out.",
+                names,
+                more,
             )
-            for kind, wanted in self.by_kind.items()
-        }
 
-    def _max_frames(self, pool: str | Sequence[str]) -> int:
-        """Frames of the longest clip, looked up only if the number of vectors depends on it."""
-        if "every:" not in str(pool):
-            return 0
-        if self.known_codes is not None:
-            return max(int(self.known_codes(i).shape[-1]) for i in range(len(self.clips)))
-        longest = max(self.clips.seconds(i) for i in range(len(self.clips)))
-        return int(np.ceil(longest * self.model.frame_rate - 1e-3))
-
-    def coords(self, batch_size: int, info: dict[str, Any]) -> xr.Dataset:
+    def header(self, kept: Positions | None = None) -> xr.Dataset:
         """Coordinates and attributes of the result, without data."""
-        model = self.model
-        coords: dict[str, Any] = {
-            "clip": np.array(self.clips.ids, object),
-            "pool": np.array(self.pooling.names, object),
-        }
-        for kind, wanted in self.by_kind.items():
-            coords[f"{kind}_site"] = np.array([str(site) for site in wanted], object)
-        table = self.clips.labels
-        taken = set(coords) | set(KINDS) | {f"{kind}_dim" for kind in KINDS}
-        for name in table.columns:
-            if name in taken:
-                raise ClipError(f"a label cannot be called {name!r}, which the store needs itself: rename the column.")
-            coords[str(name)] = ("clip", _plain(table[name]))
-        manifest = {
-            "format": FORMAT,
-            "model": {"name": model.name, "fingerprint": model.fingerprint},
-            "sites": {kind: [str(site) for site in wanted] for kind, wanted in self.by_kind.items()},
+        chosen = list(range(len(self.clips))) if kept is None else kept.tolist()
+        table = self.clips.labels.iloc[chosen]
+        made_by: dict[str, Any] = {
             "pool": list(self.pooling.spec),
             "text": self.text,
             "dtype": self.dtype,
-            "model_dtype": str(model.dtype).removeprefix("torch."),
-            "clips": {"number": len(self.clips), "ids": digest(self.clips.ids)},
-            "frame_rate": model.frame_rate,
-            "batch_size": min(batch_size, len(self.clips)),
-            "info": info,
-            "versions": _versions(),
+            "clips": {
+                "number": len(table),
+                "ids": digest(list(table.index)),
+                "content": digest([self.contents[i] for i in chosen]),
+            },
+            "info": self.info,
         }
-        names = [str(name) for name in table.columns if name != "group"]
-        return xr.Dataset(coords=coords, attrs={"labels": json.dumps(names), "made_by": json.dumps(manifest)})
+        for name, notes in (("left_out", self.left_out), ("doubtful", self.doubtful)):
+            if notes:
+                made_by[name] = notes
+        return describe(self.model, table, self.sites, self.pooling.names, **made_by)
 
-    def in_memory(self, coords: xr.Dataset, batch_size: int, progress: bool) -> xr.Dataset:
+    # The work -----------------------------------------------------------------------------------------------
+
+    def in_memory(self, batch_size: int, progress: bool) -> xr.Dataset:
         """Extract into arrays."""
-        arrays = {name: np.empty(shape, self.np_dtype) for name, (_, shape) in self.variables.items()}
+        arrays: dict[Kind, Floats] = {}
+        kept: list[int] = []
         with self._bar(progress) as advance, _interruptible("nothing is kept without `out`"):
             for start in range(0, len(self.clips), batch_size):
-                blocks = self.batch(start, batch_size)
-                for name, block in blocks.items():
-                    arrays[name][start : start + len(block)] = block
-                advance(min(batch_size, len(self.clips) - start))
-        return coords.assign({name: (dims, arrays[name]) for name, (dims, _) in self.variables.items()})
+                rows = range(start, min(start + batch_size, len(self.clips)))
+                blocks, good = self.batch(rows, self.sites, self.pooling)
+                for kind, block in blocks.items():
+                    whole = (len(self.clips), *block.shape[1:])
+                    arrays.setdefault(kind, np.empty(whole, self.np_dtype))[len(kept) : len(kept) + len(good)] = block
+                kept += good
+                advance(len(rows))
+        header = self._finished(kept)
+        dims = {kind: ("clip", "pool", f"{kind}_site", f"{kind}_dim") for kind in arrays}
+        return header.assign({kind: (dims[kind], array[: len(kept)]) for kind, array in arrays.items()})
 
-    def fill(self, store: Store, progress: bool) -> None:
+    def on_disk(self, path: Path, batch_size: int, progress: bool) -> xr.Dataset:
         """Extract what a store lacks, beside any other process that does the same."""
-        size = store.batch_size
-        sizes = [min(size, len(self.clips) - batch * size) for batch in range(store.n_batches)]
-        pending = list(range(store.n_batches))
+        keys, shape = self._keys(), self.model.shape
+        size = min(batch_size, len(self.clips))
+        store = Store(path, self.header(), self.np_dtype, size, self.dtype == "bfloat16")
+        try:
+            self.doubtful.update(store.noted("doubtful", self.clips.ids, keys))
+            store.want(self.header(), keys, self.sites, {kind: shape.dim(kind) for kind in self.sites})
+            self._fill(store, progress)
+            kept = [i for i, name in enumerate(self.clips.ids) if name not in self.left_out]
+            header = self._finished(kept)
+            store.show(header, np.array(kept))
+            return store.dataset(header, np.array(kept))
+        finally:
+            store.close()
+
+    def _fill(self, store: Store, progress: bool) -> None:
+        sites, pooling = store.index.sites(), Pooling(tuple(store.index.pools), self.model.frame_rate, 0)
+        pending = store.batches()
         kept = "what is stored is kept, and the same command goes on from there"
         with self._bar(progress) as advance, _interruptible(kept):
             while pending:
                 left = []
                 for batch in pending:
-                    if not store.done(batch):
-                        if not store.claim(batch):
-                            left.append(batch)
-                            continue
-                        try:
-                            if not store.done(batch):  # else another process finished it before we had the claim
-                                store.write(batch, batch * size, self.batch(batch * size, size))
-                        finally:
-                            store.release(batch)
-                    advance(sizes[batch])
+                    if not store.claim(batch):
+                        left.append(batch)
+                        continue
+                    try:
+                        lacking = [int(i) for i in store.lacking(batch) if self.clips.ids[i] not in self.left_out]
+                        if lacking:
+                            blocks, good = self.batch(lacking, sites, pooling)
+                            if good:
+                                store.write(batch, np.array(good), blocks)
+                    finally:
+                        store.release(batch)
+                    advance(len(store.clips_in(batch)))
                 if left == pending:
                     time.sleep(0.2)  # the rest is in the hands of other processes; if one dies, its claims are ours
                 pending = left
 
-    def batch(self, start: int, size: int) -> dict[str, Floats]:
-        """Activations of the clips from `start`, in the dtype that is kept."""
-        rows = range(start, min(start + size, len(self.clips)))
-        names = [self.clips.ids[i] for i in rows]
-        codes = [self._codes(i, name) for i, name in zip(rows, names, strict=True)]
-        texts = [self.texts[i] for i in rows]
-        values, present = pool_forward(self.model, codes, texts, self.sites, self.pooling, names)
-        blocks: dict[str, Floats] = {}
+    def _finished(self, kept: Sequence[int]) -> xr.Dataset:
+        """Header of the clips that came through; says what was left out and what looks odd."""
+        for notes, sentence in ((self.left_out, "left out"), (self.doubtful, "doubtful")):
+            if notes:
+                clip, why = next(iter(notes.items()))
+                more = f", and {len(notes) - 1} more" if len(notes) > 1 else ""
+                _log.warning("%d clips are %s: %r %s%s.", len(notes), sentence, clip, why.rstrip("."), more)
+        if not kept:
+            raise ClipError("no clip is left: every one of them had to be left out.")
+        return self.header(np.array(kept))
+
+    def batch(
+        self, clips: Sequence[int], sites: Mapping[Kind, Sequence[Site]], pooling: Pooling
+    ) -> tuple[dict[Kind, Floats], list[int]]:
+        """Activations of some clips, in the dtype that is kept; and which of the clips these are."""
+        codes, good = [], []
+        for i in clips:
+            try:
+                codes.append(self._codes(i))
+                good.append(i)
+            except ClipError as error:
+                if not self.skip_bad:
+                    raise
+                self.left_out[self.clips.ids[i]] = str(error)
+        if not good:
+            return {}, []
+        names = [self.clips.ids[i] for i in good]
+        texts = [self.texts[i] for i in good]
+        flat = [site for same in sites.values() for site in same]
+        values, present = pool_forward(self.model, codes, texts, flat, pooling, names)
+        blocks: dict[Kind, Floats] = {}
         for kind, value in values.items():
             if self.dtype == "bfloat16":
                 value = value.bfloat16().float()
             with np.errstate(over="ignore"):  # what overflows float16 is refused below, by name
                 block = value.numpy().astype(self.np_dtype, copy=False)
-            self._check_finite(kind, block, value, present.numpy(), names)
+            self._check_finite(sites[kind], block, value, present.numpy(), names)
             if not present.all():
                 block[~present.numpy()] = np.nan
             blocks[kind] = block
-        return blocks
+        return blocks, good
 
-    def _codes(self, i: int, name: str) -> Tensor:
-        if self.known_codes is not None:
-            codes = torch.as_tensor(self.known_codes(i), dtype=torch.long)
+    def _codes(self, i: int) -> Tensor:
+        if self._known is not None:
+            codes = torch.as_tensor(self._known(i), dtype=torch.long)
+        elif self.cache is not None:
+            codes = self.cache.get(self.contents[i], lambda: self._encode(i))
         else:
-            codes = self.cache.get(self.clips, i) if self.cache is not None else encode_clip(self.model, self.clips, i)
+            codes = self._encode(i)
         seconds = codes.shape[-1] / self.model.frame_rate
         if seconds > self.model.max_seconds + 0.05:
             raise ClipError(
-                f"the clip {name!r} is {seconds:.1f} s long, but {self.model.name} hears at most "
+                f"the clip {self.clips.ids[i]!r} lasts {seconds:.1f} s, but {self.model.name} hears at most "
                 f"{self.model.max_seconds:g} s: cut it with clips.windows({self.model.max_seconds:g})."
             )
         return codes
 
+    def _encode(self, i: int) -> Tensor:
+        clip = self.clips[i]
+        if clip.doubt:
+            self.doubtful[clip.id] = clip.doubt
+        return encode_clip(self.model, clip)
+
     def _check_finite(
-        self, kind: Kind, block: Floats, value: Tensor, present: npt.NDArray[np.bool_], names: Sequence[str]
+        self,
+        sites: Sequence[Site],
+        block: Floats,
+        value: Tensor,
+        present: npt.NDArray[np.bool_],
+        names: Sequence[str],
     ) -> None:
         bad = ~np.isfinite(block).all(-1) & present[:, :, None]
         if not bad.any():
             return
         row, _, column = np.argwhere(bad)[0]
-        site = self.by_kind[kind][column]
         if self.np_dtype == "float16" and bool(torch.isfinite(value[row, :, column]).all()):
             raise DataError(
-                f"the activation at {site} for the clip {names[row]!r} is too large for float16: keep it as "
+                f"the activation at {sites[column]} for the clip {names[row]!r} is too large for float16: keep it as "
                 "dtype='bfloat16' or 'float32'."
             )
         raise DataError(
-            f"the activation at {site} for the clip {names[row]!r} is NaN or infinite: run the model in float32, or "
-            "leave the clip out."
+            f"the activation at {sites[column]} for the clip {names[row]!r} is NaN or infinite: run the model in "
+            "float32, or leave the clip out."
         )
 
     @contextlib.contextmanager
@@ -210,25 +324,3 @@ def _interruptible(kept: str) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         raise Interrupted(f"stopped by Ctrl-C: {kept}.") from None
-
-
-def _plain(column: pd.Series) -> npt.NDArray[Any]:
-    """A label column as numbers, booleans or strings; a missing string is the empty one."""
-    missing = column.isna()
-    kept = column[~missing]
-    if pd.api.types.is_bool_dtype(column) or pd.api.types.is_numeric_dtype(column):
-        if missing.any():
-            return column.astype(float).to_numpy()
-        return column.to_numpy(dtype=bool if pd.api.types.is_bool_dtype(column) else None)
-    if len(kept) and all(isinstance(value, bool | np.bool_ | int | float) for value in kept):
-        return column.astype(float).to_numpy()
-    return np.array(["" if gone else str(value) for value, gone in zip(column, missing, strict=True)], object)
-
-
-def _versions() -> dict[str, str]:
-    packages = ("interp", "torch", "nnsight", "audiocraft", "transformers", "numpy", "zarr")
-    found = {}
-    for package in packages:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[package] = importlib.metadata.version(package)
-    return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from interp.errors import StoreError
@@ -48,7 +48,8 @@ def atomic(path: str | Path) -> Iterator[Path]:
         yield partial
         partial.replace(path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # there may be no such folder at all
+            partial.unlink(missing_ok=True)
         raise StoreError(f"cannot write {path}: {error.strerror or error}.") from error
     except BaseException:
         partial.unlink(missing_ok=True)

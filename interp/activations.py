@@ -27,7 +27,7 @@ from torch import Tensor
 
 from interp._batch import by_kind
 from interp._extraction import DTYPES, Job
-from interp._store import Store, open_store
+from interp._lazy import open_store
 from interp.clips import Clips
 from interp.errors import DataError, SiteError
 from interp.pooling import choose_pool
@@ -54,6 +54,7 @@ def extract(
     dtype: str = "float32",
     cache: str | Path | None = None,
     codes: Callable[[int], Tensor] | None = None,
+    skip_bad: bool = False,
     info: Mapping[str, Any] | None = None,
 ) -> xr.Dataset:
     """Read sites while the model hears clips.
@@ -73,8 +74,9 @@ def extract(
         Text condition: one for all clips, or one a clip. None is the empty text. A label never gets here
         unless you put it here.
     out : str or Path, optional
-        Folder of a store. Written batch by batch; if it exists, what is missing is added. Several processes
-        may fill one store. None keeps the result in memory.
+        Folder of a store. Written batch by batch; if it exists, what is missing is added: what clips hold decides, not
+        what they are called, so that clips, sites and poolings may be added, and clips removed, renamed and labelled
+        anew. Several processes may fill one store. None keeps the result in memory.
     batch_size : int
         Clips in one forward pass.
     progress : bool
@@ -87,6 +89,8 @@ def extract(
     codes : callable, optional
         Clip's position -> codes ``[K, frames]``, if they are known already (generated music); audio is then
         not read.
+    skip_bad : bool
+        Leave out clips that cannot be used instead of refusing them all; ``made_by["left_out"]`` says which, and why.
     info : mapping, optional
         What else to write into the manifest, for example the seed that made the clips.
 
@@ -95,38 +99,37 @@ def extract(
     Dataset
         Dimension ``clip``; for each kind of site k a variable k ``[clip, pool, k_site, k_dim]``. Label
         columns and ``group`` are coordinates of ``clip``; ``attrs["labels"]`` names the labels and
-        ``attrs["made_by"]`` says what made it, both as JSON. Vectors of ``every:n`` beyond a clip's end are
-        NaN.
+        ``attrs["made_by"]`` says what made it, both as JSON; ``made_by["doubtful"]`` names clips that are silent or
+        shorter than a frame. Vectors of ``every:n`` beyond a clip's end are NaN.
 
     Raises
     ------
     SiteError
         If the model lacks a site.
     ClipError
-        If a clip cannot be read, is too long for the model, or lacks a window.
+        If clips cannot be read, are too long for the model, or lack a window: all of them are named before any work.
+        Audio that turns out to be damaged when it is decoded is named then; what was stored is kept.
     DataError
         If an argument cannot be read, or an activation is NaN or infinite (named by clip and site).
     StoreError
         If `out` was made by something else, or the disk refuses.
     Interrupted
         On Ctrl-C, after which the same call goes on where it stopped.
+
+    Examples
+    --------
+    >>> import interp
+    >>> clips = interp.Clips.from_arrays([[0.1] * 4000, [0.0, 0.2] * 2000], 16000, {"drums": ["no", "yes"]})
+    >>> ds = extract(interp.load("tiny", device="cpu"), clips, sites="heads, L-1.resid", pool="mean, last")
+    >>> ds["heads"].shape, ds["resid"].shape
+    ((2, 2, 48, 32), (2, 2, 1, 256))
     """
     if dtype not in DTYPES:
         raise DataError(f"activations cannot be kept as {dtype!r}: use {', '.join(DTYPES)}.")
     if batch_size < 1:
         raise DataError(f"a batch of {batch_size} clips is empty: ask for at least 1.")
-    job = Job(model, clips, sites, pool, text, dtype, cache, codes)
-    coords = job.coords(batch_size, dict(info or {}))
-    if out is None:
-        return job.in_memory(coords, batch_size, progress)
-    store = Store.create_or_open(
-        Path(out), coords, job.variables, job.np_dtype, min(batch_size, len(clips)), dtype == "bfloat16"
-    )
-    try:
-        job.fill(store, progress)
-    finally:
-        store.close()
-    return open_store(out)
+    job = Job(model, clips, sites, pool, text, dtype, cache, codes, skip_bad, info)
+    return job.in_memory(batch_size, progress) if out is None else job.on_disk(Path(out), batch_size, progress)
 
 
 def features(ds: xr.Dataset, site: str | Site, pool: str | None = None) -> Floats:

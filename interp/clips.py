@@ -1,8 +1,8 @@
 """Labelled audio: a table of labels, and clips that are read when they are asked for.
 
-A folder of clips holds audio files and ``metadata.csv`` with a column ``file_name``, any number of label
-columns, and
-optionally ``group`` (the song, preset or score a clip comes from: groups never straddle a split)::
+A folder of clips holds audio files and ``metadata.csv`` with a column ``file_name``, any number of label columns, and
+optionally ``group`` (the song, preset or score a clip comes from: groups never straddle a split). Tables of other names
+and forms, and a folder for each class, are read as well::
 
     clips = Clips.from_folder("my_clips")
     clips.labels                    # DataFrame, indexed by clip
@@ -12,24 +12,27 @@ optionally ``group`` (the song, preset or score a clip comes from: groups never 
 
 from __future__ import annotations
 
-import hashlib
-import os
-from collections.abc import Hashable, Iterator, Sequence
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
-from typing import Any, Protocol, overload
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from interp._files import atomic
+from interp._folder import METADATA, read_folder, warn_of_pieces
+from interp._sources import Audio, File, Memory, Source, Window, as_audio, as_rate, is_audio
 from interp.errors import ClipError
 
-__all__ = ["Clip", "Clips", "Source"]
+__all__ = ["Clip", "Clips", "Source", "refuse", "refuse_taken"]
 
-Audio = npt.NDArray[np.float32]
-METADATA = "metadata.csv"
+_log = logging.getLogger(__name__)
 FORMATS = {"wav": "FLOAT", "flac": "PCM_24"}
+_SILENT = 1e-4
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +47,11 @@ class Clip:
         Samples in -1 to 1.
     sample_rate : int
         In Hz.
+
+    Examples
+    --------
+    >>> Clip("a", np.zeros((1, 8000), np.float32), 16000)
+    <clip 'a': 0.5 s, 1 channel at 16000 Hz, is silent>
     """
 
     id: str
@@ -55,21 +63,17 @@ class Clip:
         """Length."""
         return self.audio.shape[-1] / self.sample_rate
 
+    @property
+    def doubt(self) -> str:
+        """What looks odd about it; empty if nothing does."""
+        if self.audio.shape[-1] == 1:
+            return "has one sample"
+        return "is silent" if float(np.abs(self.audio).max(initial=0.0)) < _SILENT else ""
 
-class Source(Protocol):
-    """Where a clip's audio comes from; nothing is read before :meth:`load` or :meth:`key`."""
-
-    def load(self) -> tuple[Audio, int]:
-        """Audio ``[channels, samples]`` and its sample rate."""
-        ...
-
-    def seconds(self) -> float:
-        """Length, without decoding the audio."""
-        ...
-
-    def key(self) -> str:
-        """Hash of the audio's content: equal content, equal key."""
-        ...
+    def __repr__(self) -> str:
+        channels = f"{len(self.audio)} channel{'s' * (len(self.audio) > 1)}"
+        doubt = f", {self.doubt}" if self.doubt else ""
+        return f"<clip {self.id!r}: {self.seconds:.4g} s, {channels} at {self.sample_rate} Hz{doubt}>"
 
 
 class Clips(Sequence[Clip]):
@@ -109,74 +113,155 @@ class Clips(Sequence[Clip]):
         self._sources = list(sources)
 
     @classmethod
-    def from_folder(cls, path: str | Path, labels: Sequence[str] | None = None) -> Clips:
-        """Describe a folder of audio files and ``metadata.csv``; audio is read later, clip by clip.
+    def from_folder(
+        cls,
+        path: str | Path,
+        labels: str | Sequence[str] | None = None,
+        *,
+        table: str | Path | None = None,
+        file: str = "file_name",
+        group: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        outside: bool = False,
+        missing: bool = False,
+    ) -> Clips:
+        """Describe a folder of labelled audio files; audio is read later, clip by clip.
 
         Parameters
         ----------
         path : str or Path
-            Folder. Files may be wav, flac, mp3 or ogg, mono or not, of any sample rate.
-        labels : sequence of str, optional
+            Folder. Files may be wav, flac, mp3 or ogg, mono or not, of any sample rate. Without a table, the folder
+            that a file lies in is its class, under the label ``label``.
+        labels : str or sequence of str, optional
             Label columns to keep; all of them by default.
+        table : str or Path, optional
+            The table, in the folder or elsewhere; by default ``metadata.csv``, ``.tsv`` or ``.jsonl`` in the folder.
+            Commas, semicolons or tabs; UTF-8, or UTF-16 with its mark; or one JSON object a line.
+        file : str
+            Its column of file names, relative to the folder.
+        group : str, optional
+            Its column that says which clips belong together; by default ``group``, if there is one.
+        tags : mapping of str to str, optional
+            Columns whose cells hold several tags, and what separates these: ``{"instrument": ";"}`` makes a yes/no
+            label of every tag. Lists in JSON need no separator.
+        outside : bool
+            Allow file names that lead out of the folder.
+        missing : bool
+            Allow rows whose file is not there; ``extract(..., skip_bad=True)`` leaves them out.
 
         Returns
         -------
         Clips
-            Their ids are the file names as they stand in ``metadata.csv``.
+            Their ids are the file names as they stand in the table. Only empty cells are missing labels.
 
         Raises
         ------
         ClipError
-            If the folder, the table, a column or a file is missing, or a file is listed twice.
+            If the folder, the table, a column or a file is missing, a file is listed twice or lies outside, or a row
+            has not as many cells as there are columns.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp()) / "clips"
+        >>> made = Clips.from_arrays([[0.1] * 800] * 2, 16000, {"tags": ["piano;drums", "piano"]}).to_folder(folder)
+        >>> Clips.from_folder(folder, tags={"tags": ";"}).labels["drums"].tolist()
+        [True, False]
         """
-        folder = Path(path)
-        table = _read_metadata(folder)
-        wanted = list(labels) if labels is not None else [c for c in table.columns if c not in ("file_name", "group")]
-        for column in ["file_name", *wanted]:
-            if column not in table:
-                raise ClipError(
-                    f"{folder / METADATA} has no column {column!r}, only {', '.join(map(repr, table.columns))}: "
-                    "name the column that holds the file names 'file_name' and every label as in the table."
-                )
-        names = table["file_name"]
-        if names.isna().any():
-            raise ClipError(f"row {int(np.flatnonzero(names.isna())[0]) + 2} of {folder / METADATA} names no file.")
-        missing = [name for name in names if not (folder / name).is_file()]
-        if missing:
-            more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-            raise ClipError(
-                f"{missing[0]!r}{more} in {folder / METADATA} is not in that folder: add the audio or remove the row."
-            )
-        table = table.set_index("file_name")[wanted + (["group"] if "group" in table else [])]
-        return cls(table, [_File(folder / name) for name in names])
+        frame, files = read_folder(
+            path, labels, table=table, file=file, group=group, tags=tags, outside=outside, missing=missing
+        )  # fmt: skip
+        if "group" not in frame:
+            warn_of_pieces(frame)
+        return cls(frame, [File(name) for name in files])
 
     @classmethod
     def from_arrays(
         cls,
-        audio: Sequence[npt.ArrayLike] | npt.NDArray[np.floating],
+        audio: Sequence[npt.ArrayLike] | npt.NDArray[Any],
         sample_rate: int,
-        labels: pd.DataFrame | dict[str, Sequence[Any]] | None = None,
+        labels: pd.DataFrame | Mapping[str, Sequence[Any]] | None = None,
     ) -> Clips:
         """Wrap audio that is in memory.
 
         Parameters
         ----------
-        audio : array ``[clips, channels, samples]``, or sequence of arrays ``[channels, samples]`` or
-        ``[samples]``
-            Samples in -1 to 1.
+        audio : array ``[clips, channels, samples]``, or sequence of arrays ``[channels, samples]`` or ``[samples]``
+            Floats in -1 to 1, or integers of 8, 16 or 32 bits, which are scaled by their type.
         sample_rate : int
             In Hz.
-        labels : DataFrame or dict, optional
+        labels : DataFrame or mapping, optional
             Labels and optionally ``group``, a row a clip; the index of a DataFrame gives the ids.
+
+        Raises
+        ------
+        ClipError
+            If an array cannot be the sound it should be (named by its clip), or labels and clips differ in number.
+
+        Examples
+        --------
+        >>> Clips.from_arrays([[0.0, 0.1] * 400, [0.2, 0.1] * 400], 16000, {"drums": ["yes", "no"]})
+        <2 clips in 2 groups; labels: drums>
         """
-        sources = [_Memory(np.atleast_2d(np.asarray(one, np.float32)), int(sample_rate)) for one in audio]
+        if isinstance(audio, np.ndarray) and audio.ndim < 3 and audio.dtype != object:
+            raise ClipError(
+                f"one array of shape {list(audio.shape)} may be one clip or many: give a list of arrays, a clip each, "
+                "or [clips, channels, samples]."
+            )
+        rate, arrays = as_rate(sample_rate), list(audio)
         if isinstance(labels, pd.DataFrame):
-            return cls(labels, sources)
-        for name, values in (labels or {}).items():
-            if len(values) != len(sources):
-                raise ClipError(f"there are {len(sources)} clips, but the label {name!r} has {len(values)} values.")
-        table = pd.DataFrame(labels or {}, index=[f"clip-{i:05d}" for i in range(len(sources))])
-        return cls(table, sources)
+            names = [str(name) for name in labels.index]
+        else:
+            names = [f"clip-{i:05d}" for i in range(len(arrays))]
+            for name, values in (labels or {}).items():
+                if isinstance(values, str) or len(values) != len(arrays):
+                    count = "one value" if isinstance(values, str) else f"{len(values)} values"
+                    raise ClipError(f"there are {len(arrays)} clips, but the label {name!r} has {count}.")
+            labels = pd.DataFrame(dict(labels or {}), index=names)
+        if len(names) != len(arrays):
+            raise ClipError(f"there are {len(arrays)} clips but {len(names)} rows of labels: give one row a clip.")
+        return cls(labels, [Memory(as_audio(one, name), rate) for one, name in zip(arrays, names, strict=True)])
+
+    def problems(self) -> dict[str, str]:
+        """What is wrong with each clip, as far as headers tell; clips that seem sound are not in it.
+
+        Examples
+        --------
+        >>> Clips.from_arrays([[0.1] * 800], 16000).problems()
+        {}
+        """
+        found = ((str(clip), source.problem()) for clip, source in zip(self._labels.index, self._sources, strict=True))
+        return {clip: problem for clip, problem in found if problem}
+
+    def grouped(self, by: str | Sequence[Any] | Callable[[str], str]) -> Clips:
+        """The same clips in other groups.
+
+        Parameters
+        ----------
+        by : str, sequence or callable
+            A label, a value for each clip, or a function of a clip's name.
+
+        Raises
+        ------
+        ClipError
+            If there is no such label, or the values are not one a clip.
+
+        Examples
+        --------
+        >>> clips = Clips.from_arrays([[0.1] * 800] * 2, 16000, pd.DataFrame(index=["song_0", "song_1"]))
+        >>> clips.grouped(lambda name: name.split("_")[0])
+        <2 clips in 1 groups; labels: none>
+        """
+        table = self.labels
+        if isinstance(by, str):
+            if by not in table:
+                raise ClipError(f"there is no label {by!r} to group by, only {', '.join(map(repr, table.columns))}.")
+            values: Sequence[Any] = table[by].tolist()
+        else:
+            values = [by(name) for name in self.ids] if callable(by) else list(by)
+        if len(values) != len(self):
+            raise ClipError(f"there are {len(self)} clips but {len(values)} groups: give one a clip.")
+        return Clips(table.assign(group=values), self._sources)
 
     @property
     def labels(self) -> pd.DataFrame:
@@ -225,6 +310,11 @@ class Clips(Sequence[Clip]):
         groups = self._labels["group"].nunique()
         return f"<{len(self)} clips in {groups} groups; labels: {', '.join(columns) or 'none'}>"
 
+    def _repr_html_(self) -> str:
+        head = f"<p>{escape(repr(self)[1:-1])}</p>"
+        more = f"<p>... and {len(self) - 5} more</p>" if len(self) > 5 else ""
+        return head + self._labels.head(5).to_html(border=0, na_rep="") + more
+
     def subset(self, chosen: Sequence[Any] | npt.NDArray[Any] | pd.Series) -> Clips:
         """Some of the clips.
 
@@ -263,7 +353,8 @@ class Clips(Sequence[Clip]):
         Parameters
         ----------
         seconds : float
-            Length of a window. What is left over at the end of a clip is dropped.
+            Length of a window. What is left over at the end of a clip is dropped; clips that are shorter are left out,
+            and named in a warning.
         hop : float, optional
             From the start of one window to the next; `seconds` by default, so that they do not overlap.
 
@@ -273,17 +364,24 @@ class Clips(Sequence[Clip]):
             If a length is not positive or no clip is long enough.
         """
         hop = seconds if hop is None else hop
-        if seconds <= 0 or hop <= 0:
+        if not (0 < seconds < float("inf") and 0 < hop < float("inf")):
             raise ClipError(f"windows of {seconds} s every {hop} s cannot be cut: both must be positive.")
-        rows, names, sources = [], [], list[Source]()
+        refuse(self.problems(), len(self), skip=False)
+        rows, names, short, sources = [], [], list[str](), list[Source]()
         for i, source in enumerate(self._sources):
-            count = int((source.seconds() - seconds) / hop + 1e-6) + 1 if source.seconds() >= seconds - 1e-6 else 0
+            length = source.seconds()
+            count = int((length - seconds) / hop + 1e-6) + 1 if length >= seconds - 1e-6 else 0
+            if not count:
+                short.append(str(self._labels.index[i]))
             for j in range(count):
                 rows.append(i)
                 names.append(f"{self._labels.index[i]}@{j * hop:g}s")
-                sources.append(_Window(source, j * hop, seconds))
+                sources.append(Window(source, j * hop, seconds))
         if not sources:
             raise ClipError(f"no clip is {seconds:g} s long: ask for shorter windows.")
+        if short:
+            more = f" and {len(short) - 1} more" if len(short) > 1 else ""
+            _log.warning("%r%s: shorter than a window of %g s, and left out.", short[0], more, seconds)
         table = self._labels.iloc[rows].copy()
         table.index = pd.Index(names, name="clip")
         return Clips(table, sources)
@@ -313,18 +411,16 @@ class Clips(Sequence[Clip]):
         if format not in FORMATS:
             raise ClipError(f"clips cannot be written as {format!r}: use {' or '.join(FORMATS)}.")
         folder = Path(path)
-        if (folder / METADATA).exists():
-            raise ClipError(f"{folder} holds clips already: choose another folder.")
+        refuse_taken(folder)
         table = self._labels.copy()
-        names = [Path(clip.removesuffix(Path(clip).suffix) if _is_audio(clip) else clip) for clip in table.index]
+        names = [Path(clip.removesuffix(Path(clip).suffix) if is_audio(clip) else clip) for clip in table.index]
         table.index = pd.Index([f"{name.as_posix()}.{format}" for name in names], name="file_name")
         try:
             for name, clip in zip(table.index, self, strict=True):
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 soundfile.write(folder / name, clip.audio.T, clip.sample_rate, FORMATS[format])
-            partial = folder / f".{METADATA}.{os.getpid()}"
-            table.to_csv(partial)
-            partial.replace(folder / METADATA)
+            with atomic(folder / METADATA) as partial:
+                table.to_csv(partial)
         except (OSError, soundfile.LibsndfileError) as error:
             raise ClipError(f"cannot write clips to {folder}: {error}.") from error
         return folder
@@ -340,113 +436,20 @@ class Clips(Sequence[Clip]):
         return Clips(self._labels.iloc[chosen], [self._sources[i] for i in chosen])
 
 
-@dataclass(frozen=True, eq=False)
-class _Memory:
-    audio: Audio
-    sample_rate: int
 
-    def load(self) -> tuple[Audio, int]:
-        return self.audio, self.sample_rate
-
-    def seconds(self) -> float:
-        return self.audio.shape[-1] / self.sample_rate
-
-    def key(self) -> str:
-        return _hash(self.audio.shape, self.sample_rate, np.ascontiguousarray(self.audio).tobytes())
+def refuse_taken(folder: Path) -> None:
+    """Refuse to write clips into a folder that holds some."""
+    if (folder / METADATA).exists():
+        raise ClipError(f"{folder} holds clips already: choose another folder.")
 
 
-@dataclass(frozen=True)
-class _File:
-    path: Path
-
-    def load(self) -> tuple[Audio, int]:
-        return self._open(0.0, None)
-
-    def load_part(self, start: float, seconds: float) -> tuple[Audio, int]:
-        return self._open(start, seconds)
-
-    def seconds(self) -> float:
-        import soundfile
-
-        try:
-            return float(soundfile.info(self.path).duration)
-        except (OSError, soundfile.LibsndfileError) as error:
-            raise _unreadable(self.path, error) from error
-
-    def key(self) -> str:
-        try:
-            return _hash(self.path.read_bytes())
-        except OSError as error:
-            raise _unreadable(self.path, error) from error
-
-    def _open(self, start: float, seconds: float | None) -> tuple[Audio, int]:
-        import soundfile
-
-        try:
-            with soundfile.SoundFile(self.path) as file:
-                rate = int(file.samplerate)
-                if start:
-                    file.seek(round(start * rate))
-                frames = -1 if seconds is None else round(seconds * rate)
-                audio = file.read(frames, dtype="float32", always_2d=True)
-        except (OSError, soundfile.LibsndfileError) as error:
-            raise _unreadable(self.path, error) from error
-        return np.ascontiguousarray(audio.T), rate
-
-
-@dataclass(frozen=True, eq=False)
-class _Window:
-    source: Source
-    start: float
-    length: float
-
-    def load(self) -> tuple[Audio, int]:
-        if isinstance(self.source, _File):
-            return self.source.load_part(self.start, self.length)
-        audio, rate = self.source.load()
-        first = round(self.start * rate)
-        return audio[:, first : first + round(self.length * rate)], rate
-
-    def seconds(self) -> float:
-        return self.length
-
-    def key(self) -> str:
-        return _hash(self.source.key(), self.start, self.length)
-
-
-def _hash(*parts: Hashable) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part if isinstance(part, bytes) else repr(part).encode())
-    return digest.hexdigest()[:32]
-
-
-def _unreadable(path: Path, error: Exception) -> ClipError:
-    if not path.is_file():
-        return ClipError(f"the audio file {path} is missing: put it back or remove its row from {METADATA}.")
-    reason = str(error).rsplit(":", 1)[-1].strip().rstrip(".")
-    return ClipError(f"cannot read the audio file {path} ({reason}): export it as wav, flac, mp3 or ogg.")
-
-
-def _is_audio(name: str) -> bool:
-    return Path(name).suffix.lower() in (".wav", ".flac", ".mp3", ".ogg", ".aif", ".aiff", ".opus")
-
-
-def _read_metadata(folder: Path) -> pd.DataFrame:
-    if not folder.is_dir():
-        raise ClipError(f"there is no folder {folder}: give a folder that holds audio files and {METADATA}.")
-    file = folder / METADATA
-    if not file.is_file():
-        found = sum(_is_audio(entry.name) for entry in folder.rglob("*"))
-        state = f"holds {found} audio files but no" if found else "holds neither audio files nor a"
-        raise ClipError(
-            f"{folder} {state} {METADATA}: write one with a column 'file_name', a column for each label and, if "
-            "several clips come from one song, a column 'group'."
-        )
-    try:
-        table = pd.read_csv(file, dtype={"file_name": str, "group": str}, skipinitialspace=True)
-    except (OSError, ValueError) as error:  # pandas' parser errors and UnicodeDecodeError are ValueErrors
-        raise ClipError(f"cannot read {file} as a table: {str(error).strip().rstrip('.')}.") from error
-    if not len(table):
-        raise ClipError(f"{file} lists no clip: add a row for each audio file.")
-    return table
+def refuse(problems: Mapping[str, str], n_clips: int, skip: bool, remedy: str = "export them again") -> None:
+    """Refuse clips, every one by its name, unless they may be left out."""
+    if not problems or (skip and len(problems) < n_clips):
+        return
+    shown = "; ".join(f"{clip!r} {why.rstrip('.')}" for clip, why in list(problems.items())[:20])
+    more = f"; and {len(problems) - 20} more" if len(problems) > 20 else ""
+    raise ClipError(
+        f"{len(problems)} of {n_clips} clips cannot be used: {shown}{more}. Mend them, leave them out with "
+        f"skip_bad=True (--skip-bad), or {remedy}."
+    )

@@ -5,6 +5,7 @@ written                vectors
 =====================  ===============================================================================
 ``mean``               mean over all frames
 ``last``               last frame
+``frame:25``           frame 25
 ``every:25``           frames 0, 25, 50, ... each on its own; named ``frame:0``, ``frame:25``, ...
 ``window:1.0-2.5``     mean over the steps from 1.0 s on and before 2.5 s
 =====================  ===============================================================================
@@ -32,6 +33,7 @@ from interp.errors import ClipError, DataError
 __all__ = ["Pooler", "Pooling", "choose_pool", "steps_between"]
 
 _EVERY = re.compile(r"every:(\d+)")
+_FRAME = re.compile(r"frame:(\d+)")
 _WINDOW = re.compile(r"window:(\d+(?:\.\d+)?)-(\d+(?:\.\d+)?)")
 
 
@@ -125,9 +127,9 @@ class Pooling:
             window, every = _WINDOW.fullmatch(part), _EVERY.fullmatch(part)
             if (window and float(window[1]) >= float(window[2])) or (every and int(every[1]) == 0):
                 raise DataError(f"the pooling {part!r} covers no frame: write every:25 or window:1.0-2.5.")
-            if not (part in ("mean", "last") or window or every):
+            if not (part in ("mean", "last") or window or every or _FRAME.fullmatch(part)):
                 raise DataError(
-                    f"cannot read {part!r} as a pooling: write mean, last, every:25 (every 25th frame) or "
+                    f"cannot read {part!r} as a pooling: write mean, last, frame:25, every:25 (every 25th frame) or "
                     "window:1.0-2.5 (seconds)."
                 )
         pooling = cls(tuple(parts), frame_rate, max_frames)
@@ -136,6 +138,20 @@ class Pooling:
             twice = next(name for name in names if names.count(name) > 1)
             raise DataError(f"the pooling {', '.join(parts)!r} gives {twice!r} twice: name each once.")
         return pooling
+
+    def windows(self) -> list[tuple[str, int]]:
+        """Windows among the ways to pool, each with its first step.
+
+        Examples
+        --------
+        >>> Pooling.parse("mean, window:0.5-1", frame_rate=50, max_frames=1).windows()
+        [('0.5-1', 25)]
+        """
+        matches = [match for match in map(_WINDOW.fullmatch, self.spec) if match]
+        return [
+            (m[0].removeprefix("window:"), steps_between(float(m[1]), float(m[2]), self.frame_rate).start)
+            for m in matches
+        ]
 
     @property
     def names(self) -> list[str]:

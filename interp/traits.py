@@ -224,7 +224,7 @@ class Trait:
         if isinstance(labels, pd.DataFrame):
             if self.column not in labels.columns:
                 known = ", ".join(str(c) for c in labels.columns if c != "group")
-                more = " (a tree of labels: interp.probes.probe_hierarchy)" if "/" in self.column else ""
+                more = " (a tree of labels: interp.probes.tree)" if "/" in self.column else ""
                 raise DataError(f"the clips have no label {self.column!r}, only {known or 'none'}{more}.")
             labels = labels[self.column]
         return pd.Series(labels.to_numpy(dtype=object), name=self.column)

@@ -10,10 +10,11 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from interp.probes import probe, read_trait
+from interp.probes import Settings, probe
 from interp.probes.evaluate import evaluate_sites
-from interp.probes.study import make_plan
+from interp.probes.probing import make_split
 from interp.stats import max_statistic
+from interp.traits import Trait
 
 FRAMES = ("frame:0", "frame:25", "frame:50", "frame:75")
 
@@ -78,7 +79,10 @@ def planted_dataset(
             "tempo": ("clip", tempo),
             "mood": ("clip", mood),
         },
-        attrs={"made_by": '{"model": {"name": "planted", "fingerprint": "abc123"}}', "labels": '["drums"]'},
+        attrs={
+            "made_by": '{"model": {"name": "planted", "fingerprint": "abc123"}}',
+            "labels": '["drums", "genre", "tempo", "mood"]',
+        },
     )
     return ds, vectors[0]
 
@@ -126,7 +130,7 @@ def family_wise_hit(seed: int, design: str) -> bool:
     groups, y = _design(design, rng)
     songs = 2.0 * rng.normal(size=(int(groups.max()) + 1, 12, 8))[groups]
     x = (songs + rng.normal(size=songs.shape)).swapaxes(0, 1)
-    trait = read_trait(pd.Series(y, name="y"))
-    plan = make_plan(trait, groups, folds=4, n_permutations=99, seed=seed, penalties=[0.1, 1.0])
-    result = evaluate_sites(x, "ridge", plan)
+    labels = Trait("y").read(pd.Series(y, name="y"))
+    split = make_split(labels, groups, Settings(folds=4, n_permutations=99, seed=seed, l2=(0.1, 1.0)))
+    result = evaluate_sites(x, "ridge", split)
     return bool(max_statistic(result.test_score, result.null).p_max.min() <= 0.05)

@@ -99,6 +99,65 @@ def test_extract_writes_what_python_reads(store: Path) -> None:
     assert "drums" in interp.labels(ds)
 
 
+def test_extract_goes_on_with_other_sites_clips_and_labels(folder: Path, tmp_path: Path) -> None:
+    """From any table; what cannot be used is refused by name, or listed and left out; windows share a group."""
+    music = tmp_path / "music"
+    works("testbed", "render", music, "--n", "6", "--seconds", "1.2")
+    table = pd.read_csv(music / "metadata.csv")
+    table["tags"] = ["piano;loud", "piano", "", "loud", "loud", "piano"]
+    (music / "metadata.csv").unlink()
+    table = table.rename(columns={"file_name": "path", "group": "score"})
+    table.to_csv(music / "info.csv", sep=";", index=False, encoding="utf-16")
+    (music / table["path"][1]).write_bytes(b"broken")
+    soundfile.write(music / table["path"][2], np.zeros(16000), 16000)
+    (music / table["path"][3]).unlink()
+    words = ("extract", music, "--out", tmp_path / "s.zarr", "--table", "info.csv", "--file", "path",
+             "--group", "score", "--labels", "drums,tags", "--tags", "tags=;")  # fmt: skip
+    assert table["path"][3] in fails(*words, "--sites", "L-1.resid")
+    output = works(*words, "--sites", "L-1.resid,", "--skip-bad").output
+    assert "4 clips are in" in output and "2 clips are left out" in output
+    left_out = pd.read_csv(tmp_path / "s_left_out.csv")
+    assert left_out["clip"].tolist() == [table["path"][1], table["path"][3]]
+    assert pd.read_csv(tmp_path / "s_doubtful.csv")["why"].tolist() == ["is silent"]
+    works(*words, "--sites", "L0.H0-3", "--pool", "mean, last", "--skip-bad", "--window", "0.5")
+    ds = interp.open_store(tmp_path / "s.zarr")
+    assert ds.sizes == {"clip": 8, "pool": 2, "resid_site": 1, "resid_dim": 256, "heads_site": 4, "heads_dim": 32}
+    frame = interp.labels(ds)
+    assert list(frame) == ["drums", "loud", "piano", "group"] and frame["group"].nunique() == 3
+    assert frame["group"].value_counts().max() == 4
+    for extra, sentence in [
+        (("--tags", "tags"), "Cannot read --tags 'tags'"),
+        (("--sites", "top:8"), "'top:8' is not a site"),
+        (("--sites", "L9.resid"), "No site L9.resid: the model has layers 0 to 5"),
+        (("--pool", "median"), "Cannot read 'median' as a pooling"),
+        (("--dtype", "float128"), "cannot be kept as 'float128'"),
+        (("--window", "99"), "No clip is 99 s long"),
+    ]:
+        assert sentence in fails(*words, "--skip-bad", *extra)
+
+
+@pytest.mark.parametrize(
+    ("flags", "status", "sentence"),
+    [
+        (("--seed", "-1"), 2, "--seed"),
+        (("--seconds", "1e6"), 2, "--seconds"),
+        (("--seconds", "nan"), 2, "--seconds"),
+        (("--fix", "drums=perhaps"), 1, "Drums cannot be 'perhaps': it is yes or no"),
+        (("--fix", "tempo=-5"), 1, "Tempo cannot be -5: it is a number of beats per minute from 30 to 300"),
+        (("--fix", "key=1.5"), 1, "Key cannot be 1.5"),
+        (("--fix", "tempo=inf"), 1, "Tempo cannot be inf"),
+        (("--fix", "genre=polka"), 1, "No genre 'polka'"),
+        (("--fix", "colour=red"), 1, "No factor 'colour'"),
+        (("--fix", "drums"), 1, "Cannot read --fix 'drums'"),
+    ],
+)
+def test_render_refuses_what_it_cannot_make(
+    tmp_path: Path, flags: tuple[str, ...], status: int, sentence: str
+) -> None:
+    assert sentence in fails("testbed", "render", tmp_path / "x", "--n", "2", *flags, status=status)
+    assert not (tmp_path / "x").exists()
+
+
 def test_probe_then_rank_then_geometry(probed: Path, folder: Path, store: Path) -> None:
     table = pd.read_csv(probed / "probes.csv")
     assert len(table) == 54 * 2
@@ -248,7 +307,7 @@ def test_one_class_few_groups_unknown_label(tmp_path: Path, store: Path) -> None
 
 
 def test_stores_and_directions_of_something_else(folder: Path, store: Path, probed: Path, tmp_path: Path) -> None:
-    fails("extract", folder / "clips", "--out", store, "--sites", "heads,resid", "--pool", "last")
+    assert "dtype" in fails("extract", folder / "clips", "--out", store, "--dtype", "float16")
     fails("probe", tmp_path / "nowhere.zarr", "drums")
     (tmp_path / "junk.zarr").mkdir()
     (tmp_path / "junk.zarr" / "zarr.json").write_text("{")

@@ -7,6 +7,7 @@ played by every lead instrument, with and without drums and bass, in both modes.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -72,6 +73,25 @@ class Factors:
     octave: int
 
 
+def _whole(low: int, high: int) -> Callable[[Any], bool]:
+    return lambda x: isinstance(x, int | np.integer) and not isinstance(x, bool) and bool(low <= x <= high)
+
+
+def _real(low: float, high: float) -> Callable[[Any], bool]:
+    return lambda x: isinstance(x, int | float | np.number) and not isinstance(x, bool) and bool(low <= x <= high)
+
+
+_ALLOWED: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "program": (_whole(0, 127), "a General MIDI program from 0 to 127"),
+    "drums": (lambda x: isinstance(x, bool | np.bool_ | int) and x in (0, 1), "yes or no"),
+    "bass": (lambda x: isinstance(x, bool | np.bool_ | int) and x in (0, 1), "yes or no"),
+    "tempo": (_real(30, 300), "a number of beats per minute from 30 to 300"),
+    "key": (_whole(0, 11), "a pitch class from 0 to 11"),
+    "busy": (_real(0, 1), "a number from 0 to 1"),
+    "octave": (_whole(-1, 1), "-1, 0 or 1"),
+}
+
+
 def draw_factors(rng: np.random.Generator, fixed: dict[str, Any]) -> Factors:
     """Draw a score's factors independently, keeping those that are fixed.
 
@@ -91,6 +111,9 @@ def draw_factors(rng: np.random.Generator, fixed: dict[str, Any]) -> Factors:
     if unknown:
         known = ", ".join(field.name for field in dataclasses.fields(Factors))
         raise DataError(f"no factor {', '.join(map(repr, unknown))}: the factors are {known}.")
+    for name, check in _ALLOWED.items():
+        if name in fixed and not check[0](fixed[name]):
+            raise DataError(f"{name} cannot be {fixed[name]!r}: it is {check[1]}.")
     for name, allowed in (("genre", GENRES), ("instrument", tuple(INSTRUMENTS)), ("mode", MODES)):
         if name in fixed and fixed[name] not in allowed:
             raise DataError(f"no {name} {fixed[name]!r}: choose one of {', '.join(allowed)}.")

@@ -27,6 +27,7 @@ SAMPLE_RATE = 16_000
 _DRUM_VELOCITY: dict[Mix, tuple[float, float]] = {"realistic": (50.0, 100.0), "hard": (26.0, 60.0)}
 _DOUBLED: dict[Mix, float] = {"realistic": 0.08, "hard": 0.35}
 _TARGET_RMS = 0.08
+_LONGEST = 600.0
 
 
 @functools.cache
@@ -233,8 +234,14 @@ def render_arrays(
     import pandas as pd
     from tqdm.auto import tqdm
 
-    if n < 1 or seconds <= 0 or clips_per_score < 1:
-        raise DataError("rendering needs at least one clip, a positive length and at least one clip a score.")
+    if n < 1 or not 0 < seconds <= _LONGEST or clips_per_score < 1:
+        raise DataError(
+            f"rendering needs at least one clip, a length of up to {_LONGEST:g} s and at least one clip a score."
+        )
+    if not isinstance(seed, int | np.integer) or seed < 0:
+        raise DataError(f"a seed is a whole number from 0 on, not {seed!r}.")
+    if mix not in _DOUBLED:
+        raise DataError(f"there is no mix {mix!r}: it is {' or '.join(_DOUBLED)}.")
     audio = np.empty((n, 1, round(seconds * SAMPLE_RATE)), np.float32)
     rows = []
     for i in tqdm(range(n), desc="render", disable=None if progress else True):

@@ -1,7 +1,8 @@
 """Directions: the central noun. A unit vector at a site, how it is found, and its arithmetic.
 
 :class:`Direction` and :class:`Directions` hold and save them; :func:`combine`, :func:`orthogonalise`,
-:func:`project_out` and :func:`random_like` reckon with them; :func:`fit_many` finds them at many sites at once.
+:func:`project_out` and :func:`random_like` reckon with them; :func:`fit_directions` finds them in a dataset of
+activations and :func:`fit` in plain arrays, by any of :func:`methods`, to which :func:`method` adds one of your own.
 """
 
 from __future__ import annotations
@@ -12,12 +13,25 @@ from typing import TYPE_CHECKING, Any
 from interp.directions.algebra import combine, orthogonalise, project_out, random_like, same_space
 from interp.directions.collection import Directions
 from interp.directions.direction import Direction
-from interp.directions.erasure import Eraser, fit_leace
+from interp.directions.erasure import Eraser, erase, fit_leace
 
 if TYPE_CHECKING:
-    from interp.directions.fit import Fits, fit_many
+    from interp.directions.dataset import fit_directions, targets_of
+    from interp.directions.fitting import Fits, fit
+    from interp.directions.registry import method, methods, role
+    from interp.directions.targets import Target, make_targets
 
-_LATER = {"Fits": "fit", "fit_many": "fit"}
+_LATER = {
+    "Fits": "fitting",
+    "Target": "targets",
+    "fit": "fitting",
+    "fit_directions": "dataset",
+    "make_targets": "targets",
+    "method": "registry",
+    "methods": "registry",
+    "role": "registry",
+    "targets_of": "dataset",
+}
 """What needs torch is imported when it is asked for."""
 
 __all__ = [
@@ -25,13 +39,21 @@ __all__ = [
     "Directions",
     "Eraser",
     "Fits",
+    "Target",
     "combine",
+    "erase",
+    "fit",
+    "fit_directions",
     "fit_leace",
-    "fit_many",
+    "make_targets",
+    "method",
+    "methods",
     "orthogonalise",
     "project_out",
     "random_like",
+    "role",
     "same_space",
+    "targets_of",
 ]
 
 

@@ -90,9 +90,7 @@ def combine(
     """
     weights = [1.0] * len(directions) if weights is None else list(weights)
     if not directions or len(weights) != len(directions):
-        raise DataError(
-            f"{len(directions)} directions and {len(weights)} weights: give one weight for each direction."
-        )
+        raise DataError(f"{len(directions)} directions and {len(weights)} weights: give one weight for each direction.")
     same_space(directions)
     total = np.sum([w * d.vector for w, d in zip(weights, directions, strict=True)], axis=0)
     terms = [f"{w:+g} {d.trait}={d.positive}" for w, d in zip(weights, directions, strict=True)]
@@ -112,9 +110,7 @@ def combine(
     )
 
 
-def orthogonalise(
-    direction: Direction, against: Sequence[Direction], *, activations: Array | None = None
-) -> Direction:
+def orthogonalise(direction: Direction, against: Sequence[Direction], *, activations: Array | None = None) -> Direction:
     """What is left of a direction after its part in the span of others is taken away (Gram-Schmidt).
 
     Parameters
@@ -144,9 +140,7 @@ def orthogonalise(
     rest -= _span_part(rest, against)  # twice is enough: the second pass removes what rounding left
     kept = float(rest @ rest)
     if kept < 1e-16:
-        raise DataError(
-            f"{direction} lies in the span of what it is orthogonalised against: nothing is left."
-        )
+        raise DataError(f"{direction} lies in the span of what it is orthogonalised against: nothing is left.")
     cleaned = Direction.from_weight(
         direction.site,
         direction.norm * rest,

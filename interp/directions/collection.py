@@ -1,17 +1,14 @@
-"""Directions: unit vectors at sites, with the books that say what they are and where they came from.
+"""An ordered list of directions: selected by what they are of, tabulated, saved and loaded.
 
-:class:`Direction` is one unit vector in the *raw* basis of one site, with the spread of the training
-activations along it (``sigma``) and the weight norm and intercept that turn it back into the probe it was.
-:class:`Directions` is an ordered, immutable list of them that selects, tabulates, saves (safetensors with its
-records as JSON in the header; nothing is pickled) and loads. :func:`combine`, :func:`orthogonalise`,
-:func:`project_out` and :func:`random_like` are their arithmetic.
+One safetensors file holds a list, its records as JSON in the header; nothing is pickled.
 """
 
 from __future__ import annotations
 
 import json
-import os
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from html import escape
 from pathlib import Path
 from typing import Any, overload
 
@@ -19,14 +16,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from interp.directions.algebra import combine, orthogonalise, project_out, random_like, same_space
+from interp._files import atomic
 from interp.directions.direction import NUMBERS, WORDS, Array, Direction
-from interp.errors import DataError, StoreError
-from interp.sites import Site
+from interp.errors import DataError, SiteError, StoreError
+from interp.sites import Site, select_sites
+from interp.traits import Trait
 
-__all__ = ["Direction", "Directions", "combine", "orthogonalise", "project_out", "random_like", "same_space"]
+__all__ = ["Directions"]
 
-_FORMAT = "interp.directions/1"
+_FORMAT = "interp.directions/2"
+_ROWS = 20
+"""Rows that a notebook shows."""
 
 
 class Directions(Sequence[Direction]):
@@ -35,9 +35,9 @@ class Directions(Sequence[Direction]):
     Examples
     --------
     >>> d = Direction.from_weight("L0.H1", [1.0, 0.0], method="ridge", trait="drums")
-    >>> ds = Directions([d, d.flip()])
-    >>> len(ds.select(method="ridge", site="L0.H1", positive="1"))
-    1
+    >>> both = Directions([d, d.flip()])
+    >>> len(both), len(both.select(method="ridge", sites="L0.H*", positive="drums"))
+    (2, 1)
     """
 
     def __init__(self, directions: Iterable[Direction] = ()) -> None:
@@ -70,9 +70,11 @@ class Directions(Sequence[Direction]):
 
     def __repr__(self) -> str:
         methods, traits = self.unique("method"), self.unique("trait")
-        return (
-            f"<{len(self)} directions: {len(self.unique('site'))} sites, methods {methods}, traits {traits}>"
-        )
+        return f"<{len(self)} directions: {len(self.unique('site'))} sites, methods {methods}, traits {traits}>"
+
+    def _repr_html_(self) -> str:
+        more = f"<p>... and {len(self) - _ROWS} more</p>" if len(self) > _ROWS else ""
+        return f"<p>{escape(repr(self)[1:-1])}</p>{Directions(self[:_ROWS]).to_frame().to_html(index=False)}{more}"
 
     def unique(self, name: str) -> list[Any]:
         """Different values of a field (or of ``kind``, ``layer``, ``head``), in order of appearance."""
@@ -81,36 +83,130 @@ class Directions(Sequence[Direction]):
     def select(
         self,
         *,
-        site: Site | str | Iterable[Site | str] | None = None,
-        method: str | Iterable[str] | None = None,
-        trait: str | Iterable[str] | None = None,
-        kind: str | Iterable[str] | None = None,
+        trait: str | Trait | Iterable[str | Trait] | None = None,
+        sites: str | Site | Iterable[str | Site] | None = None,
         where: Callable[[Direction], bool] | None = None,
         **fields: Any,
     ) -> Directions:
-        """The directions that match; each argument takes one value or several.
+        """The directions that match, in their order; each argument takes one value or several.
 
         Parameters
         ----------
-        site, method, trait, kind
-            Values to keep; ``None`` keeps all.
+        trait : str, Trait or iterable of them
+            ``"genre"`` for all classes of a label, ``"genre=jazz"`` for those towards one class.
+        sites : str, Site or iterable of them
+            Where, as :func:`interp.sites.select_sites` reads it: ``"resid"``, ``"L0-5.resid"``, ``"L2.H1, L4.H0"``.
         where : callable, optional
             Keeps the directions for which it is true.
         **fields
-            Any other field (``positive``, ``pool``, ``model``), ``layer``, ``head``, or a key of ``info``.
+            Any field (``method``, ``positive``, ``site``, ``pool``, ...), ``kind``, ``layer``, ``head``, or a key of
+            ``info``; one value or several.
+
+        Raises
+        ------
+        SiteError
+            If no direction is at a site that was named.
+
+        Examples
+        --------
+        >>> two = Directions(
+        ...     Direction.from_weight("L1.resid", [1, i], trait="genre", positive=name) for i, name in enumerate("ab")
+        ... )
+        >>> [item.positive for item in two.select(trait="genre=b", sites="resid")]
+        ['b']
         """
-        wanted: dict[str, set[Any]] = {}
-        for name, value in {"site": site, "method": method, "trait": trait, "kind": kind, **fields}.items():
-            if value is not None:
-                several = not isinstance(value, str | Site) and isinstance(value, Iterable)
-                values = list(value) if several else [value]
-                wanted[name] = {Site.parse(v) for v in values} if name == "site" else set(values)
-        return Directions(
-            item
-            for item in self._items
-            if all(_value(item, name) in values for name, values in wanted.items())
-            and (where is None or where(item))
-        )
+        kept = list(self._items)
+        if trait is not None:
+            traits = [trait] if isinstance(trait, str | Trait) else list(trait)
+            kept = [item for item in kept if any(item.is_of(name) for name in traits)]
+        wanted = {name: _several(name, value) for name, value in fields.items() if value is not None}
+        kept = [item for item in kept if all(_value(item, name) in values for name, values in wanted.items())]
+        if sites is not None:
+            places = set(select_sites(sites, {item.site for item in kept}, "the list of directions"))
+            kept = [item for item in kept if item.site in places]
+        return Directions(item for item in kept if where is None or where(item))
+
+    def single_push(self) -> Directions:
+        """Return the list if it holds one direction a site: one class of one trait, by one method.
+
+        Several directions at a site add up when they are pushed along together; those of all classes of a label
+        nearly cancel.
+
+        Raises
+        ------
+        DataError
+            If a site has several; the sentence says what to choose.
+
+        Examples
+        --------
+        >>> two = Directions(
+        ...     Direction.from_weight("L1.resid", [1, i], trait="genre", positive=name) for i, name in enumerate("ab")
+        ... )
+        >>> two.single_push()
+        Traceback (most recent call last):
+        ...
+        interp.errors.DataError: L1.resid has 2 directions of 'genre', which one push would add up: choose one with ...
+        >>> len(two.select(positive="a").single_push())
+        1
+        """
+        at: dict[Site, list[Direction]] = {}
+        for item in self._items:
+            at.setdefault(item.site, []).append(item)
+        for site, items in at.items():
+            if len(items) == 1:
+                continue
+            choices = [
+                f"{name}={str(getattr(items[0], name))!r} ({', '.join(dict.fromkeys(getattr(i, name) for i in items))})"
+                for name in ("trait", "positive", "method", "pool")
+                if len({getattr(item, name) for item in items}) > 1
+            ]
+            traits = " and ".join(repr(name) for name in dict.fromkeys(item.trait for item in items))
+            how = (
+                f"choose one with select({'; '.join(choices)})." if choices else "they are the same: leave all but one."
+            )
+            raise DataError(f"{site} has {len(items)} directions of {traits}, which one push would add up: {how}")
+        return self
+
+    def top(self, k: int) -> Directions:
+        """The ``k`` directions with the best held-out score, best first; ties in forward order.
+
+        Raises
+        ------
+        DataError
+            If a site has several directions, see :meth:`single_push`.
+        SiteError
+            If there are fewer.
+
+        Examples
+        --------
+        >>> some = Directions(Direction.from_weight(f"L{i}.H0", [1, i], trait="drums", score=i / 9) for i in range(4))
+        >>> [str(item.site) for item in some.top(2)]
+        ['L3.H0', 'L2.H0']
+        """
+        self.single_push()
+        if not 1 <= k <= len(self):
+            what = "heads" if set(self.unique("kind")) == {"heads"} else "sites"
+            raise SiteError(f"cannot take {k} of {len(self)} {what}: write top:1 to top:{len(self)}, or name sites.")
+
+        def rank(item: Direction) -> tuple[float, Site]:
+            return -item.score if math.isfinite(item.score) else math.inf, item.site
+
+        return Directions(sorted(self._items, key=rank)[:k])
+
+    def at(self, sites: str | Site | Iterable[str | Site]) -> Directions:
+        """The directions at some sites, in forward order, or ``"top:8"``: the eight best, as :meth:`top` has them.
+
+        Raises
+        ------
+        SiteError
+            If no direction is at a site that was named, or ``top:`` asks for more than there are.
+        """
+        if isinstance(sites, str) and sites.strip().startswith("top:"):
+            count = sites.strip().removeprefix("top:").strip()
+            if not count.isdigit():
+                raise SiteError(f"{sites.strip()!r} cannot be read: write top:1 to top:{len(self)}, or name sites.")
+            return self.top(int(count))
+        return Directions(sorted(self.select(sites=sites), key=lambda item: item.site))
 
     def one(self, **fields: Any) -> Direction:
         """The one direction that matches, see :meth:`select`.
@@ -127,22 +223,7 @@ class Directions(Sequence[Direction]):
         if not found:
             raise DataError(f"no direction matches {asked}: this list holds {self!r}.")
         names = ", ".join(str(item) for item in found[:4])
-        raise DataError(
-            f"{len(found)} directions match {asked} ({names}, ...): name the one you mean more closely."
-        )
-
-    def top(self, k: int) -> Directions:
-        """The ``k`` directions of the highest held-out score (ITI's choice of heads), ties in forward order.
-
-        Raises
-        ------
-        DataError
-            If there are fewer.
-        """
-        ranked = sorted(self._items, key=lambda item: (-item.score, item.site))
-        if not 1 <= k <= len(ranked):
-            raise DataError(f"cannot take the {k} best of {len(ranked)} directions.")
-        return Directions(ranked[:k])
+        raise DataError(f"{len(found)} directions match {asked} ({names}, ...): name the one you mean more closely.")
 
     def check_model(self, fingerprint: str) -> Directions:
         """Return the list if every direction was read from this checkpoint, else raise CheckpointMismatch."""
@@ -155,9 +236,7 @@ class Directions(Sequence[Direction]):
         rows = []
         for item in self._items:
             row = {name: _value(item, name) for name in ("site", "kind", "layer", "head", *WORDS)}
-            rows.append(
-                row | {"site": str(item.site), "dim": item.dim} | {n: getattr(item, n) for n in NUMBERS}
-            )
+            rows.append(row | {"site": str(item.site), "dim": item.dim} | {n: getattr(item, n) for n in NUMBERS})
         columns = [
             "site",
             "kind",
@@ -165,6 +244,7 @@ class Directions(Sequence[Direction]):
             "head",
             "trait",
             "positive",
+            "against",
             "method",
             "dim",
             *NUMBERS,
@@ -223,19 +303,12 @@ class Directions(Sequence[Direction]):
         ]
         try:
             header = {"format": _FORMAT, "records": json.dumps(records)}
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-            try:
-                temporary.write_bytes(save(tensors, metadata=header))
-                temporary.replace(path)
-            finally:
-                temporary.unlink(missing_ok=True)
         except TypeError as error:
             raise StoreError(
                 f"cannot save directions to {path}: info must hold plain JSON values ({error})."
             ) from error
-        except OSError as error:
-            raise StoreError(f"cannot save directions to {path}: {error.strerror or error}.") from error
+        with atomic(path) as partial:
+            partial.write_bytes(save(tensors, metadata=header))
         return path
 
     @classmethod
@@ -279,10 +352,13 @@ class Directions(Sequence[Direction]):
                 for row, (vector, record) in enumerate(zip(vectors, records, strict=True))
             ]
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise StoreError(
-                f"{path} is damaged or not a file of directions ({error}); write it again."
-            ) from error
+            raise StoreError(f"{path} is damaged or not a file of directions ({error}); write it again.") from error
         return cls(items).check_model(model)
+
+
+def _several(name: str, value: Any) -> set[Any]:
+    values = list(value) if isinstance(value, Iterable) and not isinstance(value, str | Site) else [value]
+    return {Site.parse(entry) for entry in values} if name == "site" else set(values)
 
 
 def _value(item: Direction, name: str) -> Any:

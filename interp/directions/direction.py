@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,13 @@ from numpy.typing import NDArray
 
 from interp.errors import CheckpointMismatch, DataError, InterventionError, SiteError
 from interp.sites import ModelShape, Site
+from interp.traits import Trait
 
 __all__ = ["NUMBERS", "WORDS", "Array", "Direction", "check_width"]
 
 Array = NDArray[np.float64]
 NUMBERS = ("sigma", "norm", "intercept", "score")
-WORDS = ("method", "trait", "positive", "model", "pool")
+WORDS = ("method", "trait", "positive", "against", "model", "pool")
 _UNIT_TOLERANCE = 1e-6
 
 
@@ -36,9 +38,11 @@ class Direction:
     method : str
         How it was found: ``"logistic"``, ``"ridge"``, ``"mean_diff"``, ``"random"``, ...
     trait : str
-        The label it was fitted to, for example ``"drums"``.
-    positive : str
-        What lies on the positive side, for example ``"1"`` or ``"piano"``.
+        What it was fitted to, as :class:`interp.Trait` writes it: ``"drums"``, ``"instrument=piano"``. For one class of
+        a label with several, the label: ``"genre"``.
+    positive, against : str
+        What lies on the positive and on the negative side: ``"drums"`` and ``"not drums"``, ``"piano"`` and
+        ``"flute"``, ``"more"`` and ``"less"`` for a graded trait. By default what the trait says, and ``"not ..."``.
     norm : float
         Length of the probe's weight in the raw basis, greater than zero.
     intercept : float
@@ -50,8 +54,7 @@ class Direction:
     pool : str
         How activations were pooled over time.
     info : mapping
-        Anything else worth keeping (regulariser, folds, seed, ``"against"`` for pairwise directions), as JSON
-        values.
+        Anything else worth keeping (penalty, folds, seed), as JSON values.
 
     Raises
     ------
@@ -72,7 +75,8 @@ class Direction:
     sigma: float = math.nan
     method: str = ""
     trait: str = ""
-    positive: str = "1"
+    positive: str = ""
+    against: str = ""
     norm: float = 1.0
     intercept: float = math.nan
     score: float = math.nan
@@ -87,9 +91,7 @@ class Direction:
         if vector.ndim != 1 or not vector.size:
             raise DataError(f"{where}: the vector has shape {vector.shape}; give one vector of shape (dim,).")
         if not np.isfinite(vector).all():
-            raise DataError(
-                f"{where}: the vector holds NaN or infinity; check the activations it was fitted on."
-            )
+            raise DataError(f"{where}: the vector holds NaN or infinity; check the activations it was fitted on.")
         length = float(np.linalg.norm(vector))
         if abs(length - 1) > _UNIT_TOLERANCE:
             raise DataError(
@@ -104,13 +106,16 @@ class Direction:
             object.__setattr__(self, name, float(getattr(self, name)))
         for name in WORDS:
             object.__setattr__(self, name, str(getattr(self, name)))
+        trait = _parsed(self.trait)
+        if not self.positive and self.trait:
+            object.__setattr__(self, "positive", self.trait if trait is None else trait.answer)
+        if not self.against and self.positive:
+            object.__setattr__(self, "against", trait.against if trait and trait.against else _opposite(self.positive))
         object.__setattr__(self, "info", dict(self.info))
         if not (math.isfinite(self.norm) and self.norm > 0):
             raise DataError(f"{where}: norm is {self.norm}; it must be finite and greater than zero.")
         if math.isinf(self.sigma) or self.sigma < 0:
-            raise DataError(
-                f"{where}: sigma is {self.sigma}; it must be finite and not negative (NaN: not measured)."
-            )
+            raise DataError(f"{where}: sigma is {self.sigma}; it must be finite and not negative (NaN: not measured).")
 
     @classmethod
     def from_weight(
@@ -189,12 +194,8 @@ class Direction:
 
     def flip(self) -> Direction:
         """The same probe read the other way round: positive and negative side change places."""
-        info = dict(self.info)
-        if "against" in info:
-            positive, info["against"] = str(info["against"]), self.positive
-        else:
-            positive = self.positive[4:] if self.positive.startswith("not ") else f"not {self.positive}"
-        return replace(self, vector=-self.vector, intercept=-self.intercept, positive=positive, info=info)
+        vector, intercept = -self.vector, -self.intercept
+        return replace(self, vector=vector, intercept=intercept, positive=self.against, against=self.positive)
 
     def measured(self, activations: Array) -> Direction:
         """The direction with ``sigma`` measured on activations of shape ``(clips, dim)``.
@@ -206,9 +207,7 @@ class Direction:
         """
         x = np.asarray(activations, dtype=np.float64)
         if x.ndim != 2 or len(x) < 2:
-            raise DataError(
-                f"sigma of {self} needs activations of shape (clips, dim) with two clips or more."
-            )
+            raise DataError(f"sigma of {self} needs activations of shape (clips, dim) with two clips or more.")
         check_width(self, x.shape[1])
         return replace(self, sigma=float((x @ self.vector).std(ddof=1)))
 
@@ -254,25 +253,72 @@ class Direction:
         return numbers and words and np.array_equal(self.vector, other.vector)
 
     def __hash__(self) -> int:
-        return hash(
-            (self.site, self.method, self.trait, self.positive, self.model, self.pool, self.vector.tobytes())
-        )
+        return hash((self.site, self.method, self.trait, self.positive, self.model, self.pool, self.vector.tobytes()))
+
+    @property
+    def towards(self) -> str:
+        """What it points to, as a trait is written: ``"drums"``, ``"genre=jazz"``, ``"instrument=piano|flute"``.
+
+        Examples
+        --------
+        >>> Direction.from_weight("L0.H1", [1, 0], trait="genre", positive="jazz").towards
+        'genre=jazz'
+        >>> Direction.from_weight("L0.H1", [1, 0], trait="drums", positive="drums", against="not drums").towards
+        'drums'
+        """
+        if not self.positive or self.positive in ("more", self.trait):
+            return self.trait
+        trait = _parsed(self.trait)
+        if trait is not None and trait.positive == self.positive:
+            return self.trait
+        return f"{self.trait if trait is None else trait.column}={self.positive}"
+
+    def is_of(self, trait: str | Trait) -> bool:
+        """Whether it is a direction of a trait, or towards the class that the trait names.
+
+        Examples
+        --------
+        >>> jazz = Direction.from_weight("L0.H1", [1, 0], trait="genre", positive="jazz")
+        >>> jazz.is_of("genre"), jazz.is_of("genre=jazz"), jazz.is_of("genre=rock"), jazz.is_of("drums")
+        (True, True, False, False)
+        """
+        if str(trait) == self.trait:
+            return True
+        own = _parsed(self.trait)
+        wanted = _parsed(trait)
+        if own is None or wanted is None or own.column != wanted.column or not wanted.positive:
+            return False
+        return wanted.positive == (own.positive or self.positive) and wanted.against in ("", own.against, self.against)
 
     def __str__(self) -> str:
-        against = f" against {self.info['against']}" if "against" in self.info else ""
-        return (
-            f"direction {self.method or '?'} of {self.trait or '?'}={self.positive}{against} at {self.site}"
-        )
+        against = f" against {self.against}" if self.against and not self.against.startswith("not ") else ""
+        return f"direction {self.method or '?'} of {self.towards or '?'}{against} at {self.site}"
 
     def __repr__(self) -> str:
         return f"<{self}: dim {self.dim}, sigma {self.sigma:.3g}, score {self.score:.3g}>"
 
+    def _repr_html_(self) -> str:
+        rows = {"site": self.site, "of": self.towards, "against": self.against, "method": self.method, "dim": self.dim}
+        rows |= {name: f"{getattr(self, name):.4g}" for name in NUMBERS} | {"model": self.model, "pool": self.pool}
+        cells = "".join(f"<tr><th>{key}</th><td>{escape(str(value))}</td></tr>" for key, value in rows.items())
+        return f"<table><caption>Direction</caption>{cells}</table>"
+
+
+def _parsed(trait: str | Trait) -> Trait | None:
+    """The trait, or nothing where the text is a name that no label has (a sum of directions, say)."""
+    try:
+        return Trait.parse(trait)
+    except DataError:
+        return None
+
+
+def _opposite(name: str) -> str:
+    return name[4:] if name.startswith("not ") else f"not {name}"
+
 
 def check_width(direction: Direction, width: int) -> None:
     if width != direction.dim:
-        raise DataError(
-            f"{direction} has width {direction.dim}, but the activations have {width}: wrong site?"
-        )
+        raise DataError(f"{direction} has width {direction.dim}, but the activations have {width}: wrong site?")
 
 
 def _same(a: float, b: float) -> bool:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from interp.errors import InterventionError
+from interp.directions.direction import Direction
+from interp.errors import DataError, InterventionError, SiteError
 from interp.sites import Site
 
-__all__ = ["Eraser", "fit_leace"]
+__all__ = ["Eraser", "erase", "fit_leace"]
 
 Array = NDArray[np.float64]
 
@@ -126,3 +127,60 @@ def fit_leace(
     u, s, _ = np.linalg.svd(whiten @ (centred.T @ concept / len(data)), full_matrices=False)
     basis = u[:, s > tolerance * max(s.max(), 1e-300)]
     return Eraser(Site.parse(site), mean, unwhiten @ basis, basis.T @ whiten, trait=trait, model=model)
+
+
+def erase(direction: Direction, eraser: Eraser, *, activations: Array | None = None) -> Direction:
+    """The direction after a concept was erased from the activations.
+
+    A push (mean difference) becomes its image, ``v - left (right v)``: the mean difference of the erased
+    activations. A readout (probe weight) becomes ``w - right^T (left^T w)``: the weight that gives on
+    untouched activations what ``w`` gives on erased ones.
+
+    Parameters
+    ----------
+    direction : Direction
+        The direction.
+    eraser : Eraser
+        Fitted at the same site on activations of the same checkpoint.
+    activations : array of shape (clips, dim), optional
+        Where to measure the new sigma; without, it is NaN.
+
+    Returns
+    -------
+    Direction
+        With ``info["erased"]`` and the share of its squared length that is left, ``info["kept"]``.
+
+    Raises
+    ------
+    SiteError, CheckpointMismatch
+        If the eraser belongs to another site or checkpoint.
+    DataError
+        If nothing is left.
+    """
+    direction.check_model(eraser.model)
+    if eraser.site != direction.site or eraser.mean.size != direction.dim:
+        raise SiteError(f"an eraser of {eraser.site} does not act on {direction}: fit one at {direction.site}.")
+    v = direction.weight
+    from interp.directions.registry import role  # which knows the solvers, and so needs torch
+
+    push = role(direction.method) == "push"
+    left = v - (eraser.left @ (eraser.right @ v) if push else eraser.right.T @ (eraser.left.T @ v))
+    kept = float(left @ left / (v @ v))
+    if kept < 1e-16:
+        raise DataError(f"nothing of {direction} is left after {eraser.trait or 'the concept'} was erased.")
+    intercept = direction.intercept
+    if not push:  # w.(x - left right (x - mean)) + b, as a probe on untouched activations
+        intercept += float(v @ (eraser.left @ (eraser.right @ eraser.mean)))
+    cleaned = Direction.from_weight(
+        direction.site,
+        left,
+        activations=activations,
+        method=direction.method,
+        trait=direction.trait,
+        positive=direction.positive,
+        against=direction.against,
+        model=direction.model,
+        pool=direction.pool,
+        info={**direction.info, "erased": eraser.trait, "kept": kept},
+    )
+    return replace(cleaned, intercept=intercept if not push else cleaned.intercept)

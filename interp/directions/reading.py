@@ -17,11 +17,12 @@ from interp.activations import held, read_kind
 from interp.errors import DataError
 from interp.pooling import choose_pool
 from interp.sites import KINDS, Site
+from interp.traits import Labels, Trait, TraitKind
 
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["Stack", "check_finite", "clip_groups", "fingerprint", "read_stacks", "trait_column"]
+__all__ = ["Stack", "check_finite", "clip_groups", "fingerprint", "label_table", "read_labels", "read_stacks"]
 
 _log = logging.getLogger(__name__)
 
@@ -65,20 +66,22 @@ def read_stacks(ds: xr.Dataset, sites: str | Site | Iterable[str | Site], pool: 
     return stacks
 
 
-def trait_column(ds: xr.Dataset, trait: str) -> pd.Series:
-    """The label column that a trait is about (``"instrument=piano"`` is about ``instrument``).
+def label_table(ds: xr.Dataset) -> pd.DataFrame:
+    """Whatever the dataset says of its clips, one row a clip."""
+    names = [str(name) for name, value in ds.coords.items() if value.dims == ("clip",)]
+    names = [name for name in names if name not in ("clip", "group")]
+    return pd.DataFrame({name: ds.coords[name].values for name in names}, index=np.asarray(ds["clip"].values))
+
+
+def read_labels(ds: xr.Dataset, trait: str | Trait, kind: TraitKind | None = None) -> Labels:
+    """Labels of the dataset's clips for a trait, as :meth:`interp.Trait.read` has them.
 
     Raises
     ------
     DataError
-        If there is none.
+        If there is no such label, or it allows no probe.
     """
-    column = trait.partition("=")[0]
-    if column not in ds.coords or ds.coords[column].dims != ("clip",):
-        known = [str(c) for c in ds.coords if ds.coords[c].dims == ("clip",) and c not in ("clip", "group")]
-        more = " (labels that have a tree: interp.probes.probe_hierarchy)" if "/" in column else ""
-        raise DataError(f"no label column {column!r}: the clips have {', '.join(known) or 'no labels'}{more}.")
-    return pd.Series(ds.coords[column].values, name=column)
+    return Trait.parse(trait).read(label_table(ds), kind)
 
 
 def clip_groups(ds: xr.Dataset) -> NDArray[np.str_]:
@@ -117,4 +120,3 @@ def check_finite(x: NDArray[np.floating], sites: Iterable[object], clips: NDArra
         f"the activation of clip {clips[clip]} at {list(sites)[site]} is not finite ({int(bad.sum())} of {bad.size} "
         "activations are not): extract them again in float32, or leave the clip out."
     )
-

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Literal
 
@@ -12,59 +12,107 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from interp.errors import DataError
-from interp.probes.traits import read_trait
+from interp.traits import Labels, Trait
 
-__all__ = ["Scheme", "Target", "make_targets"]
+__all__ = ["Scheme", "Target", "make_targets", "target_of"]
 
-Array = NDArray[np.float64]
-Scheme = Literal["auto", "binary", "ovr", "pairwise", "graded"]
+Scheme = Literal["auto", "binary", "ovr", "pairwise", "joint", "graded"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Target:
     """What one direction is fitted to.
 
     Attributes
     ----------
-    trait : str
-        Name of the label column, or what was asked for.
-    positive : str
-        What lies on the positive side.
-    against : str
-        What lies on the negative side: a class, or ``"rest"``; empty for graded traits.
-    y : array of shape (clips,)
-        +1, -1 and 0 (neither) for classes; standardised numbers for a graded trait, 0 where there is no
-        label.
-    graded : bool
-        Whether ``y`` are numbers.
+    labels : Labels
+        Labels of the clips that take part.
+    output : int
+        For several classes fitted together, the one whose direction is meant; else 0.
     """
 
-    trait: str
-    positive: str
-    against: str
-    y: Array
-    graded: bool = False
+    labels: Labels
+    output: int = 0
+
+    @property
+    def trait(self) -> Trait:
+        """What was asked."""
+        return self.labels.trait
+
+    @property
+    def graded(self) -> bool:
+        """Whether labels are numbers."""
+        return self.labels.graded
+
+    @property
+    def several(self) -> bool:
+        """Whether it is one class of several that are fitted together."""
+        return self.labels.kind == "categorical"
+
+    @property
+    def positive(self) -> str:
+        """What lies on the positive side."""
+        return self.labels.classes[self.output] if self.several else self.labels.positive
+
+    @property
+    def against(self) -> str:
+        """What lies on the negative side."""
+        return f"not {self.positive}" if self.several else self.labels.against
 
     @property
     def used(self) -> NDArray[np.bool_]:
-        """Clips that take part."""
-        return np.isfinite(self.y) & (np.ones(len(self.y), bool) if self.graded else self.y != 0)
+        """Clips that take part, bool ``[clips]``."""
+        return self.labels.keep
+
+    @property
+    def y(self) -> NDArray[np.generic]:
+        """Class indices or numbers of the clips that take part."""
+        return self.labels.y
+
+    @property
+    def hit(self) -> NDArray[np.bool_] | None:
+        """Which of them are of the positive class; nothing for a graded trait."""
+        return None if self.graded else np.asarray(self.y == (self.output if self.several else 1))
+
+    def within(self, clips: NDArray[np.bool_]) -> Target:
+        """The same target, of which only some clips take part (the training part of a study)."""
+        clips = np.asarray(clips, dtype=bool)
+        if len(clips) != len(self.used):
+            raise DataError(f"{len(clips)} clips are marked, but there are {len(self.used)}: give one mark per clip.")
+        labels = replace(self.labels, keep=self.used & clips, y=self.y[clips[self.used]])
+        return replace(self, labels=labels)
+
+    def spread(self, values: NDArray[np.generic], missing: float = -1) -> NDArray[np.float64]:
+        """Values of the clips that take part, at their places among all clips."""
+        out = np.full(len(self.used), float(missing))
+        out[self.used] = values
+        return out
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Trait and positive class, as they stand in a direction."""
+        return str(self.trait), self.positive
 
     def __str__(self) -> str:
-        return self.trait if self.graded else f"{self.trait}={self.positive}/{self.against}"
+        if self.several:
+            return f"{self.trait}={self.positive}"
+        return str(self.trait)
 
 
-def make_targets(labels: pd.DataFrame, traits: str | Iterable[str], scheme: Scheme = "auto") -> list[Target]:
+def make_targets(
+    labels: pd.DataFrame, traits: str | Trait | Iterable[str | Trait], scheme: Scheme = "auto"
+) -> list[Target]:
     """Turn label columns into targets.
 
     Parameters
     ----------
     labels : DataFrame of shape (clips, columns)
         Labels, one row a clip.
-    traits : str or iterable of str
-        Columns, or choices within one: ``"drums"``, ``"genre=jazz"``, ``"genre=jazz|rock"``.
-    scheme : {"auto", "binary", "ovr", "pairwise", "graded"}
-        For traits of several classes: one class against the rest (``"ovr"``, and ``"auto"``) or every pair.
+    traits : str, Trait or iterable of them
+        ``"drums"``, ``"genre=jazz"``, ``"genre=jazz|rock"``.
+    scheme : {"auto", "binary", "ovr", "pairwise", "joint", "graded"}
+        For traits of several classes: one class against the rest (``"ovr"``, and ``"auto"``), every pair, or all
+        classes fitted together as :func:`interp.probes.probe` does (``"joint"``).
 
     Returns
     -------
@@ -79,35 +127,43 @@ def make_targets(labels: pd.DataFrame, traits: str | Iterable[str], scheme: Sche
     --------
     >>> table = pd.DataFrame({"drums": [0, 1, 1, 0], "genre": ["jazz", "rock", "jazz", "pop"]})
     >>> [str(t) for t in make_targets(table, ["drums", "genre"], "pairwise")]
-    ['drums=1/0', 'genre=jazz/pop', 'genre=jazz/rock', 'genre=pop/rock']
+    ['drums', 'genre=jazz|pop', 'genre=jazz|rock', 'genre=pop|rock']
+    >>> [(t.positive, t.against) for t in make_targets(table, ["drums", "genre=jazz"])]
+    [('drums', 'not drums'), ('jazz', 'not jazz')]
     """
-    found: list[Target] = []
-    for name in [traits] if isinstance(traits, str) else traits:
-        column = name.partition("=")[0]
-        if column not in labels.columns:
-            raise DataError(f"no label {column!r}: there are {', '.join(map(str, labels.columns)) or 'none'}.")
+    targets: list[Target] = []
+    for name in [traits] if isinstance(traits, str | Trait) else traits:
+        trait = Trait.parse(name)
         kind = {"graded": "graded", "binary": "binary"}.get(scheme)
-        trait = read_trait(labels[column], name, kind)  # type: ignore[arg-type]
-        y = np.zeros(len(labels))
-        if trait.graded:
-            y[:] = np.nan
-            y[trait.keep] = (trait.y - trait.y.mean()) / trait.y.std()
-            if not trait.keep.all():
-                raise DataError(f"trait {name!r} has no number for {trait.n_missing} clips: leave these clips out.")
-            found.append(Target(column, "more", "", y, graded=True))
-            continue
-        index = np.full(len(labels), -1)
-        index[trait.keep] = trait.y
-        if trait.kind == "binary":
-            pairs = [(1, 0)]
+        read = trait.read(labels, kind)  # type: ignore[arg-type]
+        if read.kind != "categorical":
+            targets.append(Target(read))
+        elif scheme == "joint":
+            targets += [Target(read, k) for k in range(len(read.classes))]
         elif scheme == "pairwise":
-            pairs = list(combinations(range(len(trait.classes)), 2))
+            targets += [Target(Trait(trait.column, a, b).read(labels)) for a, b in combinations(read.classes, 2)]
         else:
-            pairs = [(k, -1) for k in range(len(trait.classes))]
-        for a, b in pairs:
-            y = np.where(index == a, 1.0, 0.0)
-            y[(index >= 0) & (index != a) if b < 0 else index == b] = -1.0
-            found.append(Target(column, trait.classes[a], "rest" if b < 0 else trait.classes[b], y))
-    if not found:
+            targets += [Target(Trait(trait.column, name).read(labels)) for name in read.classes]
+    if not targets:
         raise DataError("no trait was asked for: name a label column.")
-    return found
+    return targets
+
+
+def target_of(labels: pd.DataFrame, trait: str | Trait, positive: str) -> Target:
+    """The target that a direction of a trait, with this positive side, was fitted to.
+
+    Raises
+    ------
+    DataError
+        If the labels have no such trait or class.
+    """
+    read = Trait.parse(trait).read(labels)
+    if read.kind != "categorical":
+        if positive != read.positive:
+            raise DataError(
+                f"the labels of {str(trait)!r} have {read.positive!r} on the positive side, not {positive!r}."
+            )
+        return Target(read)
+    if positive not in read.classes:
+        raise DataError(f"no clip has {read.trait.column}={positive}: the labels are {', '.join(read.classes[:12])}.")
+    return Target(read, read.classes.index(positive))

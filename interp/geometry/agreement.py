@@ -1,107 +1,117 @@
 """How well two directions agree, once the noise in both is allowed for.
 
-Two directions fitted on the same clips share the clips' noise, which moves their cosine up; two directions
-fitted on different clips do not, and their noise moves it down. So three numbers are given for a pair (a,
-b):
+Two directions fitted on the same clips share the clips' noise, which moves their cosine up; two directions fitted on
+different clips do not, and their noise moves it down. So three numbers are given for a pair (a, b):
 
-* ``cosine``: both fitted on all clips;
+* ``cosine``: of the directions themselves;
 * ``cosine_across``: a on one half of the clips, b on the other half (mean over halves and over splits);
-* ``ceiling``: ``sqrt(r_a r_b)``, where ``r`` is the cosine of one method with itself across halves: what
-  ``cosine_across`` would be if the two methods looked for the same direction.
+* ``ceiling``: ``sqrt(r_a r_b)``, where ``r`` is the cosine of one estimator with itself across halves: what
+  ``cosine_across`` would be if the two looked for the same direction.
 
-Their quotient ``disattenuated = cosine_across / ceiling`` (Spearman, 1904) estimates the cosine of the
-directions that the methods would find on endless clips. Its interval comes from leaving out one block of
-groups at a time (delete-a-block jackknife). With little signal the ceiling drowns in noise; then it is NaN,
-not a guess.
+Their quotient ``disattenuated = cosine_across / ceiling`` (Spearman, 1904) estimates the cosine of the directions that
+the estimators would find on endless clips. Its interval comes from leaving out one block of groups at a time
+(delete-a-block jackknife). With little signal the ceiling drowns in noise; then it is NaN, not a guess.
+
+Halves are fitted by the very estimator of the direction they stand beside: its method, its features, its penalty.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from interp.directions.refit import refit
+from interp.directions.estimator import Estimator
 from interp.directions.targets import Target
 from interp.errors import DataError
-from interp.geometry.nulls import unit
-from interp.geometry.resampling import Halves, halve, subsamples
+from interp.geometry.resampling import Halves, halve
+from interp.sites import Site
 
-__all__ = ["Arm", "agreement", "cosine_by_size", "fit_halves", "split_half"]
+__all__ = ["Halved", "agreement", "fit_halves", "strata_of"]
 
 Array = NDArray[np.float64]
-Arm = tuple[int, str]
-"""A direction to compare: index of its target, and its method."""
+_FEWEST_CLIPS = 16
+"""Clips of a combination of classes, below which a further trait no longer divides the strata."""
 
 
 @dataclass(frozen=True)
-class Fitted:
-    """Unit vectors of some arms under all rows of :class:`Halves`.
+class Halved:
+    """Unit vectors of some estimators under all rows of :class:`~interp.geometry.resampling.Halves`.
 
     Attributes
     ----------
-    vectors : mapping from arm to array of shape (sites, rows, dim)
+    vectors : mapping from estimator to array of shape (sites, rows, dim)
+        Row 0 is the direction itself.
     halves : Halves
     """
 
-    vectors: Mapping[Arm, Array]
+    vectors: Mapping[Estimator, Array]
     halves: Halves
 
 
 def fit_halves(
-    x: NDArray[np.floating],
-    targets: Sequence[Target],
+    x: Mapping[Site, NDArray[np.floating]],
+    estimators: Sequence[Estimator],
     groups: ArrayLike,
-    arms: Sequence[Arm],
     *,
     n_splits: int = 8,
     n_blocks: int = 16,
     jackknife: bool = True,
     seed: int = 0,
-    **fit: Any,
-) -> Fitted:
-    """Fit every arm on all clips, on halves, and on halves without one block.
+) -> Halved:
+    """Fit every estimator on halves of the clips, and on halves without one block.
 
     Parameters
     ----------
-    x : array of shape (sites, clips, dim)
-        Activations.
-    targets : sequence of Target
-        What the arms point to.
+    x : mapping from Site to array of shape (clips, dim)
+        Activations of all clips.
+    estimators : sequence of Estimator
+        Of directions that come out of these clips.
     groups : array of shape (clips,)
         Groups, never split between halves.
-    arms : sequence of (target index, method)
-        Directions to fit.
     n_splits, n_blocks, jackknife, seed
         As for :func:`interp.geometry.resampling.halve`.
-    **fit
-        Passed to :func:`interp.directions.refit`.
+
+    Raises
+    ------
+    DataError
+        If a direction does not come out of these clips, or there are too few.
     """
-    strata = _strata([targets[i] for i in sorted({i for i, _ in arms})])
-    halves = halve(strata, groups, n_splits=n_splits, n_blocks=n_blocks, jackknife=jackknife, seed=seed)
-    vectors: dict[Arm, Array] = {}
-    for graded in (False, True):
-        for method in dict.fromkeys(method for i, method in arms if targets[i].graded == graded):
-            columns = [i for i, m in dict.fromkeys(arms) if m == method and targets[i].graded == graded]
-            y = np.stack([targets[i].y for i in columns])
-            found = unit(refit(x, y, halves.weights, method=method, seed=seed, **fit))
-            vectors |= {(i, method): found[:, column] for column, i in enumerate(columns)}
-    return Fitted(vectors, halves)
+    targets = list(dict.fromkeys(e.target for e in estimators))
+    used = np.logical_or.reduce([t.used for t in targets])
+    part = halve(
+        strata_of(targets)[used], np.asarray(groups)[used], n_splits=n_splits, n_blocks=n_blocks,
+        jackknife=jackknife, seed=seed,
+    )  # fmt: skip
+    weights = np.zeros((len(part.weights), len(used)))
+    weights[:, used] = part.weights
+    vectors: dict[Estimator, Array] = {}
+    for estimator in estimators:
+        stacked = stack_of(x, estimator)
+        estimator.check(stacked)
+        fitted = estimator.vectors(stacked, weights[1:])
+        own = np.stack([d.vector for d in estimator.directions])
+        vectors[estimator] = np.concatenate([own[:, None], fitted], axis=1)
+    return Halved(vectors, Halves(weights, part.side))
 
 
-def agreement(fitted: Fitted, pairs: Sequence[tuple[Arm, Arm]], *, level: float = 0.95) -> pd.DataFrame:
-    """Cosine, ceiling and disattenuated cosine of pairs of arms, at every site.
+def stack_of(x: Mapping[Site, NDArray[np.floating]], estimator: Estimator) -> NDArray[np.floating]:
+    """Activations at an estimator's sites, of shape (sites, clips, dim)."""
+    return np.stack([x[site] for site in estimator.sites])
+
+
+def agreement(halved: Halved, pairs: Sequence[tuple[Estimator, Estimator]], *, level: float = 0.95) -> pd.DataFrame:
+    """Cosine, ceiling and disattenuated cosine of pairs of estimators, at every site that both have.
 
     Parameters
     ----------
-    fitted : Fitted
+    halved : Halved
         From :func:`fit_halves`.
-    pairs : sequence of pairs of arms
+    pairs : sequence of pairs of Estimator
         What to compare.
     level : float
         Of the interval.
@@ -109,23 +119,24 @@ def agreement(fitted: Fitted, pairs: Sequence[tuple[Arm, Arm]], *, level: float 
     Returns
     -------
     DataFrame
-        One row per pair and site (``pair``, ``site`` are indices) with ``cosine``, ``cosine_across``,
-        ``ceiling``, ``reliability_a`` and ``reliability_b`` (across halves), ``disattenuated``, ``lo``,
-        ``hi``.
+        One row per pair and site (``pair`` is an index, ``site`` a :class:`~interp.sites.Site`) with ``cosine``,
+        ``cosine_across``, ``ceiling``, ``reliability_a`` and ``reliability_b`` (across halves), ``disattenuated``,
+        ``lo``, ``hi``.
     """
-    halves = fitted.halves
+    halves = halved.halves
     jackknife = len(halves.weights) > 1 + 2 * halves.n_splits
     blocks: list[int | None] = [None, *(range(halves.n_blocks) if jackknife else ())]
     rows = [halves.rows(k) for k in blocks]
-    reliability = {arm: np.stack([_across(v, v, r) for r in rows]) for arm, v in fitted.vectors.items()}
+    reliability = {e: np.stack([_across(v, v, r) for r in rows]) for e, v in halved.vectors.items()}
     quantile = stats.t.ppf(0.5 + level / 2, max(halves.n_blocks - 1, 1))
     tables = []
     for number, (a, b) in enumerate(pairs):
-        va, vb = fitted.vectors[a], fitted.vectors[b]
+        sites = [site for site in a.sites if site in b.sites]
+        at_a, at_b = ([e.sites.index(site) for site in sites] for e in (a, b))
+        va, vb = halved.vectors[a][at_a], halved.vectors[b][at_b]
         across = np.stack([_across(va, vb, r) for r in rows])  # [1 + blocks, sites]
-        product = reliability[a] * reliability[b]
-        safe = (reliability[a] > 0) & (reliability[b] > 0)
-        ceiling = np.sqrt(np.where(safe, product, np.nan))
+        ra, rb = reliability[a][:, at_a], reliability[b][:, at_b]
+        ceiling = np.sqrt(np.where((ra > 0) & (rb > 0), ra * rb, np.nan))
         ratio = across / ceiling
         spread = np.full(ratio.shape[1], np.nan)
         if jackknife:
@@ -135,12 +146,12 @@ def agreement(fitted: Fitted, pairs: Sequence[tuple[Arm, Arm]], *, level: float 
             pd.DataFrame(
                 {
                     "pair": number,
-                    "site": np.arange(len(va)),
+                    "site": sites,
                     "cosine": (va[:, 0] * vb[:, 0]).sum(axis=-1),
                     "cosine_across": across[0],
                     "ceiling": ceiling[0],
-                    "reliability_a": reliability[a][0],
-                    "reliability_b": reliability[b][0],
+                    "reliability_a": ra[0],
+                    "reliability_b": rb[0],
                     "disattenuated": ratio[0],
                     "lo": np.maximum(ratio[0] - quantile * spread, -1.0),
                     "hi": np.minimum(ratio[0] + quantile * spread, 1.0),
@@ -158,107 +169,20 @@ def _across(a: Array, b: Array, rows: NDArray[np.intp]) -> Array:
     return np.asarray((forth + back).mean(axis=1) / 2)
 
 
-def split_half(
-    x: NDArray[np.floating],
-    target: Target,
-    groups: ArrayLike,
-    method: str,
-    *,
-    n_splits: int = 16,
-    seed: int = 0,
-    **fit: Any,
-) -> Array:
-    """Cosine of one method with itself across halves of the clips, at every site and split.
-
-    For a direction fitted on *all* clips, noise of half the variance gives ``2 r / (1 + r)`` (Spearman and
-    Brown).
-
-    Returns
-    -------
-    array of shape (sites, splits)
-    """
-    fitted = fit_halves(x, [target], groups, [(0, method)], n_splits=n_splits, jackknife=False, seed=seed, **fit)
-    v = fitted.vectors[0, method]
-    rows = fitted.halves.rows()
-    return np.asarray((v[:, rows[:, 0]] * v[:, rows[:, 1]]).sum(axis=-1))
-
-
-def cosine_by_size(
-    x: NDArray[np.floating],
-    target: Target,
-    groups: ArrayLike,
-    methods: Sequence[str],
-    sizes: Sequence[int],
-    *,
-    n: int = 8,
-    seed: int = 0,
-    **fit: Any,
-) -> pd.DataFrame:
-    """How fast a direction settles as clips are added (ITI, figure 6A, and its honest twin).
-
-    Parameters
-    ----------
-    x : array of shape (sites, clips, dim)
-        Activations.
-    target : Target
-        What the direction is fitted to.
-    groups : array of shape (clips,)
-        Groups, drawn whole.
-    methods : sequence of str
-        Methods.
-    sizes : sequence of int
-        Clips in a subsample; at most half of all.
-    n : int
-        Pairs of subsamples of each size.
-    seed : int
-        Seed.
-    **fit
-        Passed to :func:`interp.directions.refit`.
-
-    Returns
-    -------
-    DataFrame
-        One row per method, site (index), size and pair: ``n_clips``, ``cosine_full`` (subsample against all
-        clips, which contain it) and ``cosine_disjoint`` (two subsamples that share no group).
-    """
-    used = target.used
-    sub, _ = subsamples(_strata([target])[used], np.asarray(groups)[used], sizes, n=n, seed=seed)
-    weights = np.zeros((*sub.shape[:-1], len(used)))
-    weights[..., used] = sub
-    rows = np.concatenate([np.ones((1, len(used))), weights.reshape(-1, len(used))])
-    tables = []
-    for method in methods:
-        v = unit(refit(x, target.y, rows, method=method, seed=seed, **fit))[:, 0]
-        full, parts = v[:, :1], v[:, 1:].reshape(len(v), len(sizes) * n, 2, -1)
-        tables.append(
-            pd.DataFrame(
-                {
-                    "method": method,
-                    "site": np.repeat(np.arange(len(v)), len(sizes) * n),
-                    "size": np.tile(np.repeat(np.asarray(sizes), n), len(v)),
-                    "n_clips": np.tile(sub.sum(axis=(2, 3)).ravel() / 2, len(v)),
-                    "cosine_full": (parts * full[:, :, None]).sum(axis=-1).mean(axis=-1).ravel(),
-                    "cosine_disjoint": (parts[:, :, 0] * parts[:, :, 1]).sum(axis=-1).ravel(),
-                }
-            )
-        )
-    return pd.concat(tables, ignore_index=True)
-
-
-def _strata(targets: Sequence[Target]) -> NDArray[np.intp]:
-    """One class number per clip: the labels of all targets together, or of as many as leave no class too
-    rare."""
-    binary = [t.y for t in targets if not t.graded]
-    if not binary:
-        edges = np.quantile(targets[0].y, [0.25, 0.5, 0.75])
-        return np.searchsorted(edges, targets[0].y)
-    lengths = {len(y) for y in binary}
+def strata_of(targets: Sequence[Target]) -> NDArray[np.intp]:
+    """One class number per clip: the labels of all targets together, or of as many as leave no class too rare."""
+    lengths = {len(t.used) for t in targets}
     if len(lengths) > 1:
         raise DataError(f"targets over different clips ({sorted(lengths)}) cannot be compared.")
-    strata = np.unique(binary[0], return_inverse=True)[1]
-    for y in binary[1:]:
+    labels = [t.spread(t.y) for t in targets if not t.graded]
+    if not labels:
+        target = targets[0]
+        edges = np.quantile(target.y.astype(float), [0.25, 0.5, 0.75])
+        return np.asarray(target.spread(np.searchsorted(edges, target.y.astype(float))), dtype=np.intp)
+    strata = np.unique(labels[0], return_inverse=True)[1]
+    for y in labels[1:]:
         finer = np.unique(np.stack([strata.astype(float), y]), axis=1, return_inverse=True)[1].ravel()
-        if np.bincount(finer).min() < 16:
+        if np.bincount(finer).min() < _FEWEST_CLIPS:
             break
         strata = finer
     return np.asarray(strata, dtype=np.intp)

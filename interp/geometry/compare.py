@@ -8,33 +8,39 @@ activations add what :func:`interp.geometry.agreement` measures and two stricter
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from interp.directions import Direction, Directions
-from interp.directions.dataset import targets_of
-from interp.directions.reading import check_finite, clip_groups, read_stacks
-from interp.directions.refit import BINARY_ONLY, Role, refit, role
-from interp.directions.targets import Scheme, Target
+from interp.directions import Directions
+from interp.directions.dataset import fit_directions
+from interp.directions.direction import Direction
+from interp.directions.estimator import Estimator, estimators_of
+from interp.directions.penalty import Amount
+from interp.directions.reading import check_finite, clip_groups, fingerprint, label_table, read_stacks
+from interp.directions.registry import Role, role
+from interp.directions.targets import Scheme
 from interp.errors import DataError
-from interp.geometry.agreement import Arm, agreement, fit_halves
-from interp.geometry.nulls import covariance_null, covariance_of, permuted_vectors, sphere_p, unit
+from interp.geometry.agreement import agreement, fit_halves, stack_of
+from interp.geometry.nulls import covariance_null, covariance_of, sphere_p
 from interp.geometry.spaces import Metric, cosine
-from interp.pooling import choose_pool
 from interp.sites import Site
+from interp.splits import permute_labels
 from interp.stats import cosine_null
+from interp.traits import Trait
 
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["compare_methods", "compare_traits", "cosine_table"]
+__all__ = ["activations_at", "compare_methods", "compare_traits", "cosine_table"]
 
 Array = NDArray[np.float64]
+Asked = str | Trait | Iterable[str | Trait] | Directions
+Activations = Mapping[Site, NDArray[np.floating]]
 
 
 def cosine_table(
@@ -67,14 +73,14 @@ def cosine_table(
     directions = Directions(directions)
     groups: dict[tuple[Any, ...], list[Direction]] = {}
     for d in directions:
-        key = (d.site, d.pool, *((d.trait, d.positive, d.info.get("against", "")) if by == "method" else (d.method,)))
+        key = (d.site, d.pool, *((d.trait, d.positive, d.against) if by == "method" else (d.method,)))
         groups.setdefault(key, []).append(d)
     rows = []
     for members in groups.values():
         for a, b in combinations(members, 2):
             dim = a.dim if metric in ("raw", "scores", "whitened") else model_width(a, metric, space)
-            target = (a.trait, a.positive, a.info.get("against", "")) if by == "method" else ("", "", "")
-            names = (a.method, b.method) if by == "method" else (_trait_name(a), _trait_name(b))
+            target = (a.trait, a.positive, a.against) if by == "method" else ("", "", "")
+            names = (a.method, b.method) if by == "method" else (a.towards, b.towards)
             rows.append(_row(a.site, target, names, dim, cosine(a, b, metric, **space)))
     if not rows:
         raise DataError(f"no two directions of one site differ only in their {by}: there is no cosine to give.")
@@ -83,162 +89,230 @@ def cosine_table(
 
 def compare_methods(
     ds: xr.Dataset,
-    traits: str | Iterable[str],
+    what: Asked,
     *,
+    clips: NDArray[np.bool_] | None = None,
     sites: str | Site | Iterable[str | Site] = "heads",
     pool: str | None = None,
     methods: Sequence[str] = ("logistic", "ridge", "mean_diff"),
+    l2: Amount = "cv",
+    shrinkage: Amount = "cv",
     scheme: Scheme = "auto",
-    clips: NDArray[np.bool_] | None = None,
     n_permutations: int = 50,
     n_splits: int = 8,
     n_blocks: int = 16,
     seed: int = 0,
-    **fit: Any,
 ) -> pd.DataFrame:
-    """Cosines between methods, from activations: with ceiling, disattenuated cosine, interval and three
-    nulls.
+    """Cosines between methods, with ceiling, disattenuated cosine, interval and three nulls.
+
+    What stands beside a cosine is of the same estimators as the directions: same method, same penalty per clip, same
+    features. The directions are fitted again on their own clips, and refused where they do not come out.
 
     Parameters
     ----------
-    ds, traits, sites, pool, methods, scheme, clips
-        As for :func:`interp.geometry.fit_directions`.
+    ds : xarray.Dataset
+        The activations that the directions were (or are) fitted on.
+    what : Directions, or str, Trait or iterable of them
+        Directions of one or more traits by two methods or more, of :func:`interp.directions.fit_directions` or a
+        probe. Traits are fitted first, with ``sites, pool, methods, l2, shrinkage, scheme``.
+    clips : bool array of shape (clips,), optional
+        Clips that the directions were fitted on (the training part of a probe); all by default.
+    sites, pool, methods, l2, shrinkage, scheme
+        As for :func:`interp.directions.fit_directions`; for traits only.
     n_permutations : int
-        Refits on shuffled labels per pair; zero leaves that null out.
+        Fits on shuffled labels per direction; zero leaves that null out.
     n_splits, n_blocks : int
         Split halves, and blocks of the jackknife.
     seed : int
         Seed.
-    **fit
-        ``ridge``, ``C``, ``standardise``, ``device``.
 
     Returns
     -------
     DataFrame
-        One row per site, target and pair of methods: the shared columns, those of
-        :func:`interp.geometry.agreement`, ``null_covariance`` (95 % of the absolute cosine between noise
-        directions of the activations' covariance), ``null_permuted`` (95 % of the cosine when both methods
-        are fitted on the same shuffled labels: how much they agree about nothing).
+        One row per site, trait and pair of methods: the shared columns, those of
+        :func:`interp.geometry.agreement.agreement`, ``null_covariance`` (95 % of the absolute cosine between noise
+        directions of the activations' covariance), ``null_permuted`` (95 % of the cosine when both methods are fitted
+        on the same shuffled labels: how much they agree about nothing).
 
     Raises
     ------
     SiteError, DataError
-        If the dataset lacks a site or a label, or has too few groups for a split half.
+        If the dataset lacks a site or a label, directions were not fitted on these clips, or there are too few groups
+        for a split half.
     """
-    targets = targets_of(ds, traits, scheme, clips)
-    pairs: list[tuple[Arm, Arm]] = []
-    for i, target in enumerate(targets):
-        usable = [m for m in methods if not (target.graded and m in BINARY_ONLY)]
-        pairs += [((i, a), (i, b)) for a, b in combinations(usable, 2)]
-    if not pairs:
-        raise DataError("two methods or more are needed for a cosine between methods.")
-    options = {"n_splits": n_splits, "n_blocks": n_blocks, "n_permutations": n_permutations, "seed": seed}
-    return _measured(ds, targets, pairs, sites, pool, clips, "method", options, fit)
+    directions = _directions(ds, what, clips, sites, pool, methods, l2, shrinkage, scheme, seed)
+    return _measured(ds, directions, "method", clips, n_permutations, n_splits, n_blocks, seed)
 
 
 def compare_traits(
     ds: xr.Dataset,
-    traits: Iterable[str],
+    what: Asked,
     *,
     method: str = "mean_diff",
+    clips: NDArray[np.bool_] | None = None,
     sites: str | Site | Iterable[str | Site] = "heads",
     pool: str | None = None,
+    l2: Amount = "cv",
+    shrinkage: Amount = "cv",
     scheme: Scheme = "auto",
-    clips: NDArray[np.bool_] | None = None,
     n_permutations: int = 50,
     n_splits: int = 8,
     n_blocks: int = 16,
     seed: int = 0,
-    **fit: Any,
 ) -> pd.DataFrame:
-    """Cosines between the directions of different traits, with the books of :func:`compare_methods`.
+    """Cosines between the directions of different traits by one method, with the books of :func:`compare_methods`.
 
-    ``null_permuted`` shuffles the labels of the first trait only: what the second one's direction looks
-    like to a trait that is not there.
+    ``null_permuted`` shuffles the labels of the first trait only: what the second one's direction looks like to a trait
+    that is not there.
     """
-    targets = targets_of(ds, traits, scheme, clips)
-    pairs: list[tuple[Arm, Arm]] = [((i, method), (j, method)) for i, j in combinations(range(len(targets)), 2)]
-    if not pairs:
-        raise DataError("two traits (or a trait of several classes) are needed for a cosine between traits.")
-    options = {"n_splits": n_splits, "n_blocks": n_blocks, "n_permutations": n_permutations, "seed": seed}
-    return _measured(ds, targets, pairs, sites, pool, clips, "trait", options, fit)
+    directions = _directions(ds, what, clips, sites, pool, [method], l2, shrinkage, scheme, seed)
+    return _measured(ds, directions, "trait", clips, n_permutations, n_splits, n_blocks, seed)
+
+
+def activations_at(ds: xr.Dataset, directions: Sequence[Direction]) -> Activations:
+    """Activations of all clips at the sites of directions, pooled as they are.
+
+    Raises
+    ------
+    SiteError, DataError
+        If the dataset lacks a site or a pooling, or an activation is not finite.
+    CheckpointMismatch
+        If the directions were read from another checkpoint.
+    """
+    Directions(directions).check_model(fingerprint(ds))
+    pools = list(dict.fromkeys(d.pool for d in directions))
+    if len(pools) != 1:
+        raise DataError(f"directions of poolings {', '.join(pools)} cannot be compared: select one.")
+    x: dict[Site, NDArray[np.floating]] = {}
+    for stack in read_stacks(ds, list(dict.fromkeys(d.site for d in directions)), pools[0] or None):
+        check_finite(stack.x, stack.sites, ds["clip"].values)
+        x |= dict(zip(stack.sites, stack.x, strict=True))
+    return x
+
+
+def _directions(
+    ds: xr.Dataset,
+    what: Asked,
+    clips: NDArray[np.bool_] | None,
+    sites: str | Site | Iterable[str | Site],
+    pool: str | None,
+    methods: Sequence[str],
+    l2: Amount,
+    shrinkage: Amount,
+    scheme: Scheme,
+    seed: int,
+) -> Directions:
+    if isinstance(what, Directions):
+        return what
+    return fit_directions(
+        ds, what, sites=sites, pool=pool, methods=methods, l2=l2, shrinkage=shrinkage, scheme=scheme, clips=clips,
+        seed=seed,
+    )  # fmt: skip
 
 
 def _measured(
     ds: xr.Dataset,
-    targets: Sequence[Target],
-    pairs: Sequence[tuple[Arm, Arm]],
-    sites: str | Site | Iterable[str | Site],
-    pool: str | None,
-    clips: NDArray[np.bool_] | None,
+    directions: Directions,
     by: Literal["method", "trait"],
-    options: dict[str, int],
-    fit: dict[str, Any],
+    clips: NDArray[np.bool_] | None,
+    n_permutations: int,
+    n_splits: int,
+    n_blocks: int,
+    seed: int,
 ) -> pd.DataFrame:
-    mask = np.ones(ds.sizes["clip"], bool) if clips is None else np.asarray(clips, bool)
-    groups = np.asarray(clip_groups(ds))[mask]
-    arms = list(dict.fromkeys(arm for pair in pairs for arm in pair))
-    seed = options["seed"]
+    groups = np.asarray(clip_groups(ds))
     tables = []
-    for stack in read_stacks(ds, sites, choose_pool(ds["pool"].values, pool)):
-        check_finite(stack.x, stack.sites, ds["clip"].values)
-        x = stack.x[:, mask]
-        halves: dict[str, Any] = {"n_splits": options["n_splits"], "n_blocks": options["n_blocks"], "seed": seed}
-        measured = agreement(fit_halves(x, targets, groups, arms, **halves, **fit), pairs)
+    for kind in directions.unique("kind"):
+        members = directions.select(kind=kind)
+        x = activations_at(ds, members)
+        estimators = estimators_of(members, label_table(ds), clips)
+        pairs = _pairs(estimators, by)
+        if not pairs:
+            continue
+        chosen = list(dict.fromkeys(e for pair in pairs for e in pair))
+        halved = fit_halves(x, chosen, groups, n_splits=n_splits, n_blocks=n_blocks, seed=seed)
+        used = np.logical_or.reduce([e.target.used for e in chosen])
         rows = []
-        for record in measured.to_dict("records"):
-            (i, a), (j, b) = pairs[record.pop("pair")]
-            site = stack.sites[record.pop("site")]
-            one, two = targets[i], targets[j]
-            names = (a, b) if by == "method" else (_name(one), _name(two))
-            target = (one.trait, one.positive, one.against) if by == "method" else ("", "", "")
-            rows.append(_row(site, target, names, x.shape[2], record.pop("cosine")) | record)
+        for record in agreement(halved, pairs).to_dict("records"):
+            a, b = pairs[record.pop("pair")]
+            names = (a.method, b.method) if by == "method" else (str(a.target), str(b.target))
+            what = (str(a.target.trait), a.target.positive, a.target.against) if by == "method" else ("", "", "")
+            site = record.pop("site")
+            rows.append(_row(site, what, names, len(x[site][0]), record.pop("cosine")) | record)
         table = pd.DataFrame(rows)
-        table["n_clips"], table["n_groups"] = int(mask.sum()), len(np.unique(groups))
-        nulls = _nulls(x, targets, groups, pairs, options["n_permutations"], seed, fit)
-        tables.append(pd.concat([table, nulls], axis=1))
+        table["n_clips"], table["n_groups"] = int(used.sum()), len(np.unique(groups[used]))
+        tables.append(pd.concat([table, _nulls(x, pairs, groups, used, n_permutations, seed)], axis=1))
+    if not tables:
+        count = "two methods or more are" if by == "method" else "two traits (or a trait of several classes) are"
+        raise DataError(f"{count} needed for a cosine between {by}s: there are {directions!r}.")
     table = _finish(pd.concat(tables, ignore_index=True), by=by, metric="raw")
-    table.attrs.update(options | {"fit": fit})
+    table.attrs.update(n_splits=n_splits, n_blocks=n_blocks, n_permutations=n_permutations, seed=seed)
     return table
 
 
+def _pairs(estimators: Sequence[Estimator], by: Literal["method", "trait"]) -> list[tuple[Estimator, Estimator]]:
+    """Pairs that differ in their method alone, or in their trait alone, in order, at one site at least."""
+    return [
+        (a, b)
+        for a, b in combinations(sorted(estimators, key=lambda e: estimators.index(_first(estimators, e, by))), 2)
+        if (a.target is b.target if by == "method" else a.method == b.method) and set(a.sites) & set(b.sites)
+    ]
+
+
+def _first(estimators: Sequence[Estimator], estimator: Estimator, by: Literal["method", "trait"]) -> Estimator:
+    """The first estimator that shares what a pair shares."""
+    return next(
+        e for e in estimators if (e.target is estimator.target if by == "method" else e.method == estimator.method)
+    )
+
+
 def _nulls(
-    x: NDArray[np.floating],
-    targets: Sequence[Target],
-    groups: ArrayLike,
-    pairs: Sequence[tuple[Arm, Arm]],
+    x: Activations,
+    pairs: Sequence[tuple[Estimator, Estimator]],
+    groups: NDArray[np.generic],
+    used: NDArray[np.bool_],
     n_permutations: int,
     seed: int,
-    fit: dict[str, Any],
 ) -> pd.DataFrame:
-    """Columns null_covariance and null_permuted, one row per pair and site, in the order of
-    :func:`agreement`."""
-    covariances = [covariance_of(site) for site in x]
-    noise: dict[tuple[int, Role, Role], float] = {}
-    shuffled: dict[Arm, Array] = {}
+    """Columns null_covariance and null_permuted, one row per pair and site, in the order of :func:`agreement`."""
+    covariances = {site: covariance_of(values[used]) for site, values in x.items()}
+    noise: dict[tuple[Site, Role, Role], float] = {}
+    shuffled: dict[Estimator, Array] = {}
     columns: dict[str, list[float]] = {"null_covariance": [], "null_permuted": []}
-    for (i, a), (j, b) in pairs:
-        for k, covariance in enumerate(covariances):
-            key = (k, role(a), role(b))
-            if key not in noise:
-                draws = covariance_null(covariance, key[1:], seed=seed)
-                noise[key] = float(np.quantile(np.abs(draws), 0.95))
-            columns["null_covariance"].append(noise[key])
+    for a, b in pairs:
+        sites = [site for site in a.sites if site in b.sites]
+        roles = role(a.method), role(b.method)
+        for site in sites:
+            if (site, *roles) not in noise:
+                draws = covariance_null(covariances[site], roles, seed=seed)
+                noise[site, *roles] = float(np.quantile(np.abs(draws), 0.95))
+            columns["null_covariance"].append(noise[site, *roles])
         if not n_permutations:
-            columns["null_permuted"] += [np.nan] * len(x)
+            columns["null_permuted"] += [np.nan] * len(sites)
             continue
-        for t, method in ((i, a), (j, b)) if i == j else ((i, a),):
-            if (t, method) not in shuffled:
-                shuffled[t, method] = permuted_vectors(
-                    x, targets[t].y, groups, method, n=n_permutations, seed=seed, **fit
-                )
-        if i == j:
-            null = (shuffled[i, a] * shuffled[i, b]).sum(axis=-1)
+        same = a.target is b.target
+        for e in (a, b) if same else (a,):
+            if e not in shuffled:
+                shuffled[e] = permuted_vectors(x, e, groups, n=n_permutations, seed=seed)
+        at_a, at_b = ([e.sites.index(site) for site in sites] for e in (a, b))
+        if same:
+            null = (shuffled[a][at_a] * shuffled[b][at_b]).sum(axis=-1)
         else:
-            other = unit(refit(x, targets[j].y, method=b, seed=seed + 1, **fit)[:, 0])
-            null = np.abs((shuffled[i, a] * other).sum(axis=-1))
-        columns["null_permuted"] += list(np.quantile(null, 0.95, axis=1))
+            other = np.stack([b.directions[k].vector for k in at_b])
+            null = np.abs((shuffled[a][at_a] * other[:, None]).sum(axis=-1))
+        columns["null_permuted"] += list(np.nanquantile(null, 0.95, axis=1))
     return pd.DataFrame(columns)
+
+
+def permuted_vectors(x: Activations, estimator: Estimator, groups: NDArray[np.generic], *, n: int, seed: int) -> Array:
+    """Unit vectors of an estimator fitted on shuffled labels, of shape (sites, n, dim).
+
+    Labels are shuffled between groups where they are constant inside. The same seed gives all estimators of a target
+    the same shuffles.
+    """
+    target = estimator.target
+    order = permute_labels(target.y, groups[target.used], n, rng=np.random.default_rng(seed))
+    return estimator.vectors(stack_of(x, estimator), labellings=target.y[order])
 
 
 def _row(site: Site, target: tuple[str, str, str], names: tuple[str, str], dim: int, value: float) -> dict[str, Any]:
@@ -264,12 +338,3 @@ def model_width(direction: Direction, metric: Metric, space: dict[str, Any]) -> 
     """Dimension of the space that a metric through the model ends in, for one head: that of the head."""
     model = space.get("model")
     return direction.dim if model is None or metric == "logits" else min(direction.dim, int(model.shape.width))
-
-
-def _name(target: Target) -> str:
-    return target.trait if target.graded else f"{target.trait}={target.positive}"
-
-
-def _trait_name(d: Direction) -> str:
-    against = f"/{d.info['against']}" if d.info.get("against") else ""
-    return f"{d.trait}={d.positive}{against}"

@@ -114,7 +114,7 @@ def map_directions(
             "trait": [d.trait for d in directions],
             "positive": [d.positive for d in directions],
             "method": [d.method for d in directions],
-            "label": [f"{d.trait}={d.positive}" for d in directions],
+            "label": [d.towards for d in directions],
         }
     )
     out = pd.concat([table, what], axis=1)

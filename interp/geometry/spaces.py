@@ -27,7 +27,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from interp.directions import Direction, same_space
-from interp.directions.refit import role
+from interp.directions.registry import role
 from interp.errors import DataError
 from interp.sites import Site
 
@@ -40,7 +40,6 @@ __all__ = [
     "labels_of",
     "output_map",
     "through_output",
-    "through_unembedding",
     "unembedding",
 ]
 
@@ -90,8 +89,8 @@ def in_space(
     if metric in ("residual", "logits"):
         if model is None:
             raise DataError(f"the inner product {metric!r} runs through the model's weights: give model=.")
-        go = through_output if metric == "residual" else through_unembedding
-        return go(directions, model)
+        written = through_output(directions, model)
+        return written if metric == "residual" else written @ unembedding(model).T
     same_space(directions)
     stacked = np.stack([d.vector for d in directions])
     if metric == "raw":
@@ -147,12 +146,11 @@ def labels_of(directions: Sequence[Direction]) -> list[str]:
     """A short name for each direction, made of the fields in which they differ."""
     columns: list[list[str]] = [
         [str(d.site) for d in directions],
-        [d.trait for d in directions],
-        [d.positive + (f"/{d.info['against']}" if "against" in d.info else "") for d in directions],
+        [d.towards for d in directions],
         [d.method for d in directions],
         [d.model for d in directions],
     ]
-    told = [column for column in columns if len(set(column)) > 1] or [columns[3]]
+    told = [column for column in columns if len(set(column)) > 1] or [columns[2]]
     names = [" ".join(words) for words in zip(*told, strict=True)]
     seen: dict[str, int] = {}
     unique = []
@@ -223,11 +221,6 @@ def unembedding(model: Any) -> Array:
             matrix = matrix * _numpy(norm.weight)
         matrix = matrix - matrix.mean(axis=1, keepdims=True)  # the mean over features never reaches the logits
     return matrix
-
-
-def through_unembedding(directions: Iterable[Direction], model: Any) -> Array:
-    """Direct effect of each direction on the logits, of shape (directions, codebooks * cardinality)."""
-    return through_output(directions, model) @ unembedding(model).T
 
 
 def _numpy(parameter: Any) -> Array:

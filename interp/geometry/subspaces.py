@@ -3,17 +3,15 @@ spaces."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from interp.directions.refit import refit
+from interp.directions.fitting import fit
 from interp.directions.targets import Target
 from interp.errors import DataError, SiteError
 from interp.geometry.nulls import unit
-from interp.geometry.paths import score
+from interp.geometry.paths import scores
 
 __all__ = ["angle_null", "class_subspace", "orthogonal_probes", "principal_angles"]
 
@@ -93,8 +91,10 @@ def orthogonal_probes(
     k: int,
     *,
     method: str = "logistic",
+    l2: float = 1.0,
+    shrinkage: float = 0.1,
     test: NDArray[np.bool_] | None = None,
-    **fit: Any,
+    device: str = "cpu",
 ) -> tuple[Array, pd.DataFrame]:
     """Probes of one trait, each orthogonal to the ones before: how many dimensions carry it.
 
@@ -110,12 +110,10 @@ def orthogonal_probes(
         The trait.
     k : int
         Probes per site.
-    method : str
-        How they are fitted.
+    method, l2, shrinkage, device
+        How they are fitted, as for :func:`interp.directions.fit`.
     test : bool array of shape (clips,), optional
         Clips held out for the score; without, the score is that of the training clips.
-    **fit
-        Passed to :func:`interp.directions.refit`.
 
     Returns
     -------
@@ -126,19 +124,22 @@ def orthogonal_probes(
     """
     if not 0 < k < x.shape[2]:
         raise DataError(f"{k} orthogonal probes were asked for in {x.shape[2]} dimensions.")
-    train = target.used if test is None else target.used & ~test
-    held = train if test is None else target.used & test
+    inner = target if test is None else target.within(~np.asarray(test, bool))
+    held = target if test is None else target.within(np.asarray(test, bool))
     rest = np.array(x, dtype=np.float64)
     vectors = np.empty((len(x), k, x.shape[2]))
     rows = []
     for rank in range(k):
-        v = unit(refit(rest[:, train], target.y[train], method=method, **fit)[:, 0, 0])
+        fits = fit(
+            rest[:, inner.used], inner.y, method=method, l2=l2, shrinkage=shrinkage, graded=target.graded, device=device
+        )
+        v = fits.unit(output=target.output)[:, 0, 0, 0]
         done = vectors[:, :rank]
         v = unit(v - np.einsum("skd,sk->sd", done, np.einsum("skd,sd->sk", done, v)))
         vectors[:, rank] = v
-        projection = np.einsum("scd,sd->sc", rest, v)
-        rows += [{"site": s, "rank": rank, "score": score(projection[s, held], target.y[held])} for s in range(len(x))]
-        rest -= projection[..., None] * v[:, None]
+        found = scores(rest[:, held.used], v[:, None], held)[:, 0]
+        rows += [{"site": s, "rank": rank, "score": float(value)} for s, value in enumerate(found)]
+        rest -= np.einsum("scd,sd->sc", rest, v)[..., None] * v[:, None]
     return vectors, pd.DataFrame(rows)
 
 

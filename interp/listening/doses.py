@@ -188,8 +188,7 @@ def _monitored(ear: Smitin | None) -> str:
     if ear is None:
         return ""
     first = ear.directions[0]
-    name = first.trait if str(first.positive).lower() in ("", "1", "true", "yes") else f"{first.trait}={first.positive}"
-    return f"no {name}" if ear.remove else name
+    return f"no {first.towards}" if ear.remove else first.towards
 
 
 def _verdicts(made: Generation, judge: Judge | None, trait: str, start: float) -> list[dict[str, str]]:

@@ -1,86 +1,37 @@
-"""Linear probes over many sites at once: solvers, honest evaluation, rankings and directions."""
+"""Linear probes over many sites at once: honest scores, nulls, rankings, and the directions that they find."""
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
-from interp.probes.study import ProbeStudy, probe, probe_arrays
-from interp.probes.traits import Trait, read_trait
-
-if TYPE_CHECKING:
-    from interp.probes.added import BaselineStudy, compare_baselines, extract_untrained
-    from interp.probes.controls import selectivity
-    from interp.probes.curves import confusion_table, learning_curve
-    from interp.probes.estimators import (
-        LDAProbe,
-        LogisticProbe,
-        MeanDifferenceProbe,
-        RidgeProbe,
-        RidgeRegressionProbe,
-        SoftmaxRegressionProbe,
-    )
-    from interp.probes.hierarchy import HierarchyStudy, probe_hierarchy
-    from interp.probes.joint import JointStudy, joint_probe
-    from interp.probes.nested import nested_scores
-    from interp.probes.rank import compare_rankings, layer_summary, rank_intervals, stability, top_k
-    from interp.probes.time import TimeStudy, probe_over_time
-
-_LATER = {
-    "added": ["BaselineStudy", "compare_baselines", "extract_untrained"],
-    "controls": ["selectivity"],
-    "curves": ["confusion_table", "learning_curve"],
-    "estimators": [
-        "LDAProbe",
-        "LogisticProbe",
-        "MeanDifferenceProbe",
-        "RidgeProbe",
-        "RidgeRegressionProbe",
-        "SoftmaxRegressionProbe",
-    ],
-    "hierarchy": ["HierarchyStudy", "probe_hierarchy"],
-    "joint": ["JointStudy", "joint_probe"],
-    "nested": ["nested_scores"],
-    "rank": ["compare_rankings", "layer_summary", "rank_intervals", "stability", "top_k"],
-    "time": ["TimeStudy", "probe_over_time"],
-}
-_HOME = {name: module for module, names in _LATER.items() for name in names}
+from interp.probes.compared import BaselineResult, compare_baselines, extract_untrained
+from interp.probes.curves import confusion_table, learning_curve
+from interp.probes.data import ProbeData
+from interp.probes.estimator import GradedProbe, Probe
+from interp.probes.probing import probe, probe_data
+from interp.probes.ranks import rank_intervals, top_set
+from interp.probes.result import ProbeResult
+from interp.probes.selective import selectivity
+from interp.probes.settings import Settings
+from interp.probes.time import TimeResult, over_time
+from interp.probes.trees import TreeResult, tree
 
 __all__ = [
-    "BaselineStudy",
-    "HierarchyStudy",
-    "JointStudy",
-    "LDAProbe",
-    "LogisticProbe",
-    "MeanDifferenceProbe",
-    "ProbeStudy",
-    "RidgeProbe",
-    "RidgeRegressionProbe",
-    "SoftmaxRegressionProbe",
-    "TimeStudy",
-    "Trait",
+    "BaselineResult",
+    "GradedProbe",
+    "Probe",
+    "ProbeData",
+    "ProbeResult",
+    "Settings",
+    "TimeResult",
+    "TreeResult",
     "compare_baselines",
-    "compare_rankings",
     "confusion_table",
     "extract_untrained",
-    "joint_probe",
-    "layer_summary",
     "learning_curve",
-    "nested_scores",
+    "over_time",
     "probe",
-    "probe_arrays",
-    "probe_hierarchy",
-    "probe_over_time",
+    "probe_data",
     "rank_intervals",
-    "read_trait",
     "selectivity",
-    "stability",
-    "top_k",
+    "top_set",
+    "tree",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    """Import what needs scikit-learn or is used less often when it is asked for."""
-    if name in _HOME:
-        return getattr(importlib.import_module(f"interp.probes.{_HOME[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -10,15 +10,18 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from interp.directions.reading import Stack, check_finite, clip_groups, read_stacks, trait_column
+from interp.directions.reading import Stack
 from interp.errors import DataError
-from interp.probes.evaluate import Plan, evaluate_sites
-from interp.probes.resample import weighted_scores
-from interp.probes.study import PENALTIES, ProbeStudy, check_methods, make_plan
-from interp.probes.traits import TraitKind, read_trait
+from interp.metrics import weighted_scores
+from interp.probes.data import ProbeData
+from interp.probes.evaluate import Split, evaluate_sites
+from interp.probes.measured import interval, site_columns, test_weights
+from interp.probes.probing import check_methods, make_split
+from interp.probes.result import ProbeResult
+from interp.probes.settings import Settings
 from interp.sites import Site
 from interp.splits import group_folds
-from interp.stats import bootstrap_interval, group_weights
+from interp.traits import Trait
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -30,23 +33,14 @@ SIZES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
 
 def learning_curve(
     ds: xr.Dataset,
-    trait: str,
+    trait: str | Trait,
     *,
     sites: str | Site | Iterable[str | Site],
     pool: str | None = None,
-    methods: Sequence[str] | None = None,
+    methods: str | Sequence[str] | None = None,
     sizes: Sequence[float] | None = None,
     repeats: int = 5,
-    folds: int = 5,
-    test_size: float = 0.25,
-    n_bootstrap: int = 1000,
-    seed: int = 0,
-    kind: TraitKind | None = None,
-    score: str | None = None,
-    penalties: Sequence[float] = PENALTIES,
-    dtype: str = "float32",
-    device: str = "cpu",
-    memory: int = 2**30,
+    **settings: Any,
 ) -> pd.DataFrame:
     """Held-out score of probes trained on fewer and fewer clips; :func:`interp.plots.learning_curve` draws it.
 
@@ -57,8 +51,8 @@ def learning_curve(
 
     Parameters
     ----------
-    ds, trait, pool, methods, folds, test_size, n_bootstrap, seed, kind, score, penalties, dtype, device, memory
-        As for :func:`interp.probes.probe`.
+    ds, trait, pool, methods, **settings
+        As for :func:`interp.probes.probe`; there are no label shuffles.
     sites : str, Site or iterable of them
         Where; name few, since every one is a curve.
     sizes : sequence of float, optional
@@ -70,10 +64,10 @@ def learning_curve(
     Returns
     -------
     DataFrame
-        One row per site, method and size: ``site, kind, trait, method, n_train`` (clips, mean over repeats),
-        ``n_groups`` (training groups), ``test_score, lo, hi`` (bootstrap over test groups of the mean over repeats),
-        ``draw_sd`` (standard deviation over repeats), ``repeats`` (draws that could be used), ``chance, converged,
-        score``.
+        One row per site, method and size: ``site, kind, layer, head, trait, method, n_train`` (clips, mean over
+        repeats), ``n_groups`` (training groups), ``test_score, lo, hi`` (bootstrap over test groups of the mean over
+        repeats), ``draw_sd`` (standard deviation over repeats), ``repeats`` (draws that could be used), ``chance,
+        converged, score``.
 
     Raises
     ------
@@ -85,94 +79,94 @@ def learning_curve(
         raise DataError(f"sizes are {shares}: give shares of the training groups, above 0 and up to 1.")
     if repeats < 1:
         raise DataError(f"repeats is {repeats}: one draw of groups is the least.")
-    read = read_trait(trait_column(ds, trait), trait, kind)
-    groups = clip_groups(ds)[read.keep]
-    plan = make_plan(
-        read, groups, folds=folds, test_size=test_size, n_permutations=0, seed=seed, score=score, penalties=penalties
-    )
-    parts: dict[float, list[tuple[NDArray[np.intp], Plan]]] = {}
+    chosen = Settings.of(**{**settings, "n_permutations": 0})
+    data = ProbeData.of(ds, trait, sites=sites, pool=pool, kind=chosen.kind)
+    split = make_split(data.labels, data.groups, chosen)
+    parts: dict[float, list[tuple[NDArray[np.intp], Split]]] = {}
     for share in shares:
         n_draws = 1 if share == 1 else repeats
         try:
-            parts[share] = _subsets(plan, share, n_draws, folds, np.random.default_rng([seed, 5]))
+            parts[share] = _subsets(split, share, n_draws, chosen.folds, np.random.default_rng([chosen.seed, 5]))
         except DataError:
             if sizes is not None:
                 raise
-    clips = np.asarray(ds["clip"].values).astype(str)[read.keep]
-    test_groups = plan.groups[plan.test]
-    weights = group_weights(test_groups, max(n_bootstrap, 2), np.random.default_rng([seed, 2]))
-    settings: dict[str, Any] = {"dtype": dtype, "device": device, "memory": memory}
-    tables = []
-    for stack in read_stacks(ds, sites, pool):
-        stack = Stack(stack.kind, stack.sites, stack.x[:, read.keep])
-        check_finite(stack.x, stack.sites, clips)
-        for method in check_methods(methods, read):
-            for draws in parts.values():
-                found = [evaluate_sites(stack.x[:, rows], method, part, **settings) for rows, part in draws]
-                scores = np.stack([r.test_score for r in found])
-                y_test = plan.y[plan.test]
-                lo = hi = np.full(len(stack.sites), np.nan)
-                if n_bootstrap:
-                    drawn = np.mean([weighted_scores(plan.score, r.decision, y_test, weights) for r in found], axis=0)
-                    lo, hi = bootstrap_interval(drawn, len(np.unique(test_groups)))
-                tables.append(
-                    pd.DataFrame(
-                        {
-                            "site": [str(s) for s in stack.sites],
-                            "kind": stack.kind,
-                            "trait": trait,
-                            "method": method,
-                            "n_train": round(np.mean([int((~p.test).sum()) for _, p in draws])),
-                            "n_groups": len(np.unique(draws[0][1].groups[~draws[0][1].test])),
-                            "test_score": scores.mean(0),
-                            "lo": lo,
-                            "hi": hi,
-                            "draw_sd": scores.std(0, ddof=1) if len(found) > 1 else np.nan,
-                            "repeats": len(found),
-                            "chance": plan.chance,
-                            "converged": np.all([r.converged for r in found], axis=0),
-                            "score": plan.score,
-                        }
-                    )
-                )
-    return pd.concat(tables, ignore_index=True).sort_values(
-        ["method", "site", "n_train"], kind="stable", ignore_index=True
+    weights = test_weights(split, chosen.n_bootstrap, chosen.seed)
+    tables = [
+        _point(stack, method, draws, split, data, weights, chosen)
+        for stack in data.stacks
+        for method in check_methods(methods, data.labels)
+        for draws in parts.values()
+    ]
+    order = ["method", "site", "n_train"]
+    return pd.concat(tables, ignore_index=True).sort_values(order, kind="stable", ignore_index=True)
+
+
+def _point(
+    stack: Stack,
+    method: str,
+    draws: list[tuple[NDArray[np.intp], Split]],
+    split: Split,
+    data: ProbeData,
+    weights: NDArray[np.float64] | None,
+    settings: Settings,
+) -> pd.DataFrame:
+    """One point of every site's curve: a method at one size."""
+    results = [evaluate_sites(stack.x[:, rows], method, part, **settings.solver) for rows, part in draws]
+    scores = np.stack([result.test_score for result in results])
+    y_test, test_groups = split.y[split.test], np.unique(split.groups[split.test])
+    resampled = None
+    if weights is not None:
+        resampled = np.mean([weighted_scores(split.score, r.decision, y_test, weights) for r in results], axis=0)
+    lo, hi = interval(split.score, scores.mean(0), resampled, len(test_groups))
+    return site_columns(stack).assign(
+        trait=data.labels.name,
+        method=method,
+        n_train=round(np.mean([int((~part.test).sum()) for _, part in draws])),
+        n_groups=len(np.unique(draws[0][1].groups[~draws[0][1].test])),
+        test_score=scores.mean(0),
+        lo=lo,
+        hi=hi,
+        draw_sd=scores.std(0, ddof=1) if len(results) > 1 else np.nan,
+        repeats=len(results),
+        chance=split.chance,
+        converged=np.all([result.converged for result in results], axis=0),
+        score=split.score,
     )
 
 
 def _subsets(
-    plan: Plan, share: float, repeats: int, folds: int, rng: np.random.Generator
-) -> list[tuple[NDArray[np.intp], Plan]]:
-    """Rows that are used and their plan, for each draw of training groups."""
-    names, group_of = np.unique(plan.groups[~plan.test], return_inverse=True)
-    strata = np.zeros(len(group_of), dtype=np.intp) if plan.graded else plan.y[~plan.test].astype(np.intp)
+    split: Split, share: float, repeats: int, folds: int, rng: np.random.Generator
+) -> list[tuple[NDArray[np.intp], Split]]:
+    """Rows that are used and their split, for each draw of training groups."""
+    names, group_of = np.unique(split.groups[~split.test], return_inverse=True)
+    strata = np.zeros(len(group_of), dtype=np.intp) if split.graded else split.y[~split.test].astype(np.intp)
     held = np.zeros((len(names), int(strata.max()) + 1))
     np.add.at(held, (group_of, strata), 1)
     count = max(round(share * len(names)), 1)
-    found: list[tuple[NDArray[np.intp], Plan]] = []
+    draws: list[tuple[NDArray[np.intp], Split]] = []
     for _ in range(repeats):
         # the same order for every share: smaller sets lie inside larger ones
         order = _in_proportion(held, rng.permutation(len(names)))
         deal = np.random.default_rng(rng.integers(2**32))
         chosen = order[:count]
-        rows = np.flatnonzero(plan.test | np.isin(plan.groups, names[chosen]))
-        test = plan.test[rows]
-        fold = plan.fold[rows]
+        rows = np.flatnonzero(split.test | np.isin(split.groups, names[chosen]))
+        test = split.test[rows]
+        fold = split.fold[rows]
         if share < 1:  # else as `probe` dealt them
-            n_folds = int(min(folds, count if plan.graded else (held[chosen] > 0).sum(0).min()))
+            n_folds = int(min(folds, count if split.graded else (held[chosen] > 0).sum(0).min()))
             if n_folds < 2:
                 continue
             train = rows[~test]
-            fold[~test] = group_folds(plan.y[train], plan.groups[train], n_folds, rng=deal, graded=plan.graded)
+            fold[~test] = group_folds(split.y[train], split.groups[train], n_folds, rng=deal, graded=split.graded)
         nothing = np.empty((0, len(rows)), dtype=np.intp)
-        part = replace(plan, y=plan.y[rows], groups=plan.groups[rows], test=test, fold=fold, shuffles=nothing)
-        found.append((rows, part))
-    if not found:
+        part = replace(split, y=split.y[rows], groups=split.groups[rows], test=test, fold=fold, shuffles=nothing)
+        draws.append((rows, part))
+    if not draws:
         raise DataError(
             f"{share:.0%} of the training groups ({count}) leave a class in fewer than two of them: ask for larger "
             "sizes."
         )
-    return found
+    return draws
 
 
 def _in_proportion(held: NDArray[np.float64], order: NDArray[np.intp]) -> NDArray[np.intp]:
@@ -190,12 +184,12 @@ def _in_proportion(held: NDArray[np.float64], order: NDArray[np.intp]) -> NDArra
     return np.array(out)
 
 
-def confusion_table(study: ProbeStudy, site: str | Site | None = None, method: str | None = None) -> pd.DataFrame:
+def confusion_table(result: ProbeResult, site: str | Site | None = None, method: str | None = None) -> pd.DataFrame:
     """Which class the clips of the test part are taken for; :func:`interp.plots.confusion` draws it.
 
     Parameters
     ----------
-    study : ProbeStudy
+    result : ProbeResult
     site : str or Site, optional
         The best one by cross-validation by default.
     method : str, optional
@@ -211,22 +205,22 @@ def confusion_table(study: ProbeStudy, site: str | Site | None = None, method: s
     DataError
         If the trait is graded, or the site or method was not probed.
     """
-    if study.trait.graded:
-        raise DataError(f"{study.trait.name!r} is graded, so no class is taken for another.")
-    method = study.methods[0] if method is None else method
-    site = str(study.ranking(method)["site"][0]) if site is None else str(site)
-    places = [str(s) for s in study.sites]
-    if method not in study.evaluations or site not in places:
-        raise DataError(f"{site} was not probed with {method}: see study.sites and study.methods.")
-    decision = study.evaluations[method].decision[places.index(site)]
+    if result.labels.graded:
+        raise DataError(f"{result.labels.name!r} is graded, so no class is taken for another.")
+    method = result.method(method)
+    site = str(result.ranking(method)["site"][0]) if site is None else str(site)
+    places = [str(s) for s in result.sites]
+    if site not in places:
+        raise DataError(f"{site} was not probed with {method}: see its sites.")
+    decision = result.evaluations[method].decision[places.index(site)]
     guess = decision.argmax(0) if len(decision) > 1 else (decision[0] > 0).astype(int)
-    classes = np.array(study.trait.classes)
-    test = study.plan.test
+    classes = np.array(result.labels.classes)
+    test = result.split.test
     return pd.DataFrame(
         {
-            "clip": study.clips[test],
-            "group": study.plan.groups[test],
-            "true": pd.Categorical(classes[study.plan.y[test]], categories=classes),
+            "clip": result.clips[test],
+            "group": result.split.groups[test],
+            "true": pd.Categorical(classes[result.split.y[test]], categories=classes),
             "predicted": pd.Categorical(classes[guess], categories=classes),
             "site": site,
             "method": method,

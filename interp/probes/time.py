@@ -12,26 +12,43 @@ import pandas as pd
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from interp.directions.reading import Stack, check_finite, clip_groups, read_stacks, trait_column
+from interp import metrics
+from interp.directions.reading import Stack, check_finite, clip_groups, read_labels, read_stacks
 from interp.errors import DataError
-from interp.probes import metrics
-from interp.probes.evaluate import Plan, evaluate_sites
-from interp.probes.resample import weighted_scores
-from interp.probes.study import PENALTIES, make_plan
-from interp.probes.traits import TraitKind, read_trait
+from interp.probes.evaluate import Evaluation, Split, evaluate_sites
+from interp.probes.measured import measured, site_columns, test_weights
+from interp.probes.probing import make_split
+from interp.probes.settings import Settings
 from interp.sites import Site
-from interp.stats import bootstrap_interval, group_weights, max_statistic
+from interp.stats import max_statistic
+from interp.traits import Trait
 
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["TimeStudy", "probe_over_time"]
+__all__ = ["TimeResult", "over_time"]
 
+_COURSE = (
+    "site",
+    "frame",
+    "seconds",
+    "trait",
+    "method",
+    "cv_score",
+    "test_score",
+    "lo",
+    "hi",
+    "chance",
+    "p",
+    "p_max",
+    "converged",
+    "score",
+)
 _FRAME = re.compile(r"frame:(\d+)")
 
 
 @dataclass(frozen=True)
-class TimeStudy:
+class TimeResult:
     """A trait probed frame by frame.
 
     Attributes
@@ -67,33 +84,26 @@ class TimeStudy:
         return pd.DataFrame(rows)
 
 
-def probe_over_time(
+def over_time(
     ds: xr.Dataset,
-    trait: str,
+    trait: str | Trait,
     *,
     sites: str | Site | Iterable[str | Site] = "resid",
     method: str = "logistic",
     labels: ArrayLike | None = None,
     frame_rate: float = 50.0,
-    folds: int = 5,
-    test_size: float = 0.25,
-    n_permutations: int = 200,
-    n_bootstrap: int = 1000,
-    seed: int = 0,
-    kind: TraitKind | None = None,
-    score: str | None = None,
-    dtype: str = "float32",
-    device: str = "cpu",
-    memory: int = 2**30,
-) -> TimeStudy:
+    **settings: Any,
+) -> TimeResult:
     """Probe at every extracted frame, and test each of those probes at every other frame.
 
     Parameters
     ----------
     ds : xarray.Dataset
         Activations extracted with ``pool="every:n"``.
-    trait, sites, method, folds, test_size, n_permutations, n_bootstrap, seed, kind, score, dtype, device, memory
+    trait, sites, **settings
         As for :func:`interp.probes.probe`; one split serves all frames.
+    method : str
+        One method.
     labels : array of shape (clips, frames), optional
         A class index (or number) per clip and frame where the trait changes within a clip, such as the onset of
         drums; one label per clip from the dataset by default. The split and the shuffles are by group all the same.
@@ -102,7 +112,7 @@ def probe_over_time(
 
     Returns
     -------
-    TimeStudy
+    TimeResult
 
     Raises
     ------
@@ -112,94 +122,80 @@ def probe_over_time(
     pools = {int(m[1]): str(p) for p in ds["pool"].values if (m := _FRAME.fullmatch(str(p)))}
     if not pools:
         raise DataError("the dataset has no single frames: extract with pool='every:25' (every 25th frame).")
-    frames = sorted(pools)
-    read = read_trait(trait_column(ds, trait), trait, kind)
-    groups = clip_groups(ds)[read.keep]
-    clips = np.asarray(ds["clip"].values).astype(str)[read.keep]
-    plan = make_plan(
-        read,
-        groups,
-        folds=folds,
-        test_size=test_size,
-        n_permutations=n_permutations,
-        seed=seed,
-        score=score,
-        penalties=PENALTIES,
-    )
-    per_frame = _frame_labels(labels, read.keep, len(frames), plan.graded)
-    by_frame = [[_kept(s, read.keep) for s in read_stacks(ds, sites, pools[f])] for f in frames]
-    reached = [not any(np.isnan(s.x).any() for s in stacks) for stacks in by_frame]
-    if not any(reached):
-        raise DataError("no frame is reached by every labelled clip: leave out the short clips.")
-    dropped = len(frames) - sum(reached)
-    per_frame = None if per_frame is None else per_frame[:, reached]
-    by_frame = [stacks for stacks, ok in zip(by_frame, reached, strict=True) if ok]
-    frames = [frame for frame, ok in zip(frames, reached, strict=True) if ok]
-    weights = group_weights(groups[plan.test], n_bootstrap, np.random.default_rng([seed, 2])) if n_bootstrap else None
+    chosen = Settings.of(**settings)
+    read = read_labels(ds, trait, chosen.kind)
+    groups, clips = clip_groups(ds)[read.keep], np.asarray(ds["clip"].values).astype(str)[read.keep]
+    split = make_split(read, groups, chosen)
+    frames, by_frame, dropped = _reached(ds, sites, pools, read.keep)
+    reached = np.isin(sorted(pools), frames)
+    per_frame = _frame_labels(labels, read.keep, len(pools), split.graded)
+    splits = [split] * len(frames)
+    if per_frame is not None:
+        changing = per_frame[:, reached]
+        splits = [_with_labels(split, changing[:, t], frame) for t, frame in enumerate(frames)]
+    weights = test_weights(split, chosen.n_bootstrap, chosen.seed)
     course, transfer = [], []
-    settings: dict[str, Any] = {"dtype": dtype, "device": device, "memory": memory}
     for k, first in enumerate(by_frame[0]):
         x = np.stack([stacks[k].x for stacks in by_frame])  # [frames, sites, clips, dim]
         check_finite(x.reshape(-1, *x.shape[2:]), [f"{s} frame {f}" for f in frames for s in first.sites], clips)
-        plans = [
-            plan if per_frame is None else _with_labels(plan, per_frame[:, t], frames[t]) for t in range(len(frames))
+        results = [evaluate_sites(x[t], method, splits[t], **chosen.solver) for t in range(len(frames))]
+        rows = [
+            measured(site_columns(first), results[t], method, splits[t], read, weights).assign(
+                frame=frames[t], seconds=frames[t] / frame_rate
+            )
+            for t in range(len(frames))
         ]
-        results = [evaluate_sites(x[t], method, plans[t], **settings) for t in range(len(frames))]
-        null = np.stack([r.null for r in results], axis=1)  # [permutations, frames, sites]
-        observed = np.stack([r.test_score for r in results])
-        p = p_max = np.full(observed.shape, np.nan)
-        if len(null):
-            tested = max_statistic(observed.ravel(), null.reshape(len(null), -1))
-            p, p_max = tested.p.reshape(observed.shape), tested.p_max.reshape(observed.shape)
-        for t, result in enumerate(results):
-            y_test = plans[t].y[plan.test]
-            lo = hi = np.full(len(first.sites), np.nan)
-            if weights is not None:
-                draws = weighted_scores(plan.score, result.decision, y_test, weights)
-                lo, hi = bootstrap_interval(draws, len(np.unique(groups[plan.test])))
-            course.append(
-                pd.DataFrame(
-                    {
-                        "site": [str(s) for s in first.sites],
-                        "frame": frames[t],
-                        "seconds": frames[t] / frame_rate,
-                        "trait": trait,
-                        "method": method,
-                        "cv_score": result.cv_score,
-                        "test_score": result.test_score,
-                        "lo": lo,
-                        "hi": hi,
-                        "chance": plans[t].chance,
-                        "p": p[t],
-                        "p_max": p_max[t],
-                        "score": plan.score,
-                    }
-                )
-            )
-            unseen = x[:, :, plan.test].astype(np.float64)
-            decision = (
-                np.einsum("fsnd,skd->fskn", unseen, result.coef, optimize=True) + result.intercept[None, :, :, None]
-            )
-            for u in range(len(frames)):
-                y_there = torch.as_tensor(plans[u].y[plan.test])
-                value = metrics.score(plan.score, torch.as_tensor(decision[u]), y_there)
-                transfer.append(
-                    pd.DataFrame(
-                        {
-                            "site": [str(s) for s in first.sites],
-                            "train_frame": frames[t],
-                            "test_frame": frames[u],
-                            "test_score": value.double().numpy(),
-                        }
-                    )
-                )
-    return TimeStudy(
-        pd.concat(course, ignore_index=True), pd.concat(transfer, ignore_index=True), tuple(frames), dropped
-    )
+        part = pd.concat(rows, ignore_index=True)
+        null = np.stack([result.null for result in results], axis=1)  # [permutations, frames, sites]
+        if len(null):  # the family is all frames and sites of this kind
+            part["p_max"] = max_statistic(part["test_score"], null.reshape(len(null), -1)).p_max
+        course.append(part)
+        transfer += _transferred(first, frames, x, results, splits)
+    columns = [
+        "site",
+        "frame",
+        "seconds",
+        "trait",
+        "method",
+        "cv_score",
+        "test_score",
+        "lo",
+        "hi",
+        "chance",
+        "p",
+        "p_max",
+    ]
+    table = pd.concat(course, ignore_index=True)[[*columns, "converged", "score"]]
+    return TimeResult(table, pd.concat(transfer, ignore_index=True), tuple(frames), dropped)
 
 
-def _kept(stack: Stack, keep: NDArray[np.bool_]) -> Stack:
-    return Stack(stack.kind, stack.sites, stack.x[:, keep])
+def _reached(
+    ds: xr.Dataset, sites: str | Site | Iterable[str | Site], pools: dict[int, str], keep: NDArray[np.bool_]
+) -> tuple[list[int], list[list[Stack]], int]:
+    """Frames that every labelled clip reaches, their stacks, and how many frames were left out."""
+    stacks = {
+        frame: [Stack(s.kind, s.sites, s.x[:, keep]) for s in read_stacks(ds, sites, pools[frame])]
+        for frame in sorted(pools)
+    }
+    frames = [frame for frame, parts in stacks.items() if not any(np.isnan(s.x).any() for s in parts)]
+    if not frames:
+        raise DataError("no frame is reached by every labelled clip: leave out the short clips.")
+    return frames, [stacks[frame] for frame in frames], len(stacks) - len(frames)
+
+
+def _transferred(
+    stack: Stack, frames: list[int], x: NDArray[np.floating], results: list[Evaluation], splits: list[Split]
+) -> list[pd.DataFrame]:
+    """Every frame's probe at every other frame."""
+    unseen = x[:, :, splits[0].test].astype(np.float64)
+    tables = []
+    for t, result in enumerate(results):
+        decision = np.einsum("fsnd,skd->fskn", unseen, result.coef, optimize=True) + result.intercept[None, :, :, None]
+        for u, split in enumerate(splits):
+            value = metrics.score(split.score, torch.as_tensor(decision[u]), torch.as_tensor(split.y[split.test]))
+            places = {"site": [str(s) for s in stack.sites], "train_frame": frames[t], "test_frame": frames[u]}
+            tables.append(pd.DataFrame(places).assign(test_score=value.double().numpy()))
+    return tables
 
 
 def _frame_labels(
@@ -213,10 +209,10 @@ def _frame_labels(
     return np.asarray(array[keep].astype(np.float64 if graded else np.int64))
 
 
-def _with_labels(plan: Plan, y: NDArray[np.generic], frame: int) -> Plan:
-    for part in (plan.test, *(plan.fold == k for k in range(plan.fold.max() + 1))):
-        if not plan.graded and len(np.unique(y[part])) < len(np.unique(plan.y)):
+def _with_labels(split: Split, y: NDArray[np.generic], frame: int) -> Split:
+    for part in (split.test, *(split.fold == k for k in range(split.fold.max() + 1))):
+        if not split.graded and len(np.unique(y[part])) < len(np.unique(split.y)):
             raise DataError(
                 f"at frame {frame} a fold or the test part lacks a class: use fewer folds, or other frames."
             )
-    return replace(plan, y=y)
+    return replace(split, y=y)

@@ -20,7 +20,7 @@ from interp.backends.audiocraft import Visitor
 from interp.errors import DataError
 from interp.model import MusicGen
 from interp.sites import Place, Site, select_sites
-from interp.steering.forced import _groups
+from interp.steering.forced import _groups, texts_of
 
 __all__ = ["Metric", "causal_ranking", "code_log_likelihood"]
 
@@ -77,11 +77,13 @@ def causal_ranking(
 
     Raises
     ------
+    ClipError
+        If texts and codes differ in number.
     DataError
-        If the labels do not fit or have one class, or an effect is not finite (site and row are named).
+        If the labels do not fit or have one class.
     """
     chosen = select_sites(sites, model.shape)
-    each = [texts] * len(codes) if texts is None or isinstance(texts, str) else list(texts)
+    each = texts_of(codes, texts)
     trait = _checked(labels, len(codes))
     groups = _groups(model, each, batch_size)
     means = _means(model, codes, each, groups, chosen) if baseline == "mean" else {}
@@ -92,12 +94,6 @@ def causal_ranking(
             changes[:, rows] = _ablated(model, codes[rows], some, chosen, means, metric)
         else:
             changes[:, rows] = _attributed(model, codes[rows], some, chosen, means, metric)
-        if not np.isfinite(changes[:, rows]).all():
-            site, row = np.argwhere(~np.isfinite(changes[:, rows]))[0]
-            raise DataError(
-                f"the effect of {chosen[site]} on row {rows[row]} is NaN or infinite in "
-                f"{str(model.dtype).removeprefix('torch.')}: run the model in float32, or leave the row out."
-            )
     if trait is None:
         effect = changes.mean(1)
         sem = changes.std(1, ddof=1) / np.sqrt(len(codes)) if len(codes) > 1 else np.full(len(chosen), np.nan)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import math
-
-from interp.directions import Direction, Directions
-from interp.errors import DataError, SiteError
-from interp.sites import Site, select_sites
+from interp.directions import Directions
+from interp.errors import DataError
 from interp.traits import Trait
 
 __all__ = ["choose"]
@@ -54,7 +51,7 @@ def choose(directions: Directions, trait: str | Trait, method: str | None = None
     interp.errors.DataError: there are directions towards 2 classes of 'genre': write genre=jazz or genre=rock.
     """
     wanted = Trait.parse(trait)
-    chosen = Directions(item for item in directions if _is_of(item, wanted))
+    chosen = directions.select(trait=wanted)
     if not len(chosen):
         raise DataError(f"there is no direction of trait {str(wanted)!r}: there are {directions!r}.")
     classes = chosen.unique("positive")
@@ -72,41 +69,6 @@ def choose(directions: Directions, trait: str | Trait, method: str | None = None
         raise DataError(
             f"there is no direction of {str(wanted)!r} by method {method!r}: choose one of {', '.join(methods)}."
         )
-    return _best(chosen, sites) if sites.strip().startswith("top:") else _at(chosen, sites)
-
-
-def _is_of(item: Direction, wanted: Trait) -> bool:
-    """Whether a direction is of a trait; its class stands in its trait or beside it."""
-    try:
-        own = Trait.parse(item.trait)
-    except DataError:
-        return False
-    if own.column != wanted.column:
-        return False
-    if not wanted.positive:
-        return not own.positive
-    return wanted.positive == (own.positive or item.positive) and wanted.against in (
-        "",
-        own.against,
-        str(item.info.get("against", "")),
-    )
-
-
-def _best(chosen: Directions, sites: str) -> Directions:
-    heads = chosen.select(kind="heads")
-    part = heads if len(heads) else chosen
-    ranked: dict[Site, Direction] = {}
-    for item in sorted(part, key=lambda item: (-item.score if math.isfinite(item.score) else math.inf, item.site)):
-        ranked.setdefault(item.site, item)
-    count = sites.strip().removeprefix("top:").strip()
-    if not count.isdigit() or not 1 <= int(count) <= len(ranked):
-        what = "heads" if len(heads) else "sites"
-        raise SiteError(
-            f"cannot take {sites.strip()!r} of {len(ranked)} {what}: write top:1 to top:{len(ranked)}, or name sites."
-        )
-    return Directions(list(ranked.values())[: int(count)])
-
-
-def _at(chosen: Directions, sites: str) -> Directions:
-    places = select_sites(sites, {item.site for item in chosen}, "the list of directions")
-    return Directions(item for site in places for item in chosen if item.site == site)
+    if sites.strip().startswith("top:") and len(chosen.select(kind="heads")):
+        chosen = chosen.select(kind="heads")
+    return chosen.at(sites).single_push()

@@ -157,9 +157,10 @@ class Edits:
         peak = float(np.abs(self._factors[schedule]).max())
         for site, values in item.numbers.items():
             shift = values["shift"] * peak
-            length = float(np.linalg.norm(shift))
+            size = float(np.abs(shift).max())
+            length = size * float(np.linalg.norm(shift / size)) if 0 < size < np.inf else size
             limits = torch.finfo(self.dtype).max, torch.finfo(torch.float32).max ** 0.5
-            if not (np.abs(shift).max() < limits[0] and length < limits[1]):
+            if not (size < limits[0] and length < limits[1]):
                 raise InterventionError(
                     f"a push of {length:.3g} at {site} is more than {str(self.dtype).removeprefix('torch.')} "
                     f"activations can take: push less far; {item.describe()}."

@@ -165,8 +165,22 @@ def log_likelihood(
     DataFrame
         ``row``, ``log_likelihood`` (mean over counted frames and codebooks, in nats a token), ``perplexity``, and
         ``codebook_0``, ... (mean for each codebook).
+
+    Raises
+    ------
+    ClipError
+        If texts and codes differ in number.
+    ModelError
+        If logits are not finite; the row is named.
+
+    Examples
+    --------
+    >>> import interp
+    >>> model = interp.load("tiny", "cpu")
+    >>> list(log_likelihood(model, torch.zeros(1, 4, 3, dtype=torch.long), "jazz, piano"))[:3]
+    ['row', 'log_likelihood', 'perplexity']
     """
-    each = [texts] * len(codes) if texts is None or isinstance(texts, str) else list(texts)
+    each = texts_of(codes, texts)
     lines = []
     for rows in _groups(model, each, batch_size):
         part = codes[rows].to(model.device)
@@ -236,6 +250,22 @@ def _recorded(generation: Generation) -> dict[int, dict[int, Tensor]]:
                 factors[steps] = torch.tensor(mine["factor"].to_numpy(dtype=np.float32))
                 found.setdefault(i, {})[index] = factors
     return found
+
+
+def texts_of(codes: Tensor, texts: str | Sequence[str | None] | None) -> list[str | None]:
+    """One text for each row of codes ``[rows, codebooks, frames]``.
+
+    Raises
+    ------
+    ClipError
+        If the codes have another shape, or there are more or fewer texts.
+    """
+    if codes.ndim != 3:
+        raise ClipError(f"give codes [rows, codebooks, frames], not {tuple(codes.shape)}.")
+    each = [texts] * len(codes) if texts is None or isinstance(texts, str) else list(texts)
+    if len(each) != len(codes):
+        raise ClipError(f"there are {len(codes)} rows of codes but {len(each)} texts: give one text, or one a row.")
+    return each
 
 
 def _groups(

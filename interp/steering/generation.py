@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from html import escape
@@ -17,7 +16,7 @@ from torch import Tensor
 
 from interp.errors import DataError, SiteError
 from interp.model import MusicGen
-from interp.sites import KINDS, Kind, Site
+from interp.sites import Kind, Site
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 __all__ = ["Generation"]
 
 _DECODE = 32
-_BATCH = 64
 _SHOWN = 8
 
 Side = Literal["cond", "uncond"]
@@ -171,7 +169,8 @@ class Generation:
         DataError, StoreError
             If labels do not fit, or the store was made by something else.
         """
-        import xarray as xr
+        from interp._manifest import describe, digest
+        from interp._store import keep
 
         if not self._pooled:
             raise SiteError(
@@ -179,36 +178,31 @@ class Generation:
             )
         self._check_half(half)
         arrays = {kind: np.stack([_of_half(x, half).numpy() for x in rows]) for kind, rows in self._pooled.items()}
-        table = self._labels(labels)
-        names = [str(name) for name in table.columns if name != "group"]
-        manifest = self._manifest(half, table)
-        header = xr.Dataset(
-            coords=self._coords(table), attrs={"labels": json.dumps(names), "made_by": json.dumps(manifest)}
-        )
-        dims = {kind: ("clip", "pool", f"{kind}_site", f"{kind}_dim") for kind in arrays}
+        sites = {kind: [site for site in self.settings["capture"] if site.kind == kind] for kind in arrays}
+        prompts = [row.prompt for row in self.rows]
+        info = {k: v for k, v in self.settings.items() if k not in ("capture", "pool", "pool_names")}
+        header = describe(
+            self.model, self._labels(labels), sites, self.settings["pool_names"],
+            pool=list(self.settings["pool"]),
+            text=prompts[0] if len(set(prompts)) == 1 else digest(prompts),
+            clips={"number": len(self), "codes": digest(self.codes.tolist())},
+            captured={"while": "generating", "half": half},
+            info=info,
+        )  # fmt: skip
         if out is None:
+            dims = {kind: ("clip", "pool", f"{kind}_site", f"{kind}_dim") for kind in arrays}
             return header.assign({kind: (dims[kind], array) for kind, array in arrays.items()})
-        from interp._store import Store, open_store
-
-        shapes: dict[str, Any] = {kind: (dims[kind], array.shape) for kind, array in arrays.items()}
-        store = Store.create_or_open(Path(out), header, shapes, "float32", manifest["batch_size"], False)
-        try:
-            for batch in range(store.n_batches):
-                start = batch * store.batch_size
-                if not store.done(batch):
-                    store.write(batch, start, {k: a[start : start + store.batch_size] for k, a in arrays.items()})
-        finally:
-            store.close()
-        return open_store(out)
+        keys = [
+            digest([number, codes.tolist(), row.prompt, row.seed, info, [p.describe() for p in row.interventions]])
+            for number, codes, row in zip(range(len(self)), self.codes, self.rows, strict=True)
+        ]
+        return keep(out, header, keys, arrays)
 
     def _check_half(self, half: str) -> None:
         if half not in ("cond", "uncond"):
             raise SiteError(f"there is no half {half!r}: it is 'cond' or 'uncond'.")
         if half == "uncond" and self.settings.get("guidance") is None:
             raise SiteError("there are no unconditional rows without guidance.")
-
-    def _sites_of(self) -> dict[Kind, list[str]]:
-        return {kind: [str(site) for site in self.settings["capture"] if site.kind == kind] for kind in self._pooled}
 
     def _labels(self, labels: pd.DataFrame | None) -> pd.DataFrame:
         """Prompt, seed and what is added, a row each; rows of one seed, which share their noise, are one group."""
@@ -228,42 +222,6 @@ class Generation:
                 table[str(name)] = labels[name].to_numpy()
         table["group"] = table["group"].astype(str)
         return table
-
-    def _coords(self, table: pd.DataFrame) -> dict[str, Any]:
-        from interp._extraction import _plain
-
-        coords: dict[str, Any] = {
-            "clip": np.array(list(table.index), object),
-            "pool": np.array(self.settings["pool_names"], object),
-            **{f"{kind}_site": np.array(sites, object) for kind, sites in self._sites_of().items()},
-        }
-        taken = set(coords) | set(KINDS) | {f"{kind}_dim" for kind in KINDS}
-        for name in table.columns:
-            if name in taken:
-                raise DataError(f"a label cannot be called {name!r}, which the store needs itself: rename the column.")
-            coords[str(name)] = ("clip", _plain(table[name]))
-        return coords
-
-    def _manifest(self, half: str, table: pd.DataFrame) -> dict[str, Any]:
-        from interp._codes import digest
-        from interp._extraction import FORMAT, _versions
-
-        model, prompts = self.model, [row.prompt for row in self.rows]
-        return {
-            "format": FORMAT,
-            "model": {"name": model.name, "fingerprint": model.fingerprint},
-            "sites": self._sites_of(),
-            "pool": list(self.settings["pool"]),
-            "text": prompts[0] if len(set(prompts)) == 1 else digest(prompts),
-            "dtype": "float32",
-            "model_dtype": str(model.dtype).removeprefix("torch."),
-            "clips": {"number": len(table), "ids": digest(list(table.index)), "codes": digest(self.codes.tolist())},
-            "frame_rate": model.frame_rate,
-            "batch_size": min(_BATCH, len(table)),
-            "captured": {"while": "generating", "half": half},
-            "info": {k: v for k, v in self.settings.items() if k not in ("capture", "pool", "pool_names")},
-            "versions": _versions(),
-        }
 
     def calls(self) -> pd.DataFrame:
         """One line for each row, intervention, half and edited position: step, second, displacement."""

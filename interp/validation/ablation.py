@@ -21,13 +21,13 @@ from torch import Tensor
 from interp.directions import Direction, random_like
 from interp.directions.reading import Stack, read_stacks
 from interp.errors import DataError
-from interp.probes.study import ProbeStudy, probe_arrays
-from interp.probes.traits import read_trait
+from interp.probes import ProbeData, ProbeResult, Settings, probe_data
 from interp.sites import Place, Site
 from interp.steering import Ablate, Eraser, Intervention, fit_leace
 from interp.steering.checks import check_interventions
 from interp.steering.edits import Edits
 from interp.steering.ops import Timeline
+from interp.traits import Trait
 from interp.validation.arms import Arm
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ RANDOM_OUT = "random direction out"
 
 
 def erasures(
-    ds: xr.Dataset, treated: Direction, study: ProbeStudy, *, seed: int = 0
+    ds: xr.Dataset, treated: Direction, study: ProbeResult, *, seed: int = 0
 ) -> dict[str, tuple[Intervention, ...]]:
     """Ways to take a trait out, by name; all act on prompt and generated positions.
 
@@ -52,15 +52,15 @@ def erasures(
         Activations the probes were fitted to.
     treated : Direction
         The direction, at one site.
-    study : ProbeStudy
+    study : ProbeResult
         Of that site's kind; erasers are fitted to its training clips.
     seed : int
         Of the random direction.
     """
-    train = ~study.plan.test
+    train = ~study.split.test
     names = pd.Index(np.asarray(ds["clip"].values).astype(str))
     rows = names.get_indexer(study.clips[train])
-    labels = np.asarray(study.plan.y)[train]
+    labels = np.asarray(study.split.y)[train]
     every = [site for site in study.sites if site.kind == treated.site.kind and site.head == treated.site.head]
     fitted: dict[Site, Eraser] = {}
     for stack in read_stacks(ds, every, treated.pool or None):
@@ -170,20 +170,18 @@ def refit_after(
         ``way, site, layer, test_score, lo, hi, chance, score, n_train, n_test``.
     """
     groups = labels["group"].astype(str).to_numpy() if "group" in labels else np.arange(len(labels)).astype(str)
-    wanted = read_trait(labels[trait.partition("=")[0]], trait)
+    wanted = Trait.parse(trait).read(labels)
     # a small folder holds few songs of a class; about 0.6 of them are left to be dealt into folds
     of = np.zeros(wanted.keep.sum()) if wanted.graded else wanted.y
     songs = pd.Series(groups[wanted.keep]).groupby(of).nunique().min()
     folds = int(np.clip(songs // 2, 2, 5))
+    settings = Settings(n_permutations=0, n_bootstrap=500, test_size=0.4, folds=folds, seed=seed)
     parts = []
     everything: dict[str, Sequence[Intervention]] = {"none": (), **ways}
     for name, items in everything.items():
         x = read_under(model, codes, items, sites)
-        study = probe_arrays(
-            [Stack(sites[0].kind, tuple(sites), x)], wanted, groups, methods=(method,), n_permutations=0,
-            n_bootstrap=500, test_size=0.4, folds=folds, seed=seed,
-        )  # fmt: skip
-        parts.append(study.table.assign(way=name))
+        data = ProbeData.from_arrays([Stack(sites[0].kind, tuple(sites), x)], wanted, groups)
+        parts.append(probe_data(data, methods=method, settings=settings).table.assign(way=name))
     table: Any = pd.concat(parts, ignore_index=True)
     return table[["way", "site", "layer", "test_score", "lo", "hi", "chance", "score", "n_train", "n_test"]]
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from interp.directions import Direction, Directions, random_like
-from interp.directions.fit import fit_many
+from interp.directions import Direction, Directions, fit, random_like
 from interp.directions.reading import read_stacks
+from interp.directions.registry import find
 from interp.errors import ControlError
-from interp.probes.study import ProbeStudy
+from interp.probes import ProbeResult
 from interp.sites import Site
 from interp.splits import permute_labels
 from interp.steering import Add, Intervention
@@ -121,8 +121,8 @@ def push(
 def basic_arms(
     ds: xr.Dataset,
     treated: Direction,
-    heads: ProbeStudy,
-    resid: ProbeStudy,
+    heads: ProbeResult,
+    resid: ProbeResult,
     *,
     k: int = 8,
     n_seeds: int = 32,
@@ -148,8 +148,8 @@ def basic_arms(
 def full_arms(
     ds: xr.Dataset,
     treated: Direction,
-    heads: ProbeStudy,
-    resid: ProbeStudy,
+    heads: ProbeResult,
+    resid: ProbeResult,
     *,
     dose: float,
     doses: Sequence[float],
@@ -170,7 +170,7 @@ def full_arms(
         The activations the probes were fitted to.
     treated : Direction
         What is claimed to carry the trait.
-    heads, resid : ProbeStudy
+    heads, resid : ProbeResult
         Probes of the heads, and of the sites like the treated one.
     dose : float
         The decisive one, at which every control is run.
@@ -239,11 +239,11 @@ def far_site(site: Site, sites: Sequence[Site]) -> Site:
     return max(like, key=lambda one: (abs(one.layer - site.layer), -one.layer))
 
 
-def _ranked(heads: ProbeStudy, method: str) -> list[Direction]:
+def _ranked(heads: ProbeResult, method: str) -> list[Direction]:
     return [heads.directions.one(site=name, method=method) for name in heads.ranking(method)["site"]]
 
 
-def _head_sets(heads: ProbeStudy, method: str, k: int, seed: int) -> tuple[Directions, Directions, list[Directions]]:
+def _head_sets(heads: ProbeResult, method: str, k: int, seed: int) -> tuple[Directions, Directions, list[Directions]]:
     """The k best heads, the k worst, and for every seed k drawn from those that are not among the best."""
     ranked = _ranked(heads, method)
     if len(ranked) < 2 * k:
@@ -259,11 +259,11 @@ def _randoms(treated: Direction, n: int, seed: int) -> list[Directions]:
     return [Directions([random_like(treated, rng)]) for _ in range(n)]
 
 
-def _shuffles(ds: xr.Dataset, treated: Direction, study: ProbeStudy, n: int, seed: int) -> list[Directions]:
+def _shuffles(ds: xr.Dataset, treated: Direction, study: ProbeResult, n: int, seed: int) -> list[Directions]:
     return [Directions([one]) for one in shuffled_like(ds, treated, study, n, seed=seed)]
 
 
-def shuffled_like(ds: xr.Dataset, treated: Direction, study: ProbeStudy, n: int, *, seed: int = 0) -> list[Direction]:
+def shuffled_like(ds: xr.Dataset, treated: Direction, study: ProbeResult, n: int, *, seed: int = 0) -> list[Direction]:
     """Fit the treated direction's probe to labels shuffled between groups; keep its sigma, so the push is as long.
 
     By chance a shuffle can agree with the true labels, the more so the fewer the groups, and its direction is then the
@@ -276,7 +276,7 @@ def shuffled_like(ds: xr.Dataset, treated: Direction, study: ProbeStudy, n: int,
         The activations that the study was made from.
     treated : Direction
         Whose site, method and sigma are taken.
-    study : ProbeStudy
+    study : ProbeResult
         Whose clips, split and penalty are taken.
     n : int
         How many shuffles are kept.
@@ -289,18 +289,17 @@ def shuffled_like(ds: xr.Dataset, treated: Direction, study: ProbeStudy, n: int,
     """
     (stack,) = read_stacks(ds, treated.site, treated.pool or None)
     names = pd.Index(np.asarray(ds["clip"].values).astype(str))
-    train = ~study.plan.test
+    train = ~study.split.test
     rows = names.get_indexer(study.clips[train])
-    y, groups = np.asarray(study.plan.y)[train], np.asarray(study.plan.groups)[train]
+    y, groups = np.asarray(study.split.y)[train], np.asarray(study.split.groups)[train]
     orders = permute_labels(y, groups, _POOL * n, rng=np.random.default_rng([seed, 8]))
     agree = np.abs((y[orders] - y.mean()) @ (y - y.mean()))
     orders = orders[np.sort(np.argsort(agree, kind="stable")[:n])]
     line = study.table[(study.table["site"] == str(treated.site)) & (study.table["method"] == treated.method)]
     penalty = float(line["l2"].iloc[0])
-    fits = fit_many(
-        stack.x[:, rows], y[orders], method=treated.method, l2=1.0 if np.isnan(penalty) else penalty,  # type: ignore[arg-type]
-    )  # fmt: skip
-    weights = fits.coef[0, 0, 0, :, 0]
+    amount: dict[str, Any] = {} if np.isnan(penalty) else {find(treated.method).penalty: penalty}
+    fits = fit(stack.x[:, rows], y[orders], method=treated.method, **amount)
+    weights = fits.at(site=0, penalty=0, fold=0, output=0)
     info = {"like": treated.method, "labels": "shuffled"}
     return [
         replace(treated, vector=w / np.linalg.norm(w), method="shuffled", intercept=np.nan, score=np.nan, info=info)

@@ -15,7 +15,7 @@ from interp.directions import Direction
 from interp.errors import DataError, SiteError
 from interp.judges import Judge, embed, has_embedding, panel, worth
 from interp.judges.registry import makes_rendered_music
-from interp.probes.study import ProbeStudy, probe
+from interp.probes import ProbeResult, probe
 from interp.sites import Site, select_sites
 from interp.traits import Trait
 from interp.validation.ablation import ablation_arms, erasures
@@ -111,7 +111,7 @@ def validate(
     site: str | Site | None = None,
     doses: Sequence[float] = DOSES,
     n_seeds: int = 32,
-    studies: tuple[ProbeStudy, ProbeStudy] | None = None,
+    studies: tuple[ProbeResult, ProbeResult] | None = None,
     design: Design | None = None,
     setting: Setting | None = None,
     seed: int = 0,
@@ -145,7 +145,7 @@ def validate(
         In standard deviations of the training activations along the direction.
     n_seeds : int
         Paired seeds; each continues a sound of its own.
-    studies : pair of ProbeStudy, optional
+    studies : pair of ProbeResult, optional
         Of the heads and of the residual stream, if the probes are fitted already.
     design : Design, optional
         Further sizes: of the pilot, of the reference, heads; other traits, a text.
@@ -206,7 +206,7 @@ class _Experiment:
 
     def run(
         self, method: str, site: str | None, doses: tuple[float, ...], n: int,
-        studies: tuple[ProbeStudy, ProbeStudy] | None,
+        studies: tuple[ProbeResult, ProbeResult] | None,
     ) -> Validation:  # fmt: skip
         pilot_seeds = self.design.pilot_seeds
         codes = self._prompts(prompts_without, n + pilot_seeds)  # too few sounds: said before any work
@@ -246,7 +246,7 @@ class _Experiment:
         )
         return codes
 
-    def _probe(self, kind: str, method: str) -> ProbeStudy:
+    def _probe(self, kind: str, method: str) -> ProbeResult:
         return probe(
             self.ds, str(self.trait), sites=kind, methods=(method,), seed=self.seed, n_permutations=0,
             n_bootstrap=500 if self.full else 0, progress=self.setting.progress,
@@ -278,7 +278,7 @@ class _Experiment:
         return made.table
 
     def _arms(
-        self, treated: Direction, heads: ProbeStudy, resid: ProbeStudy, doses: tuple[float, ...], dose: float, n: int
+        self, treated: Direction, heads: ProbeResult, resid: ProbeResult, doses: tuple[float, ...], dose: float, n: int
     ) -> list[Arm]:
         design = self.design
         if not self.full:

@@ -41,7 +41,7 @@ from analyses import (
     timbre_transfer,
 )
 from interp.data import render_clips
-from interp.probes.study import probe
+from interp.probes import probe
 
 FROZEN = Path(__file__).with_name("frozen")
 MACHINE = FROZEN / "machine.json"

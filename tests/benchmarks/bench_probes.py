@@ -21,7 +21,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from interp.directions import fit_many
+from interp.directions import fit
 
 Floats = NDArray[np.float32]
 
@@ -107,15 +107,15 @@ def cross_validated_ratio(sites: int, clips: int, dim: int, folds: int = 5, samp
     x, y = activations(sites, clips, dim)
     fold = (np.arange(clips) // 10) % folds
     train = fold[None] != np.arange(folds)[:, None]
-    fit_many(x[:2], y, train=train, dtype="float32")
-    fast, fits = seconds(lambda: fit_many(x, y, train=train, dtype="float32"))
+    fit(x[:2], y, train, dtype="float32")
+    fast, fits = seconds(lambda: fit(x, y, train, dtype="float32"))
     picks = [(s, f) for s in np.linspace(0, sites - 1, max(1, sample // folds), dtype=int) for f in range(folds)]
     slow = seconds_per_problem(cross_validation, [(x[s], y, train[f]) for s, f in picks])
     errors = []
     for s, f in picks[:10]:
         wide = scaled(x[s, train[f]]).astype(float)
         exact = LogisticRegression(tol=1e-10, max_iter=10_000).fit(wide, y[train[f]]).coef_[0]
-        got = fits.coef[s, 0, f, 0, 0] * x[s, train[f]].astype(float).std(0)
+        got = fits.at(site=s, penalty=0, fold=f, labelling=0, output=0) * x[s, train[f]].astype(float).std(0)
         errors.append(np.linalg.norm(got - exact) / np.linalg.norm(exact))
     per_fit = fast / (sites * folds)
     return {"batched_ms": 1e3 * per_fit, "sklearn_ms": 1e3 * slow, "ratio": slow / per_fit, "error": float(max(errors))}
@@ -128,8 +128,8 @@ def permutation_ratio(
     x, y = activations(min(sites, slice_sites), clips, dim)
     rng = np.random.default_rng(1)
     shuffled = np.stack([rng.permutation(y) for _ in range(permutations)])
-    fit_many(x[:1], shuffled[:10], method=method, dtype="float32")  # type: ignore[arg-type]
-    fast, _ = seconds(lambda: fit_many(x, shuffled, method=method, dtype="float32"), repeats=2)  # type: ignore[arg-type]
+    fit(x[:1], shuffled[:10], method=method, dtype="float32")  # type: ignore[arg-type]
+    fast, _ = seconds(lambda: fit(x, shuffled, method=method, dtype="float32"), repeats=2)  # type: ignore[arg-type]
     loop = logistic_permutations if method == "logistic" else ridge_permutations
     problems = [(scaled(x[i % len(x)]), shuffled[i % permutations]) for i in range(sample)]
     slow = seconds_per_problem(loop, problems)

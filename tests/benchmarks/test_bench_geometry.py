@@ -1,4 +1,4 @@
-"""The whole geometry of a model: every head, method and trait, refitted many times; and against scikit-learn."""
+"""The directions of a whole model: every head, method and trait, fitted many times; and against scikit-learn."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 
-from interp.geometry import METHODS, refit
+from interp.directions import fit, methods
 
 pytestmark = pytest.mark.bench
 
@@ -25,10 +25,10 @@ ONCE = ("rfm",)
 def activations() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Heads with planted traits; labels of all traits; bootstrap weights over groups of four clips."""
     rng = np.random.default_rng(0)
-    y = np.where(rng.random((TRAITS, CLIPS)) < 0.5, 1.0, -1.0)
+    y = (rng.random((TRAITS, CLIPS)) < 0.5).astype(int)
     x = rng.standard_normal((HEADS, CLIPS, DIM), dtype=np.float32) * np.geomspace(0.3, 2, DIM, dtype=np.float32)
     for labels in y:
-        x += (0.3 * labels[None, :, None] * rng.standard_normal((HEADS, 1, DIM))).astype(np.float32)
+        x += (0.3 * (2 * labels - 1)[None, :, None] * rng.standard_normal((HEADS, 1, DIM))).astype(np.float32)
     weights = np.repeat(rng.multinomial(CLIPS // 4, np.full(CLIPS // 4, 4 / CLIPS), size=REFITS), 4, axis=1).astype(
         float
     )
@@ -42,13 +42,13 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def test_whole_geometry() -> None:
-    """384 heads x 8 methods x 6 traits with 200 bootstrap refits: at most ten minutes on two cores."""
+    """384 heads x 9 methods x 6 traits with 200 bootstrap refits: at most ten minutes on two cores."""
     x, y, weights = activations()
     print(f"\n{HEADS} heads of width {DIM}, {TRAITS} traits, {CLIPS} clips, {REFITS} refits, {os.cpu_count()} cores")
     spent = {}
-    for method in METHODS:
+    for method in methods():
         rows = weights[:1] if method in ONCE else weights
-        spent[method] = seconds(lambda m=method, w=rows: refit(x, y, w, method=m))  # type: ignore[misc]
+        spent[method] = seconds(lambda m=method, w=rows: fit(x, y, w, method=m))  # type: ignore[misc]
         fits = HEADS * TRAITS * len(rows)
         print(f"  {method:14s} {spent[method]:8.1f} s  {1e6 * spent[method] / fits:9.1f} us a fit, {fits} fits")
     total = sum(spent.values())
@@ -72,8 +72,8 @@ def test_ratio_to_scikit_learn() -> None:
         "least_squares": lambda s, t, w: LinearRegression().fit(s, t, sample_weight=w),
         "lda": lda,
     }
-    for method, fit in loops.items():
-        ours = seconds(lambda m=method: refit(x, y, weights, method=m))  # type: ignore[misc]
-        theirs = seconds(lambda f=fit: [f(site, labels, w) for site in z for labels in y for w in weights])  # type: ignore[misc]
+    for method, loop in loops.items():
+        ours = seconds(lambda m=method: fit(x, y, weights, method=m))  # type: ignore[misc]
+        theirs = seconds(lambda f=loop: [f(site, labels, w) for site in z for labels in y for w in weights])  # type: ignore[misc]
         print(f"  {method:14s} {ours:7.3f} s against {theirs:7.3f} s with scikit-learn: {theirs / ours:6.1f} times")
         assert np.isfinite(ours)

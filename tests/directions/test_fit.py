@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from directions.sklearn_loop import fit_loop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from interp.directions import fit_many
+from interp.directions import fit
 from interp.errors import DataError
 
 Floats = NDArray[np.float64]
@@ -70,7 +71,7 @@ def test_logistic_reaches_the_optimum_of_scikit_learn(name: str, dtype: str) -> 
     shape, l2 = CASES[name]
     x, y = draw(3, 2, **shape)  # type: ignore[arg-type]
     train = three_folds(len(y))
-    fits = fit_many(x, y, train=train, l2=l2, dtype=dtype)  # type: ignore[arg-type]
+    fits = fit(x, y, weights=train, l2=l2, dtype=dtype)  # type: ignore[arg-type]
     assert fits.converged.all()
     for site in range(2):
         for fold in range(3):
@@ -86,7 +87,7 @@ def test_collinear_and_constant_features() -> None:
     x = np.concatenate([x, x[:, :, :2], 2 * x[:, :, :1] - x[:, :, 1:2], np.full((1, 120, 1), 7.3)], axis=2)
     coef, intercept = reference(x[0], y, 0.5)
     for dtype, limit in (("float64", FINE), ("float32", COARSE)):
-        fits = fit_many(x, y, l2=0.5, dtype=dtype)  # type: ignore[arg-type]
+        fits = fit(x, y, l2=0.5, dtype=dtype)  # type: ignore[arg-type]
         assert worst(fits.coef[0, 0, 0, 0], coef) < limit
         assert fits.coef[0, 0, 0, 0, 0, -1] == 0
         assert abs(fits.intercept[0, 0, 0, 0, 0] - intercept[0]) < limit * (1 + abs(intercept[0]))  # type: ignore[index]
@@ -96,7 +97,7 @@ def test_a_feature_constant_in_one_fold_only() -> None:
     x, y = draw(6, 1, 90, 4)
     train = three_folds(90)
     x[0, train[1], 2] = 1.0
-    fits = fit_many(x, y, train=train)
+    fits = fit(x, y, weights=train)
     assert fits.coef[0, 0, 1, 0, 0, 2] == 0
     assert fits.coef[0, 0, 0, 0, 0, 2] != 0
     coef, _ = reference(x[0, train[1]], y[train[1]], 1.0)
@@ -107,7 +108,7 @@ def test_a_feature_constant_in_one_fold_only() -> None:
 def test_unbalanced_classes(class_weight: str | None) -> None:
     x, y = draw(7, 1, 300, 6)
     y = ((x[0, :, 0] > np.quantile(x[0, :, 0], 0.95)) | (np.arange(300) % 60 == 0)).astype(np.int64)
-    fits = fit_many(x, y, class_weight=class_weight)  # type: ignore[arg-type]
+    fits = fit(x, y, class_weight=class_weight)  # type: ignore[arg-type]
     coef, intercept = reference(x[0], y, 1.0, class_weight=class_weight)
     assert worst(fits.coef[0, 0, 0, 0], coef) < FINE
     assert abs(fits.intercept[0, 0, 0, 0, 0] - intercept[0]) < FINE * (1 + abs(intercept[0]))  # type: ignore[index]
@@ -118,9 +119,9 @@ def test_many_labellings_equal_one_at_a_time() -> None:
     rng = np.random.default_rng(0)
     labels = np.stack([rng.permutation(y) for _ in range(40)])
     for method in ("logistic", "ridge", "lda", "mean_diff"):
-        together = fit_many(x, labels, method=method)  # type: ignore[arg-type]
+        together = fit(x, labels, method=method)  # type: ignore[arg-type]
         for row in (0, 17, 39):
-            alone = fit_many(x, labels[row], method=method)  # type: ignore[arg-type]
+            alone = fit(x, labels[row], method=method)  # type: ignore[arg-type]
             np.testing.assert_allclose(together.coef[:, :, :, row], alone.coef[:, :, :, 0], rtol=1e-5, atol=1e-7)
             np.testing.assert_allclose(
                 together.intercept[:, :, :, row], alone.intercept[:, :, :, 0], rtol=1e-5, atol=1e-6
@@ -132,10 +133,10 @@ def test_many_labellings_equal_one_at_a_time() -> None:
 @pytest.mark.parametrize("standardize", [True, False])
 def test_every_method_equals_the_scikit_learn_solver(method: str, classes: int, standardize: bool) -> None:
     x, y = draw(9, 2, 120, 6, classes)
-    options = {"method": method, "train": three_folds(120), "l2": [0.1, 10.0], "standardize": standardize}
-    slow = fit_many(x, y, solver="sklearn", **options)  # type: ignore[arg-type]
+    options = {"method": method, "weights": three_folds(120), "l2": [0.1, 10.0], "standardize": standardize}
+    slow = fit_loop(x, y, **options)  # type: ignore[arg-type]
     for dtype, limit in (("float64", FINE), ("float32", COARSE)):
-        fast = fit_many(x, y, dtype=dtype, **options)  # type: ignore[arg-type]
+        fast = fit(x, y, dtype=dtype, **options)  # type: ignore[arg-type]
         assert fast.coef.shape == slow.coef.shape
         error = np.linalg.norm(fast.coef - slow.coef, axis=(-1, -2)) / np.linalg.norm(slow.coef, axis=(-1, -2))
         assert error.max() < limit
@@ -152,7 +153,7 @@ def test_lda_with_many_shrinkages_equals_scikit_learn(solver: str, classes: int,
     amounts = [0.0, 0.05, 0.4, 1.0]
     z = StandardScaler().fit_transform(x[0])
     for dtype, limit in (("float64", FINE), ("float32", COARSE)):
-        fits = fit_many(x, labels, method="lda", shrinkage=amounts, dtype=dtype)  # type: ignore[arg-type]
+        fits = fit(x, labels, method="lda", shrinkage=amounts, dtype=dtype)  # type: ignore[arg-type]
         assert fits.coef.shape[1] == len(amounts)
         for k, amount in enumerate(amounts):
             for p in (0, labellings - 1):
@@ -163,7 +164,7 @@ def test_lda_with_many_shrinkages_equals_scikit_learn(solver: str, classes: int,
                     decision, wanted = (d - d.mean(1, keepdims=True) for d in (decision, wanted))
                 assert worst(decision, wanted) < 10 * limit
     with pytest.raises(DataError, match="from 0 to 1"):
-        fit_many(x, y, method="lda", shrinkage=[0.1, 1.5])
+        fit(x, y, method="lda", shrinkage=[0.1, 1.5])
 
 
 @pytest.mark.parametrize("method", ["ridge", "mean_diff"])
@@ -171,8 +172,8 @@ def test_graded_targets(method: str) -> None:
     x, _ = draw(10, 2, 80, 5)
     rng = np.random.default_rng(1)
     y = np.stack([x[1] @ rng.normal(size=5) + rng.normal(size=80) for _ in range(3)])
-    options = {"method": method, "train": three_folds(80), "l2": [0.01, 1.0, 100.0]}
-    fast, slow = fit_many(x, y, **options), fit_many(x, y, solver="sklearn", **options)  # type: ignore[arg-type]
+    options = {"method": method, "weights": three_folds(80), "l2": [0.01, 1.0, 100.0]}
+    fast, slow = fit_loop(x, y, **options), fit(x, y, **options)  # type: ignore[arg-type]
     np.testing.assert_allclose(fast.coef, slow.coef, rtol=1e-8, atol=1e-10)
     np.testing.assert_allclose(fast.intercept, slow.intercept, rtol=1e-8, atol=1e-9)
 
@@ -190,7 +191,7 @@ def test_the_gradient_vanishes_at_the_solution(
     seed: int, clips: int, dim: int, log_l2: float, offset: float, classes: int
 ) -> None:
     x, y = draw(seed, 1, clips, dim, classes)
-    fits = fit_many(x + offset, y, l2=10**log_l2)
+    fits = fit(x + offset, y, l2=10**log_l2)
     assert fits.converged.all()
     scale = x[0].std(0)
     z = (x[0] - x[0].mean(0)) / scale
@@ -210,8 +211,8 @@ def test_the_gradient_vanishes_at_the_solution(
 def test_standardised_probes_do_not_feel_units(seed: int, scale: float, offset: float) -> None:
     x, y = draw(seed, 1, 60, 4)
     for method in ("logistic", "ridge", "lda"):
-        one = fit_many(x, y, method=method)  # type: ignore[arg-type]
-        two = fit_many(x * scale + offset, y, method=method)  # type: ignore[arg-type]
+        one = fit(x, y, method=method)  # type: ignore[arg-type]
+        two = fit(x * scale + offset, y, method=method)  # type: ignore[arg-type]
         np.testing.assert_allclose(two.coef * scale, one.coef, rtol=1e-4, atol=1e-6)
 
 
@@ -220,32 +221,32 @@ def test_blocks_do_not_change_the_result() -> None:
     rng = np.random.default_rng(2)
     labels = np.stack([rng.permutation(y) for _ in range(70)])
     for method in ("logistic", "ridge"):
-        wide = fit_many(x, labels, method=method)  # type: ignore[arg-type]
-        narrow = fit_many(x, labels, method=method, memory=150_000)  # type: ignore[arg-type]
+        wide = fit(x, labels, method=method)  # type: ignore[arg-type]
+        narrow = fit(x, labels, method=method, memory=150_000)  # type: ignore[arg-type]
         np.testing.assert_allclose(wide.coef, narrow.coef, rtol=1e-4, atol=1e-6)
 
 
 def test_softmax_weights_sum_to_zero() -> None:
     x, y = draw(12, 1, 120, 5, 4)
-    fits = fit_many(x, y)
+    fits = fit(x, y)
     np.testing.assert_allclose(fits.coef.sum(axis=-2), 0, atol=1e-6)
 
 
 BAD = {
-    "nan": (lambda x, y: fit_many(np.where(np.arange(5) == 3, np.nan, x), y), "not finite"),
-    "one class": (lambda x, y: fit_many(x, np.zeros(60, int)), "one class"),
+    "nan": (lambda x, y: fit(np.where(np.arange(5) == 3, np.nan, x), y), "not finite"),
+    "one class": (lambda x, y: fit(x, np.zeros(60, int)), "one class"),
     "one-class fold": (
-        lambda x, y: fit_many(x, np.arange(60) // 30, train=np.arange(60)[None] < 30),
+        lambda x, y: fit(x, np.arange(60) // 30, weights=np.arange(60)[None] < 30),
         "no clip of class 1",
     ),
-    "labels of another length": (lambda x, y: fit_many(x, y[:-1]), "one label per clip"),
-    "unknown method": (lambda x, y: fit_many(x, y, method="svm"), "no method is called 'svm'"),
-    "graded logistic": (lambda x, y: fit_many(x, y.astype(float)), "needs classes"),
-    "no penalty": (lambda x, y: fit_many(x, y, l2=0.0), "positive penalties"),
-    "memory": (lambda x, y: fit_many(x, y, memory=1000), "memory budget"),
-    "two dimensions": (lambda x, y: fit_many(x[0], y), r"\(sites, clips, dim\)"),
-    "weighted ridge": (lambda x, y: fit_many(x, y, method="ridge", class_weight="balanced"), "class weights"),
-    "tiny fold": (lambda x, y: fit_many(x, y, train=np.arange(60)[None] < 1), "fewer than two clips"),
+    "labels of another length": (lambda x, y: fit(x, y[:-1]), "one label per clip"),
+    "unknown method": (lambda x, y: fit(x, y, method="svm"), "no method is called 'svm'"),
+    "graded logistic": (lambda x, y: fit(x, y.astype(float)), "needs classes"),
+    "no penalty": (lambda x, y: fit(x, y, l2=0.0), "positive penalties"),
+    "memory": (lambda x, y: fit(x, y, memory=1000), "memory budget"),
+    "two dimensions": (lambda x, y: fit(x[0], y), r"\(sites, clips, dim\)"),
+    "weighted ridge": (lambda x, y: fit(x, y, method="ridge", class_weight="balanced"), "class weights"),
+    "tiny fold": (lambda x, y: fit(x, y, weights=np.arange(60)[None] < 1), "fewer than two clips"),
 }
 
 
@@ -263,5 +264,5 @@ def test_bad_input_gets_one_sentence(name: str) -> None:
 def test_the_gpu_agrees() -> None:
     x, y = draw(14, 4, 100, 8)
     for method in ("logistic", "ridge", "lda", "mean_diff"):
-        here, there = (fit_many(x, y, method=method, device=device) for device in ("cpu", "cuda"))  # type: ignore[arg-type]
+        here, there = (fit(x, y, method=method, device=device) for device in ("cpu", "cuda"))  # type: ignore[arg-type]
         np.testing.assert_allclose(here.coef, there.coef, rtol=1e-6, atol=1e-8)

@@ -11,8 +11,9 @@ import pytest
 import xarray as xr
 
 from interp import plots
+from interp.directions import fit_directions, make_targets
 from interp.errors import DataError
-from interp.geometry import clustered, cosine_matrix, cosine_table, fit_directions, make_targets, path_table
+from interp.geometry import clustered, cosine_matrix, cosine_table, path_table
 from interp.geometry import plane as plane_table
 from interp.plots import data_of
 

@@ -10,12 +10,12 @@ import xarray as xr
 from planted_data import planted_dataset
 
 from interp.errors import DataError
-from interp.probes import probe, probe_hierarchy
+from interp.probes import probe, tree
 
 OPTIONS: dict[str, Any] = {"sites": "L1.H1, L1.H2", "methods": ["ridge"], "folds": 3, "n_permutations": 40}
 
 
-def tree() -> tuple[xr.Dataset, np.ndarray, np.ndarray]:
+def labelled() -> tuple[xr.Dataset, np.ndarray, np.ndarray]:
     """Family is planted at L1.H1; trumpet against trombone only among brass, along another direction of L1.H2."""
     ds, _ = planted_dataset(n_groups=40, per_group=6, strength=3.0)
     rng = np.random.default_rng(1)
@@ -34,16 +34,16 @@ def tree() -> tuple[xr.Dataset, np.ndarray, np.ndarray]:
 
 
 def test_children_are_probed_within_their_parent() -> None:
-    ds, family, child = tree()
-    study = probe_hierarchy(ds, "family/instrument", **OPTIONS)
-    assert list(study.studies) == ["", "brass", "reed"]
-    table = study.table.set_index(["node", "site"])
+    ds, family, child = labelled()
+    result = tree(ds, "family/instrument", **OPTIONS)
+    assert list(result.results) == ["", "brass", "reed"]
+    table = result.table.set_index(["node", "site"])
     assert table.loc[("", "L1.H1"), "p_max"] < 0.05
     assert table.loc[("brass", "L1.H2"), "test_score"] > 0.8
     assert table.loc[("brass", "L1.H2"), "p_max"] < 0.05
     assert table.loc[("reed", "L1.H2"), "p_max"] > 0.05
     for node in ("brass", "reed"):
-        inside = study.studies[node]
+        inside = result.results[node]
         used = set(inside.clips)
         assert used == set(ds["clip"].values[(family == node) & (child != None)])  # noqa: E711
         counted = table.loc[node].iloc[0]
@@ -51,37 +51,37 @@ def test_children_are_probed_within_their_parent() -> None:
         assert counted["n_elsewhere"] == sum(f not in (node, None) for f in family)
         assert counted["n_missing"] + counted["n_elsewhere"] + len(used) + 6 == ds.sizes["clip"]
     assert table.loc[""].iloc[0]["n_missing"] == 6
-    assert study.studies["brass"].trait.classes == ("trombone", "trumpet")
-    direction = study.directions.select(site="L1.H2", trait="instrument within brass")
+    assert result.results["brass"].labels.classes == ("trombone", "trumpet")
+    direction = result.directions.select(site="L1.H2", trait="instrument within brass")
     assert len(direction) == 1
     assert direction[0].positive == "trumpet"
-    assert len(study.summary()) == 3
-    assert study.skipped.empty
+    assert len(result.summary()) == 3
+    assert result.skipped.empty
 
 
 def test_labels_that_are_paths_give_the_same() -> None:
-    ds, family, child = tree()
+    ds, family, child = labelled()
     paths = [None if f is None else f if c is None else f"{f}/{c}" for f, c in zip(family, child, strict=True)]
-    one = probe_hierarchy(ds, "family/instrument", **OPTIONS).table
-    two = probe_hierarchy(ds.assign_coords(sound=("clip", np.array(paths, object))), "sound", **OPTIONS).table
+    one = tree(ds, "family/instrument", **OPTIONS).table
+    two = tree(ds.assign_coords(sound=("clip", np.array(paths, object))), "sound", **OPTIONS).table
     for column in ("node", "test_score", "n_missing", "n_elsewhere", "p_max"):
         np.testing.assert_array_equal(one[column], two[column])
 
 
 def test_what_cannot_be_probed_is_listed_with_its_reason() -> None:
-    ds, _, child = tree()
+    ds, _, child = labelled()
     single = child.copy()
     single[single == "clarinet"] = "oboe"
-    study = probe_hierarchy(ds.assign_coords(instrument=("clip", single)), "family/instrument", **OPTIONS)
-    assert list(study.studies) == ["", "brass"]
-    assert study.skipped["node"].tolist() == ["reed"]
-    assert "one class ('oboe')" in study.skipped["reason"][0]
+    result = tree(ds.assign_coords(instrument=("clip", single)), "family/instrument", **OPTIONS)
+    assert list(result.results) == ["", "brass"]
+    assert result.skipped["node"].tolist() == ["reed"]
+    assert "one class ('oboe')" in result.skipped["reason"][0]
     with pytest.raises(DataError, match="hold no hierarchy"):
-        probe_hierarchy(ds, "genre")
+        tree(ds, "genre")
     with pytest.raises(DataError, match="no label column 'kin'"):
-        probe_hierarchy(ds, "kin/instrument")
-    with pytest.raises(DataError, match="probe_hierarchy"):
+        tree(ds, "kin/instrument")
+    with pytest.raises(DataError, match=r"interp\.probes\.tree"):
         probe(ds, "family/instrument")
     alone = ds.assign_coords(instrument=("clip", np.full(ds.sizes["clip"], None, object)))
     with pytest.raises(DataError, match="nothing below the parents"):
-        probe_hierarchy(alone, "family/instrument", **OPTIONS)
+        tree(alone, "family/instrument", **OPTIONS)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from interp.directions import Direction, Directions
-from interp.errors import DataError, InterventionError, SiteError
+from interp.errors import DataError, InterpError, InterventionError, SiteError
 from interp.steering import Ablate, Add, Clamp, Interpolate, Smitin, choose
 
 SITES = ("L0.H0", "L0.H1", "L2.H3", "L1.resid")
@@ -23,6 +25,9 @@ def directions(trait: str, *classes: str, methods: tuple[str, ...] = ("logistic"
         for name in classes
         for i, site in enumerate(SITES)
     )  # fmt: skip
+
+
+GENRES = directions("genre", "jazz", "rock")
 
 
 def test_one_class_of_several() -> None:
@@ -91,3 +96,19 @@ def test_the_class_is_said() -> None:
     assert "genre=rock (ridge)" in push.describe()
     piano = directions("instrument=piano", "piano", methods=("ridge",))
     assert "add instrument=piano (ridge) by" in Add(piano, dose=1.0).describe()
+
+
+@settings(max_examples=800, deadline=None)
+@given(
+    trait=st.one_of(st.text(max_size=12), st.sampled_from(["genre", "genre=jazz", "genre=jazz|rock", "drums"])),
+    method=st.one_of(st.none(), st.text(max_size=6), st.sampled_from(["ridge", "logistic"])),
+    sites=st.one_of(st.text(max_size=12), st.from_regex(r"(top:\d{0,3}|L-?\d\.(H\d|resid|H\*)|,| )+", fullmatch=True)),
+)
+def test_any_words_give_directions_or_a_sentence(trait: str, method: str | None, sites: str) -> None:
+    try:
+        chosen = choose(GENRES, trait, method, sites)
+    except InterpError as error:
+        assert str(error) and "\n" not in str(error).replace(repr(trait), "").replace(repr(sites), "")
+    else:
+        assert len(chosen) == len({d.site for d in chosen}) > 0
+        Add(chosen, dose=1.0)  # one class, one method: never a mixture

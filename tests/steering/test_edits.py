@@ -9,14 +9,29 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
-from interp.directions import Directions
+from interp.directions import Direction, Directions
 from interp.errors import InterventionError, SiteError
 from interp.model import MusicGen
-from interp.sites import Site
-from interp.steering import Ablate, Add, Call, EveryN, Interpolate, Intervention, Row, Smitin, Swap, generate
+from interp.sites import ModelShape, Site
+from interp.steering import (
+    Ablate,
+    Add,
+    Call,
+    Clamp,
+    EveryN,
+    Interpolate,
+    Intervention,
+    Row,
+    Smitin,
+    Swap,
+    generate,
+    record,
+)
 from interp.steering._registry import REGISTRY
 from interp.steering.checks import check_interventions
 from interp.steering.edits import Edits
@@ -240,3 +255,37 @@ def test_interpolating_by_zero_at_some_steps_keeps_their_bits(tiny_lm_model: Mus
         for items in ((item,), ())
     )
     assert not torch.equal(made[0, 0], plain[0, 0]) and not torch.equal(made[0, 2], plain[0, 2])
+
+
+@settings(max_examples=2000, deadline=None)
+@given(
+    amount=st.floats(),
+    sigma=st.floats(0, allow_infinity=False, allow_nan=False),
+    weight=st.floats(),
+    by=st.sampled_from(["dose", "strength", "interpolate", "clamp"]),
+    dtype=st.sampled_from([torch.float32, torch.float16, torch.bfloat16]),
+)
+def test_any_amount_is_refused_or_noticed(
+    amount: float, sigma: float, weight: float, by: str, dtype: torch.dtype
+) -> None:
+    """Whatever the dose, strength, weight or bound: activations are finite, or it is noticed; zero keeps every bit."""
+    direction = Direction.from_weight("L0.H1", np.arange(1.0, 9.0), sigma=sigma, intercept=0.5)
+    x = torch.linspace(-3, 3, 32, dtype=dtype).view(1, 1, 32)
+    try:
+        if by == "interpolate":
+            item: Intervention = Interpolate(direction, amount, weights=(weight,))
+        elif by == "clamp":
+            item = Clamp(direction, low=amount)
+        else:
+            item = Add(direction, weights=(weight,), **{by: amount})
+        edits = Edits([(item,)], [0], ModelShape(1, 4, 32), Timeline(0, 3, 50.0), False, dtype=dtype)
+        edited = edits.apply(("heads", 0), x, 0, "cond")
+    except InterventionError as error:
+        assert "\n" not in str(error)
+        return
+    if by != "clamp" and (amount == 0 or weight == 0 or (by == "dose" and sigma == 0)):
+        assert torch.equal(edited, x)
+    if by in ("dose", "strength"):
+        assert edited.isfinite().all()
+    elif dtype == torch.float32 and not edited.isfinite().all():  # in half precision the logits tell
+        assert not all(np.isfinite(line[-1]).all() for line in record.edited(edits))

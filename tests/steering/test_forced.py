@@ -11,11 +11,12 @@ from scipy.stats import spearmanr
 
 from interp.backends.build import random_musicgen
 from interp.directions import Directions
-from interp.errors import ClipError, DataError, InterventionError
+from interp.errors import ClipError, DataError, InterventionError, ModelError
 from interp.model import MusicGen
 from interp.steering import (
     Ablate,
     Add,
+    Call,
     EveryN,
     Row,
     Smitin,
@@ -133,6 +134,27 @@ def test_labels_turn_the_effect_into_a_contrast(tiny_lm_model: MusicGen) -> None
         causal_ranking(tiny_lm_model, codes, labels=[0] * 6, sites="L0.H1")
 
 
+def test_logits_that_are_not_finite_are_named(make_directions: Make) -> None:
+    model = MusicGen(random_musicgen(3, 4, 32, seed=1))
+    codes = torch.zeros(3, 4, 5, dtype=torch.long)
+    far = Call("L1.resid", lambda h: h * 1e38 * 1e38)
+    with pytest.raises(InterventionError, match=r"row 1 are not finite in float32: push less far; call"):
+        forced_logits(model, codes, ["a"] * 3, interventions=[(), (far,), ()])
+    model.lm.transformer.layers[1].linear2.weight.data[0, 0] = torch.nan
+    for call in (lambda: forced_logits(model, codes, ["a"] * 3), lambda: log_likelihood(model, codes, "a")):
+        with pytest.raises(ModelError, match="row 0 are not finite in float32, without any intervention"):
+            call()
+    with pytest.raises(DataError, match=r"the effect of L0\.H1 on row 0 is NaN or infinite in float32"):
+        causal_ranking(model, codes, sites="L0.H1", baseline="zero")
+
+
 def test_bad_music_gets_one_sentence(tiny_lm_model: MusicGen) -> None:
+    codes = torch.zeros(2, 4, 5, dtype=torch.long)
+    for call in (log_likelihood, causal_ranking):
+        for texts in (["a"], ["a", "b", "c"]):
+            with pytest.raises(ClipError, match=f"2 rows of codes but {len(texts)} texts"):
+                call(tiny_lm_model, codes, texts)
+        with pytest.raises(ClipError, match=r"give codes \[rows"):
+            call(tiny_lm_model, codes[0], "a")
     with pytest.raises(ClipError, match="one text a row"):
         forced_logits(tiny_lm_model, torch.zeros(2, 4, 5, dtype=torch.long), ["a"])

@@ -13,8 +13,7 @@ import xarray as xr
 import interp
 from interp.clips import Clips
 from interp.model import MusicGen
-from interp.probes import probe
-from interp.probes.study import ProbeStudy
+from interp.probes import ProbeResult, probe
 
 
 class Loud:
@@ -57,7 +56,7 @@ def ds(tiny_lm_model: MusicGen, clips: Clips) -> xr.Dataset:
 
 
 @pytest.fixture(scope="session")
-def studies(ds: xr.Dataset) -> tuple[ProbeStudy, ProbeStudy]:
+def studies(ds: xr.Dataset) -> tuple[ProbeResult, ProbeResult]:
     """Of the heads and of the residual stream."""
     options: dict[str, Any] = {
         "methods": ("logistic", "mean_diff"),

@@ -10,7 +10,7 @@ import xarray as xr
 from interp.clips import Clips
 from interp.errors import DataError
 from interp.model import MusicGen
-from interp.probes.study import ProbeStudy
+from interp.probes import ProbeResult
 from interp.validation import (
     ablation_arms,
     erasures,
@@ -20,7 +20,7 @@ from interp.validation import (
 
 
 def test_what_is_taken_out_is_gone_at_the_site_and_later_layers_feel_it(
-    tiny_lm_model: MusicGen, ds: xr.Dataset, clips: Clips, studies: tuple[ProbeStudy, ProbeStudy]
+    tiny_lm_model: MusicGen, ds: xr.Dataset, clips: Clips, studies: tuple[ProbeResult, ProbeResult]
 ) -> None:
     resid = studies[1]
     treated = resid.directions.one(site="L1.resid", method="mean_diff")

@@ -12,7 +12,7 @@ import xarray as xr
 import interp
 from interp.directions.reading import read_stacks
 from interp.errors import ControlError
-from interp.probes.study import ProbeStudy
+from interp.probes import ProbeResult
 from interp.splits import permute_labels
 from interp.validation import (
     basic_arms,
@@ -23,7 +23,7 @@ from interp.validation import (
 
 
 def test_shuffled_directions_are_as_long_and_know_nothing(
-    ds: xr.Dataset, studies: tuple[ProbeStudy, ProbeStudy]
+    ds: xr.Dataset, studies: tuple[ProbeResult, ProbeResult]
 ) -> None:
     treated = studies[1].directions.one(site="L1.resid", method="logistic")
     shuffled = shuffled_like(ds, treated, studies[1], 6, seed=0)
@@ -46,11 +46,11 @@ def test_shuffled_directions_are_as_long_and_know_nothing(
 
 
 def test_of_all_shuffles_those_that_agree_least_with_the_labels_are_kept(
-    ds: xr.Dataset, studies: tuple[ProbeStudy, ProbeStudy]
+    ds: xr.Dataset, studies: tuple[ProbeResult, ProbeResult]
 ) -> None:
     treated, study = studies[1].directions.one(site="L1.resid", method="logistic"), studies[1]
-    train = ~study.plan.test
-    y, groups = np.asarray(study.plan.y)[train], np.asarray(study.plan.groups)[train]
+    train = ~study.split.test
+    y, groups = np.asarray(study.split.y)[train], np.asarray(study.split.groups)[train]
     drawn = permute_labels(y, groups, 200, rng=np.random.default_rng(3))
     (stack,) = read_stacks(ds, treated.site, treated.pool or None)
     names = pd.Index(np.asarray(ds["clip"].values).astype(str))
@@ -67,7 +67,7 @@ def test_of_all_shuffles_those_that_agree_least_with_the_labels_are_kept(
     assert np.mean([abs(one.vector @ treated.vector) for one in kept]) < 0.8 * at_random
 
 
-def test_basic_arms_push_equally_far(ds: xr.Dataset, studies: tuple[ProbeStudy, ProbeStudy]) -> None:
+def test_basic_arms_push_equally_far(ds: xr.Dataset, studies: tuple[ProbeResult, ProbeResult]) -> None:
     heads, resid = studies
     treated = resid.directions.one(site="L1.resid", method="logistic")
     arms = {arm.name: arm for arm in basic_arms(ds, treated, heads, resid, k=3, n_seeds=4)}
@@ -90,7 +90,7 @@ def test_basic_arms_push_equally_far(ds: xr.Dataset, studies: tuple[ProbeStudy, 
         basic_arms(ds, treated, heads, resid, k=7)
 
 
-def test_every_control_is_what_it_says(ds: xr.Dataset, studies: tuple[ProbeStudy, ProbeStudy]) -> None:
+def test_every_control_is_what_it_says(ds: xr.Dataset, studies: tuple[ProbeResult, ProbeResult]) -> None:
     heads, resid = studies
     treated = resid.directions.one(site="L2.resid", method="mean_diff")
     other = replace(treated, vector=np.eye(treated.dim)[0], sigma=0.5)

@@ -15,7 +15,7 @@ import interp.validation.run as running
 from interp.clips import Clips
 from interp.errors import DataError, SiteError
 from interp.model import MusicGen
-from interp.probes.study import ProbeStudy
+from interp.probes import ProbeResult
 from interp.validation import (
     DOSES,
     Design,
@@ -30,7 +30,7 @@ def test_validate_chooses_its_site_on_pilot_seeds_and_tells_everything(
     tiny_lm_model: MusicGen,
     ds: xr.Dataset,
     clips: Clips,
-    studies: tuple[ProbeStudy, ProbeStudy],
+    studies: tuple[ProbeResult, ProbeResult],
     loud: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -62,7 +62,7 @@ def test_validate_chooses_its_site_on_pilot_seeds_and_tells_everything(
 
 
 def test_validate_in_full(
-    tiny_lm_model: MusicGen, ds: xr.Dataset, clips: Clips, studies: tuple[ProbeStudy, ProbeStudy], loud: Any
+    tiny_lm_model: MusicGen, ds: xr.Dataset, clips: Clips, studies: tuple[ProbeResult, ProbeResult], loud: Any
 ) -> None:
     class Deaf(type(loud)):  # type: ignore[misc]
         name = "deaf"

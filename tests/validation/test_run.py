@@ -15,7 +15,7 @@ from interp.directions import Direction
 from interp.errors import ControlError, DataError
 from interp.judges import RenderedJudge
 from interp.model import MusicGen
-from interp.probes.study import ProbeStudy
+from interp.probes import ProbeResult
 from interp.stats import wilson
 from interp.steering import Add, Smitin
 from interp.validation import (
@@ -39,7 +39,7 @@ def short(**changes: Any) -> Setting:
 
 
 def test_zero_dose_is_the_unsteered_music_and_other_doses_are_paired_with_it(
-    tiny_lm_model: MusicGen, clips: Clips, studies: tuple[ProbeStudy, ProbeStudy], loud: Any
+    tiny_lm_model: MusicGen, clips: Clips, studies: tuple[ProbeResult, ProbeResult], loud: Any
 ) -> None:
     codes = prompts_without(tiny_lm_model, "drums", 4, 0.3, clips=clips)
     direction = studies[1].directions.one(site="L1.resid", method="logistic")
@@ -84,7 +84,7 @@ def test_the_prompt_itself_is_never_judged(tiny_lm_model: MusicGen, clips: Clips
 
 
 def test_an_arm_that_changes_something_at_dose_zero_is_refused(
-    tiny_lm_model: MusicGen, clips: Clips, studies: tuple[ProbeStudy, ProbeStudy], loud: Any
+    tiny_lm_model: MusicGen, clips: Clips, studies: tuple[ProbeResult, ProbeResult], loud: Any
 ) -> None:
     direction = studies[1].directions.one(site="L1.resid", method="mean_diff")
     codes = prompts_without(tiny_lm_model, "drums", 2, 0.3, clips=clips)
@@ -102,7 +102,7 @@ def test_an_arm_that_changes_something_at_dose_zero_is_refused(
 
 
 def test_a_dosed_arm_with_a_text_or_noise_of_its_own_is_compared_with_its_own_kind(
-    tiny_lm_model: MusicGen, clips: Clips, studies: tuple[ProbeStudy, ProbeStudy], loud: Any
+    tiny_lm_model: MusicGen, clips: Clips, studies: tuple[ProbeResult, ProbeResult], loud: Any
 ) -> None:
     direction = studies[1].directions.one(site="L1.resid", method="mean_diff")
     codes = prompts_without(tiny_lm_model, "drums", 3, 0.3, clips=clips)
@@ -150,7 +150,7 @@ def test_texts_mixes_and_pushes_share_their_noise(tiny: MusicGen) -> None:
 
 
 def test_what_an_arm_says_of_itself_is_a_column_and_a_condition(
-    tiny_lm_model: MusicGen, clips: Clips, studies: tuple[ProbeStudy, ProbeStudy], loud: Any
+    tiny_lm_model: MusicGen, clips: Clips, studies: tuple[ProbeResult, ProbeResult], loud: Any
 ) -> None:
     direction = studies[1].directions.one(site="L1.resid", method="mean_diff")
     codes = prompts_without(tiny_lm_model, "drums", 3, 0.3, clips=clips)
@@ -210,7 +210,7 @@ def test_measures_of_ones_own_see_what_was_generated(tiny_lm_model: MusicGen, cl
 
 
 def test_a_panel_is_told_apart_and_its_agreement_is_counted(
-    tiny_lm_model: MusicGen, clips: Clips, studies: tuple[ProbeStudy, ProbeStudy], loud: Any
+    tiny_lm_model: MusicGen, clips: Clips, studies: tuple[ProbeResult, ProbeResult], loud: Any
 ) -> None:
     class Quiet(type(loud)):  # type: ignore[misc]
         name = "quiet"
@@ -237,7 +237,7 @@ def test_a_panel_is_told_apart_and_its_agreement_is_counted(
 
 
 def test_what_monitors_read_stands_beside_the_clips(
-    tiny_lm_model: MusicGen, clips: Clips, studies: tuple[ProbeStudy, ProbeStudy], loud: Any
+    tiny_lm_model: MusicGen, clips: Clips, studies: tuple[ProbeResult, ProbeResult], loud: Any
 ) -> None:
     heads = studies[0].directions.select(method="logistic")
     codes = prompts_without(tiny_lm_model, "drums", 2, 0.3, clips=clips)

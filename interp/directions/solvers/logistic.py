@@ -9,7 +9,8 @@ once per site and penalty, shared by all folds and label permutations, and used 
 iteration is then two matrix products, and the first step from zero is the ridge solution, a warm start for free.
 Problems that need more than a few steps get one Hessian per site and penalty at the point reached, in place of the
 bound, again shared by all of them; the last stragglers (nearly separable, with a weak penalty) are finished by exact
-Newton steps in float64.
+Newton steps in float64. So are those whose gradient, computed once more in float64, says that rounding or a small last
+step passed for convergence: a problem that is called converged is.
 """
 
 from __future__ import annotations
@@ -20,8 +21,7 @@ from torch import Tensor
 from interp.directions.solvers.design import Design
 from interp.directions.solvers.lbfgs import History
 from interp.directions.solvers.newton import finish_by_newton
-from interp.directions.solvers.pooled import fits_pooling, solve_by_pooling
-from interp.directions.solvers.solution import Solution, Targets
+from interp.directions.solvers.problems import Problems, Solution
 
 __all__ = ["solve_logistic"]
 
@@ -29,19 +29,48 @@ _BEFORE_HESSIAN = 4
 """Gradients after which the bound is replaced by a Hessian, where that pays."""
 _BEFORE_NEWTON = 40
 """Gradients after which a problem counts as hard."""
-_WIDEST_NEWTON = 800
+_WIDEST_NEWTON = 1200
 """Unknowns beyond which a Hessian per problem is too much; L-BFGS goes on instead."""
+_ERROR = 3e-4
+"""Distance to the optimum, as a share of the weights' length, that counts as converged in single precision."""
 
 
-class _Objective:
-    """Gradient and preconditioner of all problems; states ``[u, b]`` are (sites, problems, outputs, dim+1)."""
+class _Gradient:
+    """Gradients of all problems, in any precision; states ``[u, b]`` are (sites, problems, outputs, dim+1)."""
 
-    def __init__(self, design: Design, targets: Targets) -> None:
-        self.x, self.y, self.weight = design.x, targets.y, targets.weight
-        self.l2 = targets.l2
-        self.inverse, self.mean = design.inverse[:, targets.fold, None], design.mean[:, targets.fold, None]
-        self.penalty = targets.penalty[:, :, None, None]
+    def __init__(self, design: Design, problems: Problems, dtype: torch.dtype) -> None:
+        fold = problems.fold
+        self.x, self.y, self.weight = design.x.to(dtype), problems.y.to(dtype), problems.weight.to(dtype)
+        self.inverse, self.mean = (t.to(dtype)[:, fold, None] for t in (design.inverse, design.mean))
+        self.penalty = problems.penalty.to(dtype)[:, :, None, None]
         self.outputs = self.y.shape[1]
+
+    def _assemble(self, product: Tensor, total: Tensor, v: Tensor) -> Tensor:
+        """Gradient in ``[u, b]`` from ``residual @ x'`` and the residuals' sums."""
+        gradient = torch.empty_like(v)
+        part = torch.addcmul(product.view(*v.shape[:-1], -1), total[..., None], self.mean, value=-1).mul_(self.inverse)
+        torch.addcmul(part, v[..., :-1], self.penalty, out=gradient[..., :-1])
+        gradient[..., -1] = total
+        return gradient
+
+    def _probability(self, v: Tensor) -> Tensor:
+        w = v[..., :-1] * self.inverse
+        b = v[..., -1] - torch.linalg.vecdot(w, self.mean)
+        z = torch.baddbmm(b.flatten(1)[..., None], w.flatten(1, 2), self.x.mT).view(*b.shape, -1)
+        return z.sigmoid_() if self.outputs == 1 else z.softmax(dim=2)
+
+    def gradient(self, v: Tensor) -> Tensor:
+        """Gradient of every problem: two matrix products."""
+        residual = self._probability(v).sub_(self.y).mul_(self.weight[:, None])
+        return self._assemble(residual.flatten(1, 2) @ self.x, residual.sum(-1), v)
+
+
+class _Objective(_Gradient):
+    """Gradients, and a preconditioner that the problems of a site and penalty share."""
+
+    def __init__(self, design: Design, problems: Problems) -> None:
+        super().__init__(design, problems, design.dtype)
+        self.l2 = problems.l2
         self.mass = self.weight.sum(dim=1)  # [problems]
         bound = 0.25 if self.outputs == 1 else 0.5
         mass = float(self.mass.mean()) * bound
@@ -69,25 +98,6 @@ class _Objective:
         v = self.x.new_zeros(self.x.shape[0], *share.shape, self.x.shape[2] + 1)
         v[..., -1] = b
         return v, self._assemble(residual.flatten(0, 1) @ self.x, residual.sum(-1).expand(v.shape[:-1]), v)
-
-    def _assemble(self, product: Tensor, total: Tensor, v: Tensor) -> Tensor:
-        """Gradient in ``[u, b]`` from ``residual @ x'`` and the residuals' sums."""
-        gradient = torch.empty_like(v)
-        part = torch.addcmul(product.view(*v.shape[:-1], -1), total[..., None], self.mean, value=-1).mul_(self.inverse)
-        torch.addcmul(part, v[..., :-1], self.penalty, out=gradient[..., :-1])
-        gradient[..., -1] = total
-        return gradient
-
-    def _probability(self, v: Tensor) -> Tensor:
-        w = v[..., :-1] * self.inverse
-        b = v[..., -1] - torch.linalg.vecdot(w, self.mean)
-        z = torch.baddbmm(b.flatten(1)[..., None], w.flatten(1, 2), self.x.mT).view(*b.shape, -1)
-        return z.sigmoid_() if self.outputs == 1 else z.softmax(dim=2)
-
-    def gradient(self, v: Tensor) -> Tensor:
-        """Gradient of every problem: two matrix products."""
-        residual = self._probability(v).sub_(self.y).mul_(self.weight[:, None])
-        return self._assemble(residual.flatten(1, 2) @ self.x, residual.sum(-1), v)
 
     def precondition(self, q: Tensor) -> Tensor:
         """The inverse of the bound (or of the shared Hessian), applied to every problem and output."""
@@ -128,14 +138,14 @@ class _Objective:
             self.penalty = self.penalty[:, problems]
 
 
-def solve_logistic(design: Design, targets: Targets, *, tol: float, max_iter: int = 1000) -> Solution:
+def solve_logistic(design: Design, targets: Problems, *, tol: float, max_iter: int = 1000) -> Solution:
     """Solve all problems of one design.
 
     Parameters
     ----------
     design : Design
         Activations and folds.
-    targets : Targets
+    targets : Problems
         Labels, row weights and penalties; every training part holds every class.
     tol : float
         Stop when the quasi-Newton step is at most this share of the weights' length.
@@ -147,24 +157,17 @@ def solve_logistic(design: Design, targets: Targets, *, tol: float, max_iter: in
     Solution
     """
     sites, problems, device = design.n_sites, len(targets.y), design.x.device
-    if fits_pooling(design, targets):
-        result, done, iterations = solve_by_pooling(design, targets, tol=tol)
-        if bool(done.all()):
-            return Solution(*design.to_scaled(result[..., :-1], result[..., -1], targets.fold), done, iterations)
-    else:
-        result = design.x.new_zeros(sites, problems, targets.y.shape[1], design.dim + 1)
-        done = torch.zeros(sites, problems, dtype=torch.bool, device=device)
-        iterations = torch.zeros(sites, problems, dtype=torch.long, device=device)
-    site_ids = torch.nonzero(~done.all(dim=1)).flatten()  # what is left
-    problem_ids = torch.arange(problems, device=device)
+    result = design.x.new_zeros(sites, problems, targets.y.shape[1], design.dim + 1)
+    done = torch.zeros(sites, problems, dtype=torch.bool, device=device)
+    iterations = torch.zeros(sites, problems, dtype=torch.long, device=device)
+    site_ids, problem_ids = torch.arange(sites, device=device), torch.arange(problems, device=device)  # what is left
     objective = _Objective(design, targets)
-    if len(site_ids) < sites:
-        objective.keep(site_ids, None)
+    shared = objective.preconditioner
     v, gradient = objective.start()
-    wide = (design.dim + 1) * objective.outputs > _WIDEST_NEWTON
+    wide = (min(design.dim, design.n_clips) + 1) * objective.outputs > _WIDEST_NEWTON
     # A shared Hessian costs as much as dim / (2 problems) gradients of the problems that share it, and saves about ten.
     sharpen = design.dim <= 20 * objective.outputs * problems / targets.l2.shape[1]
-    active = ~done[site_ids]
+    active = ~done
     history = History()
     smoothed = objective.precondition(gradient)
     step = -smoothed
@@ -222,6 +225,7 @@ def solve_logistic(design: Design, targets: Targets, *, tol: float, max_iter: in
                 problem_ids = problem_ids if columns_kept is None else problem_ids[columns_kept]
         if sharpen and iteration == _BEFORE_HESSIAN:
             objective.sharpen(v)
+            shared = shared.index_copy(0, site_ids, objective.preconditioner)
             history = History()
             smoothed = objective.precondition(gradient)
             step, rate = -smoothed, torch.ones_like(rate)
@@ -230,10 +234,23 @@ def solve_logistic(design: Design, targets: Targets, *, tol: float, max_iter: in
         where = site_ids[rows], problem_ids[columns]
         result[where] = v[rows, columns]
         iterations[where] = limit
-        if not wide and max_iter > limit:
-            finish_by_newton(design, targets, result, done, iterations, tol=tol)
+    done &= _distance(design, targets, result, shared) <= (_ERROR if tol > _ERROR / 10 else 10 * tol)
+    if not wide and max_iter > limit and not bool(done.all()):
+        finish_by_newton(design, targets, result, done, iterations, tol=tol)
     w, b = design.to_scaled(result[..., :-1], result[..., -1], targets.fold)
     return Solution(w, b, done, iterations)
+
+
+def _distance(design: Design, problems: Problems, v: Tensor, preconditioner: Tensor) -> Tensor:
+    """Distance of weights from the optimum, as a share of their length, shape (sites, problems).
+
+    A quasi-Newton step from the gradient in float64: the curvature is that of the bound or of the shared Hessian, the
+    rounding of single precision, which may hide a gradient, is not in it.
+    """
+    step = _Gradient(design, problems, torch.float64).gradient(v.double())
+    rows = step.view(len(v) * preconditioner.shape[1], -1, step.shape[-1])
+    step = (rows @ preconditioner.flatten(0, 1).double()).view_as(step)
+    return step.flatten(2).norm(dim=-1) / v.double().flatten(2).norm(dim=-1).clamp_min(1e-300)
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:

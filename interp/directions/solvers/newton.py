@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from interp.directions.solvers.design import Design
-from interp.directions.solvers.solution import Targets
+from interp.directions.solvers.problems import Problems
 
 __all__ = ["finish_by_newton"]
 
@@ -15,7 +15,7 @@ _BLOCK_BYTES = 64 * 2**20
 
 
 def finish_by_newton(
-    design: Design, targets: Targets, v: Tensor, done: Tensor, iterations: Tensor, *, tol: float
+    design: Design, targets: Problems, v: Tensor, done: Tensor, iterations: Tensor, *, tol: float
 ) -> None:
     """Take the unfinished problems to their optimum, in float64, in place.
 
@@ -43,15 +43,19 @@ def finish_by_newton(
 
 
 def _newton(
-    design: Design, targets: Targets, v: Tensor, rows: Tensor, columns: Tensor, *, tol: float
+    design: Design, targets: Problems, v: Tensor, rows: Tensor, columns: Tensor, *, tol: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     fold = targets.fold[columns]
     mean, inverse = design.mean[rows, fold].double(), design.inverse[rows, fold].double()
     x = (design.x[rows].double() - mean[:, None]) * inverse[:, None]
-    x = torch.cat([x, x.new_ones(*x.shape[:2], 1)], dim=2)  # [problem, clip, dim + 1]
+    basis = None
+    if x.shape[2] > x.shape[1]:  # weights lie in the span of the clips: as many unknowns as clips
+        basis, triangle = torch.linalg.qr(x.mT)
+        x, v = triangle.mT, torch.cat([v[..., :-1] @ basis, v[..., -1:]], dim=-1)
+    x = torch.cat([x, x.new_ones(*x.shape[:2], 1)], dim=2)  # [problem, clip, unknowns]
     y, weight = targets.y[columns].double(), targets.weight[columns].double()
     l2 = targets.penalty[rows, columns].double()
-    ridge = torch.cat([l2[:, None].expand(-1, design.dim), l2.new_zeros(len(l2), 1)], dim=1)
+    ridge = torch.cat([l2[:, None].expand(-1, x.shape[2] - 1), l2.new_zeros(len(l2), 1)], dim=1)
 
     def loss(v: Tensor) -> Tensor:
         z = v @ x.mT
@@ -87,6 +91,8 @@ def _newton(
         ok |= small
         if bool(ok.all()):
             break
+    if basis is not None:
+        v = torch.cat([v[..., :-1] @ basis.mT, v[..., -1:]], dim=-1)
     return v, ok, steps
 
 

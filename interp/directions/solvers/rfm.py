@@ -2,7 +2,7 @@
 
 The method of MusicRFM (arXiv 2510.19127; Radhakrishnan et al., Science 2024): kernel ridge regression with
 a Laplace kernel ``exp(-|x - z|_M / width)`` alternates with ``M <- mean_i g_i g_i^T``, where ``g_i`` is the
-gradient of the predictor at clip i. Here it is batched over weightings of the clips, and takes the median
+gradient of the predictor at clip i. Here it is batched over labellings, and takes the median
 distance as the kernel's width, so that it needs no search. No validation part picks the round: the last one
 counts.
 """
@@ -11,84 +11,56 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from torch import Tensor
 
-from interp._threads import each, workers
+from interp.directions.solvers.design import Design
+from interp.directions.solvers.linear import one_hot
+from interp.directions.solvers.problems import Problems, Solution
+from interp.directions.solvers.push import thresholded
 
-__all__ = ["rfm_directions"]
+__all__ = ["solve_rfm"]
 
-Array = NDArray[np.float64]
+_ROUNDS = 4
+"""How often the metric is learnt again."""
+_RIDGE = 1e-2
+"""Penalty of the kernel regression, as a share of the kernel's diagonal (which is one)."""
+_MOST_CLIPS = 512
+"""A kernel machine costs the cube of its clips: beyond this many, every k-th clip is used."""
 _BYTES = 2**27
 
 
-def rfm_directions(
-    x: NDArray[np.floating],
-    y: Array,
-    weights: Array,
-    *,
-    rounds: int = 4,
-    ridge: float = 1e-2,
-    max_clips: int = 512,
-    standardise: bool = True,
-    device: str = "cpu",
-) -> Array:
+def solve_rfm(design: Design, problems: Problems) -> Solution:
     """Top eigenvectors of the average gradient outer product, with the sign that rises with the target.
 
-    Parameters
-    ----------
-    x : array of shape (sites, clips, dim)
-        Activations.
-    y : array of shape (targets, refits, clips)
-        Targets: +1/-1 or numbers.
-    weights : array of shape (refits, clips)
-        Weights; clips of weight zero are left out, others weigh in the regression and in the average.
-    rounds : int
-        How often the metric is learnt again.
-    ridge : float
-        Penalty of the kernel regression, as a share of the kernel's diagonal (which is one).
-    max_clips : int
-        A kernel machine costs the cube of its clips: beyond this many, every k-th clip is used.
-    standardise : bool
-        Whether features get unit variance first; the result is mapped back.
-    device : str
-        Where to compute.
-
-    Returns
-    -------
-    array of shape (sites, targets, refits, dim)
-        Unit vectors in standardised coordinates, divided by the spread: weights in the raw basis.
+    Computed in float64 on fold-standardised features; clips of weight zero are left out, others weigh in the
+    regression and in the average.
     """
-    from interp.directions.refit import _scale
-
-    if x.shape[1] > max_clips:
-        kept = np.linspace(0, x.shape[1] - 1, max_clips).round().astype(int)
-        x, y, weights = x[:, kept], y[..., kept], weights[:, kept]
-    sites, clips, dim = x.shape
-    targets, refits = y.shape[:2]
-    out = np.empty((sites, targets, refits, dim))
-    step = max(1, _BYTES // (8 * clips * clips))
-    labels = torch.as_tensor(y.reshape(-1, clips).copy(), device=device)
-    mass = torch.as_tensor(np.broadcast_to(weights, y.shape).reshape(-1, clips).copy(), device=device)
-    mass = mass / mass.mean(dim=1, keepdim=True)
-    mean = (mass * labels).mean(dim=1, keepdim=True)
-    labels = labels - mean
-
-    def learn(site: int) -> None:
-        xs = torch.as_tensor(np.asarray(x[site], dtype=np.float64), device=device)
-        xs = xs - xs.mean(dim=0)
-        scale = _scale(xs, standardise)
-        xs = xs / scale
-        for start in range(0, len(labels), step):
-            rows = slice(start, start + step)
-            found = _batch(xs, labels[rows], mass[rows], rounds, ridge) / scale
-            flat = out[site].reshape(-1, dim)
-            flat[rows] = found.cpu().numpy()
-
-    each(learn, range(sites), workers(device))
-    return out
+    outputs = problems.y.shape[1]
+    y = problems.y if problems.graded else one_hot(problems.y)[:, -outputs:]
+    out = torch.zeros(design.n_sites, *y.shape[:2], design.dim, dtype=torch.float64, device=design.x.device)
+    for fold in torch.unique(problems.fold).tolist():
+        which = torch.nonzero(problems.fold == fold).flatten()
+        used = np.flatnonzero(design.weights[fold] > 0)
+        if len(used) > _MOST_CLIPS:
+            used = used[np.linspace(0, len(used) - 1, _MOST_CLIPS).round().astype(int)]
+        rows = torch.as_tensor(used, device=design.x.device)
+        labels = y[which][:, :, rows].double().flatten(0, 1)  # [problems * outputs, clips]
+        mass = problems.weight[which][:, None, rows].double().expand(-1, outputs, -1).flatten(0, 1)
+        mass = mass / mass.mean(dim=1, keepdim=True)
+        labels = labels - (mass * labels).mean(dim=1, keepdim=True)
+        step = max(1, _BYTES // (8 * len(used) ** 2))
+        for site in range(design.n_sites):
+            inverse = design.inverse[site, fold].double()
+            x = (design.x[site, rows].double() - design.mean[site, fold].double()) * inverse
+            parts = [
+                _batch(x, labels[start : start + step], mass[start : start + step], _ROUNDS, _RIDGE)
+                for start in range(0, len(labels), step)
+            ]
+            out[site, which] = (torch.cat(parts) * inverse).view(len(which), outputs, -1)
+    return thresholded(design, problems, out.to(design.dtype))
 
 
-def _batch(x: torch.Tensor, y: torch.Tensor, w: torch.Tensor, rounds: int, ridge: float) -> torch.Tensor:
+def _batch(x: Tensor, y: Tensor, w: Tensor, rounds: int, ridge: float) -> Tensor:
     dim = x.shape[1]
     metric = torch.eye(dim, dtype=x.dtype, device=x.device).expand(len(y), dim, dim)
     root = w.sqrt()
@@ -115,7 +87,7 @@ def _batch(x: torch.Tensor, y: torch.Tensor, w: torch.Tensor, rounds: int, ridge
     return torch.where(slope < 0, -vector, vector)
 
 
-def _median(distance: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+def _median(distance: Tensor, w: Tensor) -> Tensor:
     """Median distance between different clips that have weight."""
     stride = max(1, distance.shape[1] // 128)  # a median needs no more pairs than 128 clips have
     distance, w = distance[:, ::stride, ::stride], w[:, ::stride]

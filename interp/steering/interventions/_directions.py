@@ -11,7 +11,7 @@ import numpy as np
 from interp.directions import Direction, Directions
 from interp.errors import InterventionError
 
-__all__ = ["answer_of", "as_directions", "as_weights", "names_of", "need_sigma", "soft_weights", "weighted"]
+__all__ = ["as_directions", "as_weights", "names_of", "need_sigma", "soft_weights", "weighted"]
 
 
 def as_directions(given: Any, who: str, *, unique: bool = False, mixture: bool = False) -> Directions:
@@ -77,13 +77,8 @@ def need_sigma(directions: Iterable[Direction], what: str) -> None:
 
 def names_of(directions: Iterable[Direction]) -> str:
     """Trait, the class that lies on the positive side, and method of the first few directions."""
-    names = list(dict.fromkeys(f"{answer_of(item)} ({item.method})" for item in directions))
+    names = list(dict.fromkeys(f"{item.towards} ({item.method})" for item in directions))
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-
-
-def answer_of(item: Direction) -> str:
-    """``instrument=piano``: a trait and what lies on its positive side."""
-    return item.trait if item.trait.endswith(f"={item.positive}") else f"{item.trait}={item.positive}"
 
 
 def weighted(weights: tuple[float, ...] | None) -> str:

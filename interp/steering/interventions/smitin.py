@@ -36,7 +36,6 @@ from interp.directions import Direction, Directions
 from interp.errors import InterventionError
 from interp.steering._registry import register
 from interp.steering.interventions._directions import (
-    answer_of,
     as_directions,
     as_weights,
     need_sigma,
@@ -164,7 +163,7 @@ class Smitin(Intervention):
 
     @property
     def ears(self) -> Ears:
-        trait = f"{'not ' if self.remove else ''}{answer_of(self.directions[0])}"
+        trait = f"{'not ' if self.remove else ''}{self.directions[0].towards}"
         return Ears(self.monitored, self.threshold, self.delta, self.s, trait)
 
     @property
@@ -186,7 +185,7 @@ class Smitin(Intervention):
 
     def what(self) -> str:
         return (
-            f"SMITIN {'remove' if self.remove else 'add'} {answer_of(self.directions[0])}: alpha {self.alpha:g}, every "
+            f"SMITIN {'remove' if self.remove else 'add'} {self.directions[0].towards}: alpha {self.alpha:g}, every "
             f"{self.s} steps, delta {self.delta:g}, off when the median of {len(self.monitored)} heads reaches tau "
             f"{self.threshold:.3f}"
         )
