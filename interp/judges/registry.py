@@ -110,8 +110,8 @@ def load(
         If there is no such judge, it was made for other music than the model's, it needs labelled clips, or it cannot
         hear a trait.
     """
-    found = panel(name, model=model, data=data, traits=traits)
-    return found if "," in name else found[0]
+    judges = panel(name, model=model, data=data, traits=traits)
+    return judges if "," in name else judges[0]
 
 
 def panel(
@@ -141,10 +141,10 @@ def panel(
         As :func:`load`, or if an object is no judge.
     """
     wanted = tuple(map(Trait.parse, traits))
-    given: list[str | Judge] = list(judge) if isinstance(judge, list | tuple) else [judge or ""]  # type: ignore[list-item]
+    entries: list[str | Judge] = list(judge) if isinstance(judge, list | tuple) else [judge or ""]  # type: ignore[list-item]
     parts: list[str | Judge] = []
-    for one in given:
-        parts += [part.strip() for part in one.split(",")] if isinstance(one, str) else [one]
+    for entry in entries:
+        parts += [part.strip() for part in entry.split(",")] if isinstance(entry, str) else [entry]
     clips = _clips(data)
     judges = [_named(part, model, clips, wanted) if isinstance(part, str) else _checked(part) for part in parts]
     named(judges)

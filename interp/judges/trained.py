@@ -76,8 +76,8 @@ class TrainedJudge:
         return standard
 
     def __repr__(self) -> str:
-        told = ", ".join(f"{row.trait} {row.value:.3f}" for row in self._accuracy.itertuples())
-        return f"TrainedJudge({told}; held out)"
+        shares = ", ".join(f"{row.trait} {row.value:.3f}" for row in self._accuracy.itertuples())
+        return f"TrainedJudge({shares}; held out)"
 
 
 def train(
@@ -131,7 +131,7 @@ def train(
     >>> train(Clips.from_arrays([x[None] for x in sounds], 16_000, labels), "whistle")
     TrainedJudge(whistle 1.000; held out)
     """
-    wanted = [Trait.parse(one) for one in ([traits] if isinstance(traits, str | Trait) else traits)]
+    wanted = [Trait.parse(trait) for trait in ([traits] if isinstance(traits, str | Trait) else traits)]
     read = {trait.column: trait.read(clips.labels) for trait in wanted}
     if len(read) < len(wanted):
         raise DataError("two traits of one label: train a judge for each, or name the label alone to hear all classes.")
@@ -185,7 +185,7 @@ def _mean_by(values: Floats, clip: NDArray[np.int64]) -> Floats:
 def _splits(y: NDArray[Any], groups: NDArray[Any], folds: int, seed: int) -> list[tuple[Any, Any]]:
     from sklearn.model_selection import StratifiedGroupKFold
 
-    fewest = min(len(np.unique(groups[y == one])) for one in np.unique(y))
+    fewest = min(len(np.unique(groups[y == label])) for label in np.unique(y))
     splitter = StratifiedGroupKFold(max(2, min(folds, fewest)), shuffle=True, random_state=seed)
     return list(splitter.split(y, y, groups))
 

@@ -197,9 +197,9 @@ def run_arms(
     start = round(setting.prompt_seconds * model.sample_rate)
     base = _decoded(model, made, cells[0], len(codes))
     prompts = None if any(code is None for code in codes) or not start else base[..., :start]
-    listeners = [_Listener(one, trait, setting, prompts, model.sample_rate) for one in judges]
+    listeners = [_Listener(ear, trait, setting, prompts, model.sample_rate) for ear in judges]
     audio: dict[tuple[str, float], torch.Tensor] = {}
-    frames: dict[str, list[pd.DataFrame]] = {one.name: [] for one in judges}
+    frames: dict[str, list[pd.DataFrame]] = {ear.name: [] for ear in judges}
     acted = _acted(made.monitor)
     for cell in cells:
         arm, n = cell.arm, len(codes)
@@ -208,16 +208,16 @@ def run_arms(
             audio[arm.name, cell.dose] = whole
         where = {"trait": str(trait), "arm": arm.name, "dose": cell.dose, "control": arm.control, "where": arm.where}
         where |= {name: arm.says.get(name, "") for name in says}
-        told = pd.DataFrame({"seed": list(seeds)}).assign(**where)[[*where, "seed"]]
+        labels = pd.DataFrame({"seed": list(seeds)}).assign(**where)[[*where, "seed"]]
         if len(acted):
             rows = range(cell.at, cell.at + n) if cell.at >= 0 else [-1] * n  # edited sound has no row
-            told = told.join(acted.reindex(rows).reset_index(drop=True))
+            labels = labels.join(acted.reindex(rows).reset_index(drop=True))
         part = Part(
             arm, cell.dose, tuple(seeds), whole[..., start:], prompts,
             made.codes[cell.at : cell.at + n] if cell.at >= 0 else None, model.sample_rate,
         )  # fmt: skip
         for listener in listeners:
-            frames[listener.judge.name] += listener.hear(part, told)
+            frames[listener.judge.name] += listener.hear(part, labels)
     clips = pd.concat([frame for parts in frames.values() for frame in parts], ignore_index=True)
     monitor = _monitored(made.monitor, cells, list(seeds))
     table = summarise(clips, (*KEY, *says, "start", "stop"), references=references)
@@ -236,14 +236,14 @@ class _Listener:
         if setting.measure and has_embedding(judge) and prompts is not None and setting.prompt_seconds >= _SHORTEST:
             self._prompts = embed(judge, prompts, sample_rate)
 
-    def hear(self, part: Part, told: pd.DataFrame) -> list[pd.DataFrame]:
+    def hear(self, part: Part, labels: pd.DataFrame) -> list[pd.DataFrame]:
         """The clips of one arm and dose, in each window; the unsteered ones come first."""
         windows: Sequence[tuple[float, float | None]] = self.setting.windows or [(0.0, None)]
         frames = []
         for window in windows:
             first, last = round(window[0] * self.rate), None if window[1] is None else round(window[1] * self.rate)
             within = Part(**{**vars(part), "audio": part.audio[..., first:last]})
-            frame = told.copy()
+            frame = labels.copy()
             frame.insert(0, "judge", self.judge.name)
             if window[1] is not None:
                 frame["start"], frame["stop"] = window
@@ -329,7 +329,7 @@ def _generate(
         i = at % n
         rows.append(row(arm, i, 0.0))
         checks.append((arm, len(rows) - 1, bare(arm, i)))
-    guidance = None if all(one.prompt is None for one in rows) else setting.guidance
+    guidance = None if all(item.prompt is None for item in rows) else setting.guidance
     made = generate(
         model, rows, seconds=setting.seconds, guidance=guidance, progress=setting.progress, **setting.options
     )  # fmt: skip
