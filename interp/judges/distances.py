@@ -28,7 +28,7 @@ from interp.stats import Interval, jackknife_interval
 
 __all__ = ["Fad", "Kad", "Reference", "fad", "fad_difference", "fad_interval", "frechet_distance", "kad", "mmd2"]
 
-_FEWEST = 4
+FEWEST = 4
 """Clips below which the jackknife's spread says nothing."""
 KAD_SCALE = 100.0
 """KAD is conventionally 100 times the squared MMD."""
@@ -254,7 +254,7 @@ def fad_interval(embeddings: ArrayLike, reference: ArrayLike | Reference) -> Int
     rows, _ = _pair(embeddings, embeddings)
     known = reference if isinstance(reference, Reference) else Reference(reference)
     value = float(known.distances(rows[None])[0])
-    if len(rows) < _FEWEST:
+    if len(rows) < FEWEST:
         return Interval(value, float("nan"), float("nan"))
     return jackknife_interval(value, known.left_out(rows))
 
@@ -295,7 +295,7 @@ def fad_difference(a: ArrayLike, b: ArrayLike, reference: ArrayLike | Reference)
         raise DataError(f"{len(x)} clips and {len(y)} are no pairs: give one clip a seed in both sets.")
     known = reference if isinstance(reference, Reference) else Reference(reference)
     value = float(known.distances(x[None])[0] - known.distances(y[None])[0])
-    if len(x) < _FEWEST:
+    if len(x) < FEWEST:
         return Interval(value, float("nan"), float("nan"))
     return jackknife_interval(value, known.left_out(x) - known.left_out(y))
 
