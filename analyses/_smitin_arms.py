@@ -16,9 +16,9 @@ from analyses._smitin_music import Session, ask, base_prompt, codes_of
 from analyses._study import slug
 from interp import judges
 from interp.clips import Clips
+from interp.data.audio import write_audio
 from interp.directions import Directions, random_like
 from interp.probes import ProbeResult, probe
-from interp.report import write_audio
 from interp.steering import Add, EveryN, Intervention, Row, Smitin, generate, soft_weights
 from interp.traits import Trait
 

@@ -20,12 +20,12 @@ import interp
 from analyses._study import Steps, activations, labelled_clips, slug
 from analyses._transfer_judge import choose_ear
 from interp.clips import Clips
+from interp.data.audio import write_audio
 from interp.directions import Direction, combine
 from interp.errors import DataError
 from interp.judges import DspJudge, degenerate, prompt_similarity
 from interp.judges.audio import mono
 from interp.probes import probe
-from interp.report import write_audio
 from interp.steering import Intervention, Row, generate
 
 if TYPE_CHECKING:

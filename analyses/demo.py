@@ -21,11 +21,10 @@ import pandas as pd
 
 import interp
 from interp import plots
-from interp.embed import embed
-from interp.geometry import compare_methods
+from interp.data.audio import write_audio
+from interp.geometry import compare_methods, project
 from interp.probes import ProbeResult, probe
 from interp.probes.baselines import mel
-from interp.report import write_audio
 from interp.stats import dose_response
 from interp.study import Common, Drawing, Study, main, step
 from interp.traits import Trait
@@ -185,7 +184,7 @@ class Demo(Study[Config]):
             yield f"cosines_{trait.slug}", plots.cosines(rows, title=str(trait)), f"`{trait}`: one point a head."
         yield "# How the clips lie"
         site = self.steered(self.traits[0])["site"]
-        places = embed(interp.features(self.ds, site), seed=self.config.seed)
+        places = project(interp.features(self.ds, site), seed=self.config.seed)
         labels = interp.labels(self.ds).reset_index(drop=True)
         for name in dict.fromkeys(trait.column for trait in self.traits):
             axs = list(plots.embedding(places.assign(**{name: labels[name]}), name))

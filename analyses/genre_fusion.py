@@ -32,9 +32,9 @@ from analyses._study import from_command_line, slug
 from analyses._transfer import Cell, Transfer, parse_sets
 from analyses._transfer_tables import UNSTEERED, public
 from interp import tables
+from interp.data.audio import write_audio
 from interp.directions import Direction, Directions, combine, orthogonalise, random_like
 from interp.errors import DataError
-from interp.report import write_audio
 from interp.steering import Add, Interpolate, Intervention, Row, cross_fade, generate
 
 __all__ = ["Config", "main"]

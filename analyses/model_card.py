@@ -22,7 +22,7 @@ from matplotlib.axes import Axes
 
 from interp import judges, plots
 from interp._files import atomic
-from interp.report import write_audio
+from interp.data.audio import write_audio
 from interp.stats import wilson
 from interp.steering import Row, generate
 from interp.study import Common, Drawing, Study, main, step

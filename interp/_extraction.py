@@ -261,7 +261,7 @@ class Job:
                 value = value.bfloat16().float()
             with np.errstate(over="ignore"):  # what overflows float16 is refused below, by name
                 block = value.numpy().astype(self.np_dtype, copy=False)
-            self._check_finite(sites[kind], block, value, present.numpy(), names)
+            self._check_range(sites[kind], block, present.numpy(), names)
             if not present.all():
                 block[~present.numpy()] = np.nan
             blocks[kind] = block
@@ -288,27 +288,17 @@ class Job:
             self.doubtful[clip.id] = clip.doubt
         return encode_clip(self.model, clip)
 
-    def _check_finite(
-        self,
-        sites: Sequence[Site],
-        block: Floats,
-        value: Tensor,
-        present: npt.NDArray[np.bool_],
-        names: Sequence[str],
+    def _check_range(
+        self, sites: Sequence[Site], block: Floats, present: npt.NDArray[np.bool_], names: Sequence[str]
     ) -> None:
+        """What was finite when it was pooled may be too large for the dtype in which it is kept."""
         bad = ~np.isfinite(block).all(-1) & present[:, :, None]
-        if not bad.any():
-            return
-        row, _, column = np.argwhere(bad)[0]
-        if self.np_dtype == "float16" and bool(torch.isfinite(value[row, :, column]).all()):
+        if bad.any():
+            row, _, column = np.argwhere(bad)[0]
             raise DataError(
-                f"the activation at {sites[column]} for the clip {names[row]!r} is too large for float16: keep it as "
-                "dtype='bfloat16' or 'float32'."
+                f"the activation at {sites[column]} for the clip {names[row]!r} is too large for {self.dtype}: keep it "
+                f"as {'dtype=bfloat16 or ' if self.dtype == 'float16' else ''}float32."
             )
-        raise DataError(
-            f"the activation at {sites[column]} for the clip {names[row]!r} is NaN or infinite: run the model in "
-            "float32, or leave the clip out."
-        )
 
     @contextlib.contextmanager
     def _bar(self, progress: bool) -> Iterator[Callable[[int], object]]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from interp.errors import StoreError
 
-__all__ = ["atomic"]
+__all__ = ["atomic", "slug"]
 
 
 @contextmanager
@@ -54,3 +55,15 @@ def atomic(path: str | Path) -> Iterator[Path]:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def slug(item: object) -> str:
+    """A text, or several in a tuple, as part of a file's name.
+
+    Examples
+    --------
+    >>> slug("genre=jazz"), slug(("piano", "flute")), slug("L3.resid"), slug("?")
+    ('genre_jazz', 'piano-flute', 'L3_resid', 'unnamed')
+    """
+    text = "-".join(map(str, item)) if isinstance(item, tuple) else str(item)
+    return re.sub(r"(?:[^\w-]|_)+", "_", text).strip("_") or "unnamed"

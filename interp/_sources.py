@@ -59,8 +59,8 @@ class Memory:
         return self.audio, self.sample_rate
 
     def part(self, start: float, seconds: float) -> tuple[Audio, int]:
-        first = round(start * self.sample_rate)
-        return self.audio[:, first : first + round(seconds * self.sample_rate)], self.sample_rate
+        first, count = _samples(start, seconds, self.sample_rate, self.audio.shape[-1])
+        return self.audio[:, first : first + count], self.sample_rate
 
     def seconds(self) -> float:
         return self.audio.shape[-1] / self.sample_rate
@@ -86,8 +86,8 @@ class File:
         return audio, rate
 
     def part(self, start: float, seconds: float) -> tuple[Audio, int]:
-        rate = self._info().samplerate
-        return self._read(round(start * rate), round(seconds * rate))
+        info = self._info()
+        return self._read(*_samples(start, seconds, info.samplerate, info.frames))
 
     def seconds(self) -> float:
         info = self._info()
@@ -145,8 +145,7 @@ class Window:
 
     def load(self) -> tuple[Audio, int]:
         audio, rate = self.source.part(self.start, self.length)
-        wanted = round(self.length * rate)
-        if audio.shape[-1] < wanted - 1:
+        if audio.shape[-1] < round(self.length * rate):
             raise ClipError(
                 f"the window from {self.start:g} to {self.start + self.length:g} s holds {audio.shape[-1] / rate:.2f} "
                 "s only: its file is shorter than its header says; export it again, or leave the clip out."
@@ -238,6 +237,12 @@ def as_rate(value: Any) -> int:
 def is_audio(name: str) -> bool:
     """Whether a file's name says that it is audio."""
     return Path(name).suffix.lower() in _SUFFIXES and not Path(name).name.startswith(".")
+
+
+def _samples(start: float, seconds: float, rate: int, total: int) -> tuple[int, int]:
+    """First sample of a stretch, and how many; rounding does not push it over the end."""
+    first, count = round(start * rate), round(seconds * rate)
+    return (first - 1 if first + count == total + 1 else first), count
 
 
 def _wav_seconds(path: Path) -> float:

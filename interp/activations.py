@@ -214,7 +214,15 @@ def stack(
 
 
 def labels(ds: xr.Dataset) -> pd.DataFrame:
-    """Labels and ``group`` of the clips; a missing label is NaN."""
+    """Labels and ``group`` of the clips, a row a clip; a missing label is NaN.
+
+    Examples
+    --------
+    >>> import interp
+    >>> clips = interp.Clips.from_arrays([[0.1] * 4000] * 2, 16000, {"drums": ["yes", None]})
+    >>> labels(extract(interp.load("tiny", device="cpu"), clips, sites="L0.resid"))["drums"].tolist()
+    ['yes', nan]
+    """
     names = [*json.loads(ds.attrs["labels"]), "group"]
     frame = pd.DataFrame({name: ds[name].values for name in names}, index=pd.Index(ds["clip"].values, name="clip"))
     texts = [name for name in names if frame[name].dtype == object or pd.api.types.is_string_dtype(frame[name])]

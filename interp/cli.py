@@ -293,8 +293,9 @@ def steer(
     model: Model = "tiny",
     method: Method = "logistic",
     sites: Annotated[str, typer.Option(help="Where: L3.resid, L2.H1,L4.H0, or top:8 for the 8 best.")] = "top:8",
-    dose: Annotated[float, typer.Option(help="How far, in standard deviations along the direction.")] = 2.0,
-    doses: Annotated[str, typer.Option(help="Several, with commas: a page with a slider over them.")] = "",
+    doses: Annotated[
+        str, typer.Option(help="How far, in standard deviations along the direction; several with commas.")
+    ] = "2",
     prompt: Annotated[str | None, typer.Option(help="Text to generate from.")] = None,
     audio: Annotated[Path | None, typer.Option(help="Sound to continue.")] = None,
     audio_start: Annotated[float, typer.Option(min=0, help="Second of that sound to start from.")] = 0.0,
@@ -302,38 +303,33 @@ def steer(
     seconds: Annotated[
         float, typer.Option(min=0.1, help="Length of the result, the sound to continue included.")
     ] = 4.0,
+    guidance: Annotated[float, typer.Option(help="How strongly the text guides; 1 for not at all.")] = 3.0,
     rows: Annotated[int, typer.Option(min=1, help="How many, each with the next seed.")] = 4,
     seed: Seed = 0,
     device: Device = "",
 ) -> None:
-    """Generate with and without a push along a direction; same seeds, side by side.
+    """Generate with and without a push along a direction; same seeds, side by side, on a page to listen to.
 
     Where the file holds directions towards several classes of a label, name one: --trait genre=jazz.
     """
     import interp
-    from interp import listening
     from interp.directions import Directions
+    from interp.report import dose_page
     from interp.steering import Add, choose
+    from interp.validation import Setting, push
 
     if audio is None and (audio_start or audio_seconds):
         raise DataError("--audio-start and --audio-seconds choose a part of a sound to continue: name it with --audio.")
+    amounts = _numbers(doses)
     chosen = choose(Directions.load(directions), trait, method, sites)
     musicgen = interp.load(model, device=device or None)
-    codes = None if audio is None else listening.encode_file(musicgen, audio, audio_start, audio_seconds)
-    if doses:
-        amounts = _numbers(doses)
-        page = listening.dose_page(
-            musicgen, {trait: lambda dose: (Add(chosen, dose=dose),)}, out, doses=amounts, prompt=prompt, codes=codes,
-            seconds=seconds, seeds=range(seed, seed + rows), title=f"{trait}, before and after",
-        )  # fmt: skip
-        _note(f"{Add(chosen, dose=max(amounts)).describe()}\nListen: {page}")
-        return
-    push = Add(chosen, dose=dose)
-    page = listening.compare_sounds(
-        musicgen, {"unsteered": (), f"{trait}, dose {dose:g}": (push,)}, out, prompt=prompt, codes=codes,
-        seconds=seconds, seeds=range(seed, seed + rows),
+    page = dose_page(
+        musicgen, push(trait, chosen, control=False), out, doses=amounts, seeds=range(seed, seed + rows),
+        codes=None if audio is None else musicgen.encode_file(audio, audio_start, audio_seconds),
+        setting=Setting(seconds=seconds, prompt_seconds=0.0, text=prompt, guidance=guidance),
+        title=f"{trait}, before and after",
     )  # fmt: skip
-    _note(f"{push.describe()}\nListen: {page}")
+    _note(f"{Add(chosen, dose=max(amounts)).describe()}\nListen: {page}")
 
 
 @app.command()
@@ -350,9 +346,8 @@ def judge(
     The judge 'rendered' knows music like that of the model that ships; for other music name another.
     """
     from interp import tables
-    from interp.judges import accuracy_table, panel
+    from interp.judges import accuracy_table, judge_files, panel
     from interp.judges.words import in_words
-    from interp.listening import judge_files
 
     chosen = panel(judge, data=data, traits=[one.strip() for one in trait.split(",") if one.strip()])
     table = judge_files(chosen, sounds)

@@ -327,6 +327,12 @@ class Clips(Sequence[Clip]):
         ------
         ClipError
             If nothing is chosen, the mask has another length, or an id is unknown.
+
+        Examples
+        --------
+        >>> clips = Clips.from_arrays([[0.1] * 800] * 3, 16000, {"genre": ["jazz", "rock", "jazz"]})
+        >>> clips.subset(clips.labels["genre"] == "jazz").ids
+        ['clip-00000', 'clip-00002']
         """
         if (
             isinstance(chosen, pd.Series)
@@ -362,6 +368,11 @@ class Clips(Sequence[Clip]):
         ------
         ClipError
             If a length is not positive or no clip is long enough.
+
+        Examples
+        --------
+        >>> Clips.from_arrays([[0.1] * 800], 1000).windows(0.4).ids
+        ['clip-00000@0s', 'clip-00000@0.4s']
         """
         hop = seconds if hop is None else hop
         if not (0 < seconds < float("inf") and 0 < hop < float("inf")):
@@ -405,6 +416,13 @@ class Clips(Sequence[Clip]):
         ------
         ClipError
             If the format is unknown, the folder is taken, or it cannot be written.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> folder = Clips.from_arrays([[0.1] * 800], 16000).to_folder(Path(tempfile.mkdtemp()) / "clips")
+        >>> sorted(file.name for file in folder.iterdir())
+        ['clip-00000.wav', 'metadata.csv']
         """
         import soundfile
 

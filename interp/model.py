@@ -186,6 +186,48 @@ class MusicGen(TracedLM):
             codes, _ = self.codec.encode(audio.to(device))
         return codes.to(device=self.device, dtype=torch.long)
 
+    def encode_file(self, path: str | Path, start: float = 0.0, seconds: float | None = None) -> Tensor:
+        """Encode a sound file, or a part of it, mixed down and given to every channel of the codec.
+
+        Parameters
+        ----------
+        path : str or Path
+            A wav, flac, mp3 or ogg file.
+        start : float
+            Second to start from.
+        seconds : float, optional
+            Length of the part; to the end when not given.
+
+        Returns
+        -------
+        Tensor
+            Long ``[K, frames]`` on the model's device.
+
+        Raises
+        ------
+        ClipError
+            If the file cannot be read, has no such part, or the part is longer than the model hears at once.
+        """
+        import soundfile
+
+        from interp.data.audio import read_audio
+
+        length = seconds
+        if length is None and Path(path).is_file():
+            try:  # from the header, before a long file is read
+                length = soundfile.info(path).duration - start
+            except (soundfile.LibsndfileError, RuntimeError):
+                length = None  # read_audio says what is wrong with it
+        if length is not None and length > self.max_seconds:
+            raise ClipError(
+                f"{path} goes on for {length:.1f} s, but the model hears {self.max_seconds:g} s at once: choose a "
+                "part of it (--audio-start and --audio-seconds; start and seconds in Python)."
+            )
+        wave, rate = read_audio(path, start, seconds)
+        mono = torch.from_numpy(wave.mean(axis=0, keepdims=True))
+        channels = int(getattr(self.codec, "channels", 1))
+        return self.encode(mono.expand(channels, -1)[None], rate)[0]
+
     @torch.no_grad()
     def decode(self, codes: Tensor) -> Tensor:
         """Decode codes ``[B, K, frames]`` or ``[K, frames]`` into audio, float32 ``[B, C, T]`` on the CPU."""

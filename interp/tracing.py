@@ -29,7 +29,7 @@ from torch import Tensor
 from interp.backends import audiocraft as seam
 from interp.backends.audiocraft import ConditionTensors, LMModel, Visitor
 from interp.errors import ModelError, SiteError
-from interp.sites import HEAD_KINDS, KINDS, Kind, ModelShape, Place, Site
+from interp.sites import HEAD_KINDS, KINDS, Kind, ModelShape, Place, Site, select_sites
 
 __all__ = ["Forward", "Layers", "Texts", "TracedLM", "Visitor"]
 
@@ -257,7 +257,7 @@ class TracedLM(NNsight):
         conditions: ConditionTensors | None = None,
         *,
         text: Texts = None,
-        read: Iterable[str | Site] = (),
+        read: str | Site | Iterable[str | Site] = (),
         visit: Mapping[Place, Visitor] | None = None,
         logits: bool = True,
         grad: bool = False,
@@ -275,7 +275,7 @@ class TracedLM(NNsight):
             From :meth:`conditions`, for the same rows; made from `text` if not given.
         text : str, None or sequence of them
             One text for all rows, or one each; None is the null text.
-        read : iterable of Site or str
+        read : str, Site or iterable of them
             Sites to return, in any order.
         visit : mapping of (kind, layer) to function, optional
             For example ``{("heads", 3): f, ("resid", 2): g}``, in any order. Called once, in the order in
@@ -300,7 +300,8 @@ class TracedLM(NNsight):
         ModelError
             If there are not as many texts or conditions as rows of tokens.
         """
-        sites = [Site.parse(site).check(self.shape) for site in read]
+        wanted = [read] if isinstance(read, str | Site) else list(read)
+        sites = select_sites(wanted, self.shape) if wanted else []
         visitors = dict(visit or {})
         plan = self._plan(sites, visitors)
         conditions = self._conditions_for(len(tokens), conditions, text)
@@ -323,7 +324,7 @@ class TracedLM(NNsight):
         text: Texts = None,
         *,
         conditions: ConditionTensors | None = None,
-        read: Iterable[str | Site] = (),
+        read: str | Site | Iterable[str | Site] = (),
         visit: Mapping[Place, Visitor] | None = None,
         logits: bool = True,
         grad: bool = False,

@@ -12,7 +12,6 @@ last in order is taken and said. Only empty cells are missing: ``None`` and ``NA
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -31,6 +30,7 @@ from interp._cells import (
     warn_alike,
     yes_or_no,
 )
+from interp._files import slug
 from interp.errors import DataError
 
 __all__ = ["Labels", "Trait", "TraitKind"]
@@ -106,7 +106,7 @@ class Trait:
     @property
     def slug(self) -> str:
         """The trait as part of a file's name."""
-        return re.sub(r"[^A-Za-z0-9-]+", "_", str(self)).strip("_")
+        return slug(str(self))
 
     @property
     def answer(self) -> str:

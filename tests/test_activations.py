@@ -239,7 +239,7 @@ def test_a_model_with_prefix_positions_is_refused() -> None:
 
 def test_nan_is_named_by_clip_and_site(tiny_lm_model: MusicGen, monkeypatch: pytest.MonkeyPatch) -> None:
     clips = noise_clips(5)
-    whole = _batch.pool_forward
+    whole = _batch._pool_equal
 
     def spoil(value: float) -> Any:
         def run(*args: Any) -> Any:
@@ -254,7 +254,7 @@ def test_nan_is_named_by_clip_and_site(tiny_lm_model: MusicGen, monkeypatch: pyt
         (float("inf"), "bfloat16", "at L1.H2 for the clip 'clip-1' is NaN or infinite"),
         (1e6, "float16", "at L1.H2 for the clip 'clip-1' is too large for float16"),
     ]:
-        monkeypatch.setattr(_extraction, "pool_forward", spoil(value))
+        monkeypatch.setattr(_batch, "_pool_equal", spoil(value))
         with pytest.raises(DataError, match=sentence):
             extract(tiny_lm_model, clips, dtype=dtype)
 

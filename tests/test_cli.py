@@ -218,7 +218,7 @@ def test_steer_continues_a_part_of_a_long_sound(probed: Path, tmp_path: Path) ->
     words = ("--trait", "drums", "--sites", "L3.resid", "--seconds", "1", "--rows", "1", "--audio", song)
     steer = ("steer", probed / "directions.safetensors", *words, "--out", tmp_path / "out")
     works(*steer, "--audio-start", "2.5", "--audio-seconds", "0.5")
-    heard, _ = soundfile.read(tmp_path / "out" / "audio" / "unsteered_0.wav")
+    heard, _ = soundfile.read(tmp_path / "out" / "audio" / "unsteered_0_0.wav")
     assert np.abs(heard[: rate // 2]).max() > 0.05  # the tone that starts at second 2, not the silence before it
     text = fails(*steer)
     assert "goes on for 33.0 s" in text and "--audio-start" in text

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from interp.directions import Direction, Directions
 from interp.errors import ClipError, DataError
 from interp.model import MusicGen
-from interp.pooling import Pooling, choose_pool
+from interp.pooling import Pooling, choose_pool, steps_between
+from interp.steering import Add, Row, generate
 
 SPEC = "last, mean, every:4, window:0.1-0.2"
 
@@ -82,3 +84,17 @@ def test_one_vector_is_chosen_the_same_way_everywhere() -> None:
     ]:
         with pytest.raises(DataError, match=sentence):
             choose_pool(names, pool)
+
+
+def test_a_second_is_the_same_to_a_pooling_and_to_an_intervention(tiny_lm_model: MusicGen) -> None:
+    """What a window reads is what an intervention in that window changes."""
+    directions = Directions([Direction("L1.resid", np.eye(32)[0], sigma=1.0, method="random", trait="x")])
+    for start, stop in [(0.2, 0.3), (0.0, 0.1), (0.13, 0.29)]:
+        push = Add(directions, strength=1.0, window=(start, stop))
+        music = generate(tiny_lm_model, [Row(None, 0, interventions=(push,))], 0.6, None, progress=False)
+        pushed = sorted(set(music.calls()["step"]))
+        assert pushed == list(steps_between(start, stop, tiny_lm_model.frame_rate))
+        pooler = Pooling.parse(f"window:{start}-{stop}", tiny_lm_model.frame_rate, 30).pooler(
+            [30], tiny_lm_model.frame_steps, 34, ["a"]
+        )
+        assert pooler.weights[0, 0].nonzero()[:, 0].tolist() == pushed

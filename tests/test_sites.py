@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from interp.errors import SiteError
+from interp.model import MusicGen
 from interp.sites import KINDS, ModelShape, Site, select_sites
 
 SHAPE = ModelShape(4, 3, 12)
@@ -101,3 +103,14 @@ def test_any_text_is_sites_that_there_are_or_a_sentence(
     assert sites and sites == sorted(set(sites)) and set(sites) <= set(shape.sites())
     assert select_sites(", ".join(map(str, sites)), shape) == sites == select_sites("all", sites)
     assert [Site.parse(str(site)) for site in sites] == sites
+
+
+def test_a_forward_pass_reads_descriptions(tiny_lm_model: MusicGen) -> None:
+    """One string is one description, not its letters."""
+    model = tiny_lm_model
+    codes = torch.zeros(1, model.n_codebooks, 4, dtype=torch.long)
+    for read in ("L-1.H0-1, L0.resid", ["L-1.H0-1", Site("resid", 0)]):
+        values = model.predict(codes, read=read).values
+        assert [str(site) for site in values] == ["L0.resid", "L2.H0", "L2.H1"]
+    with pytest.raises(SiteError, match=r"no site L9\.resid: the model has layers 0 to 2"):
+        model.predict(codes, read="L9.resid")

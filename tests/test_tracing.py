@@ -23,7 +23,7 @@ from interp.model import MusicGen
 from interp.sites import Site, select_sites
 from interp.steering import Ablate, Add, causal_ranking, code_log_likelihood, forced_logits
 from interp.tracing import TracedLM
-from interp.validation import read_under
+from interp.validation.ablation import read_under
 
 SOME = settings(
     max_examples=6,

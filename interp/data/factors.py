@@ -106,6 +106,11 @@ def draw_factors(rng: np.random.Generator, fixed: dict[str, Any]) -> Factors:
     ------
     DataError
         If a fixed factor is unknown or has an impossible value.
+
+    Examples
+    --------
+    >>> draw_factors(np.random.default_rng(0), {"genre": "jazz", "drums": True}).genre
+    'jazz'
     """
     unknown = sorted(set(fixed) - {field.name for field in dataclasses.fields(Factors)})
     if unknown:

@@ -210,6 +210,12 @@ def render_clips(
     ------
     DataError
         If a factor is unknown or a number is not positive.
+
+    Examples
+    --------
+    >>> clips = render_clips(2, seconds=0.5, factors={"genre": "jazz", "drums": False})
+    >>> clips[0].audio.shape, clips.labels["genre"].tolist()
+    ((1, 8000), ['jazz', 'jazz'])
     """
     from interp.clips import Clips
 

@@ -17,10 +17,11 @@ from __future__ import annotations
 from interp.geometry.compare import compare_methods, compare_traits, cosine_table
 from interp.geometry.layers import across_sites
 from interp.geometry.layout import clustered, map_directions, plane
-from interp.geometry.nulls import covariance_null, covariance_of, sphere_p
+from interp.geometry.nulls import covariance_of
 from interp.geometry.paths import PENALTIES, path_table
+from interp.geometry.projection import project
 from interp.geometry.sizes import cosine_by_size
-from interp.geometry.spaces import cosine, cosine_matrix, in_space, output_map, through_output, unembedding
+from interp.geometry.spaces import cosine, cosine_matrix, in_space, through_output, unembedding
 from interp.geometry.subspaces import angle_null, class_subspace, orthogonal_probes, principal_angles
 
 __all__ = [
@@ -35,16 +36,18 @@ __all__ = [
     "cosine_by_size",
     "cosine_matrix",
     "cosine_table",
-    "covariance_null",
     "covariance_of",
     "in_space",
     "map_directions",
     "orthogonal_probes",
-    "output_map",
     "path_table",
     "plane",
     "principal_angles",
-    "sphere_p",
+    "project",
     "through_output",
     "unembedding",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -96,15 +96,15 @@ def map_directions(
     Returns
     -------
     DataFrame
-        The columns and ``attrs`` of :func:`interp.embed.embed` (trustworthiness of both pictures among
+        The columns and ``attrs`` of :func:`interp.geometry.project` (trustworthiness of both pictures among
         them), and ``site``, ``kind``, ``layer``, ``head``, ``trait``, ``positive``, ``method``, ``label``.
     """
-    from interp.embed import embed
     from interp.geometry.nulls import unit
+    from interp.geometry.projection import project
 
     if len(directions) < 8:
         raise DataError(f"a map of {len(directions)} directions shows nothing: give eight or more.")
-    table = embed(unit(in_space(directions, metric, **space)), seed=seed, standardise=False)
+    table = project(unit(in_space(directions, metric, **space)), seed=seed, standardize=False)
     what = pd.DataFrame(
         {
             "site": [str(d.site) for d in directions],

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from interp.judges.accuracy import accuracy_table, measure, worth
+from interp.judges.accuracy import accuracy_table
 from interp.judges.audio import Audio
-from interp.judges.base import Judge, answers, can_hear, embed, has_embedding, hears, judge_all, require, score
+from interp.judges.base import Judge, answers, embed, has_embedding, hears, require, score
 from interp.judges.clap import ClapJudge
-from interp.judges.distances import Fad, Kad, Reference, fad, fad_difference, fad_interval, frechet_distance, kad
+from interp.judges.distances import Reference, fad, fad_difference, fad_interval, kad
 from interp.judges.dsp import DspJudge
+from interp.judges.files import judge_files
 from interp.judges.probe import ProbeJudge
-from interp.judges.quality import QualityJudge, Thresholds, degenerate, quality
+from interp.judges.quality import QualityJudge, degenerate, quality
 from interp.judges.registry import load, panel, register
 from interp.judges.rendered import RenderedJudge
 from interp.judges.similarity import prompt_similarity
@@ -19,30 +20,24 @@ __all__ = [
     "Audio",
     "ClapJudge",
     "DspJudge",
-    "Fad",
     "Judge",
-    "Kad",
     "ProbeJudge",
     "QualityJudge",
     "Reference",
     "RenderedJudge",
-    "Thresholds",
     "TrainedJudge",
     "accuracy_table",
     "answers",
-    "can_hear",
     "degenerate",
     "embed",
     "fad",
     "fad_difference",
     "fad_interval",
-    "frechet_distance",
     "has_embedding",
     "hears",
-    "judge_all",
+    "judge_files",
     "kad",
     "load",
-    "measure",
     "panel",
     "prompt_similarity",
     "quality",
@@ -50,5 +45,8 @@ __all__ = [
     "require",
     "score",
     "train",
-    "worth",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

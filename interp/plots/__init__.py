@@ -75,3 +75,7 @@ __all__ = [
     "time_course",
     "tradeoff",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -25,8 +25,8 @@ def embedding(
     Parameters
     ----------
     table : DataFrame
-        What :func:`interp.embed.embed` returns (columns ``umap_1``, ``umap_2``, ``pca_1``, ``pca_2``, one row a clip)
-        with the label joined on. Its ``attrs`` (trustworthiness, explained variance) are printed above the panels.
+        What :func:`interp.geometry.project` returns (columns ``umap_1``, ``umap_2``, ``pca_1``, ``pca_2``, one row a
+        clip) with the label joined on. Its ``attrs`` (trustworthiness, explained variance) are printed above.
     label : str
         The column that colours the points: a few classes, or numbers (then with a colour bar).
     titles : dict of str to str, optional

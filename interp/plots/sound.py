@@ -53,7 +53,8 @@ def mel_levels(sounds: Sequence[Any], sample_rate: int, n_mels: int = 80) -> lis
         wave = wave.mean(axis=0) if wave.ndim == 2 else wave
         if wave.ndim != 1 or not wave.size or not np.isfinite(wave).all():
             raise ClipError(
-                f"cannot show a sound of shape {list(np.shape(sound))}: give finite [samples] or [channels, samples]."
+                f"cannot show a sound of shape {list(np.shape(sound))} that is empty or not finite: give [samples] or "
+                "[channels, samples]."
             )
         size = min(1024, 2 ** int(np.log2(wave.size)))
         hop = max(1, sample_rate // 100)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from interp.directions import Eraser, fit_leace
 from interp.steering._registry import register
 from interp.steering.causal import causal_ranking, code_log_likelihood
 from interp.steering.choice import choose
@@ -15,10 +14,8 @@ from interp.steering.interventions import (
     Add,
     Call,
     Clamp,
-    Ears,
     Interpolate,
     Intervention,
-    SiteValues,
     Smitin,
     Swap,
     cross_fade,
@@ -35,8 +32,6 @@ __all__ = [
     "Constant",
     "Curve",
     "Decay",
-    "Ears",
-    "Eraser",
     "EveryN",
     "Generation",
     "Interpolate",
@@ -47,14 +42,12 @@ __all__ = [
     "Row",
     "Schedule",
     "Settings",
-    "SiteValues",
     "Smitin",
     "Swap",
     "causal_ranking",
     "choose",
     "code_log_likelihood",
     "cross_fade",
-    "fit_leace",
     "forced_logits",
     "generate",
     "kl_to_unsteered",
@@ -64,3 +57,7 @@ __all__ = [
     "save",
     "soft_weights",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

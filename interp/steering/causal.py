@@ -80,7 +80,7 @@ def causal_ranking(
     ClipError
         If texts and codes differ in number.
     DataError
-        If the labels do not fit or have one class.
+        If the labels do not fit or have one class, or an effect is not finite (site and row are named).
     """
     chosen = select_sites(sites, model.shape)
     each = texts_of(codes, texts)
@@ -94,6 +94,12 @@ def causal_ranking(
             changes[:, rows] = _ablated(model, codes[rows], some, chosen, means, metric)
         else:
             changes[:, rows] = _attributed(model, codes[rows], some, chosen, means, metric)
+    bad = np.argwhere(~np.isfinite(changes))
+    if len(bad):
+        raise DataError(
+            f"the effect of {chosen[bad[0, 0]]} on row {bad[0, 1]} is NaN or infinite in "
+            f"{str(model.dtype).removeprefix('torch.')}: run the model in float32, or leave the row out."
+        )
     if trait is None:
         effect = changes.mean(1)
         sem = changes.std(1, ddof=1) / np.sqrt(len(codes)) if len(codes) > 1 else np.full(len(chosen), np.nan)

@@ -1,8 +1,13 @@
 """What a study is: a configuration in, tables, figures, sounds and an answer out; see :class:`Study`."""
 
-from interp.study.cache import slug, step
+from interp._files import slug
+from interp.study.cache import step
 from interp.study.config import Common
 from interp.study.page import Drawing
 from interp.study.study import Study, main
 
 __all__ = ["Common", "Drawing", "Study", "main", "slug", "step"]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -12,7 +12,6 @@ import hashlib
 import inspect
 import json
 import logging
-import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -22,28 +21,16 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 import numpy as np
 import pandas as pd
 
-from interp._files import atomic
+from interp._files import atomic, slug
 from interp.errors import DataError, StoreError
 
 if TYPE_CHECKING:
     from interp.study.study import Study
 
-__all__ = ["BoundStep", "Cache", "Step", "fingerprint_of_code", "slug", "step"]
+__all__ = ["BoundStep", "Cache", "Step", "fingerprint_of_code", "step"]
 
 log = logging.getLogger(__name__)
 R = TypeVar("R")
-
-
-def slug(item: Any) -> str:
-    """A trait, a set of classes or a text as part of a file's name.
-
-    Examples
-    --------
-    >>> slug("genre=jazz"), slug(("piano", "flute")), slug("L3.resid")
-    ('genre_jazz', 'piano-flute', 'L3_resid')
-    """
-    text = "-".join(map(str, item)) if isinstance(item, tuple) else str(item)
-    return re.sub(r"[^A-Za-z0-9-]+", "_", text).strip("_")
 
 
 def step(per: str | None = None, *, shown: bool = True) -> Callable[[Callable[..., R]], Step[R]]:

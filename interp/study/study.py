@@ -39,10 +39,11 @@ import pandas as pd
 
 import interp
 from interp import tables
+from interp._files import slug
 from interp._terminal import err, say, sentences
 from interp.clips import Clips
 from interp.errors import DataError
-from interp.study.cache import Cache, Step, fingerprint_of_code, slug
+from interp.study.cache import Cache, Step, fingerprint_of_code
 from interp.study.config import Common, flags, quoted, read_flags
 from interp.study.page import Drawing, write_page
 from interp.traits import Trait

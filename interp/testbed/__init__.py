@@ -10,3 +10,6 @@ from interp.testbed.shipped import WEIGHTS, card, export, load
 
 __all__ = ["WEIGHTS", "card", "export", "load"]
 
+
+def __dir__() -> list[str]:
+    return __all__

@@ -31,13 +31,14 @@ other traits in :mod:`interp.validation.leakage`, and causal against probe ranki
 
 from __future__ import annotations
 
-from interp.validation.ablation import ablation_arms, erasures, read_under, refit_after
-from interp.validation.arms import CURVES, UNSTEERED, Arm, basic_arms, far_site, full_arms, push, shuffled_like
-from interp.validation.effects import agreement, cohens_h, kept, matched_odds, sign_flip_max
-from interp.validation.experiment import DOSES, Validation, validate
-from interp.validation.leakage import judged_changes, leakage
+from interp.validation.ablation import ablation_arms, erasures, refit_after
+from interp.validation.arms import CURVES, UNSTEERED, Arm, basic_arms, full_arms, push, shuffled_like
+from interp.validation.effects import agreement
+from interp.validation.experiment import Validation, validate
+from interp.validation.leakage import leakage
 from interp.validation.mixes import dsp_baseline
 from interp.validation.pilot import choose, is_readable, pilot_doses, scan
+from interp.validation.play import Played, play_arms
 from interp.validation.ranking import head_changes, rank_agreement
 from interp.validation.run import Trial, run_arms
 from interp.validation.setting import Design, Part, Setting
@@ -47,12 +48,12 @@ from interp.validation.verdict import RULE, Rule, Verdict, necessity, verdict
 
 __all__ = [
     "CURVES",
-    "DOSES",
     "RULE",
     "UNSTEERED",
     "Arm",
     "Design",
     "Part",
+    "Played",
     "Rule",
     "Setting",
     "Trial",
@@ -62,35 +63,33 @@ __all__ = [
     "agreement",
     "basic_arms",
     "choose",
-    "cohens_h",
     "draw",
     "dsp_baseline",
     "embeddings",
     "encode",
     "erasures",
-    "far_site",
     "full_arms",
     "head_changes",
     "is_readable",
-    "judged_changes",
-    "kept",
     "leakage",
-    "matched_odds",
     "necessity",
     "pilot_doses",
+    "play_arms",
     "prompts_with",
     "prompts_without",
     "public",
     "push",
     "rank_agreement",
-    "read_under",
     "reference_sounds",
     "refit_after",
     "run_arms",
     "scan",
     "shuffled_like",
-    "sign_flip_max",
     "summarise",
     "validate",
     "verdict",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

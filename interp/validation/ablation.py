@@ -18,12 +18,12 @@ import pandas as pd
 from numpy.typing import NDArray
 from torch import Tensor
 
-from interp.directions import Direction, random_like
+from interp.directions import Direction, Eraser, fit_leace, random_like
 from interp.directions.reading import Stack, read_stacks
 from interp.errors import DataError
 from interp.probes import ProbeData, ProbeResult, Settings, probe_data
 from interp.sites import Place, Site
-from interp.steering import Ablate, Eraser, Intervention, fit_leace
+from interp.steering import Ablate, Intervention
 from interp.steering.checks import check_interventions
 from interp.steering.edits import Edits
 from interp.steering.ops import Timeline

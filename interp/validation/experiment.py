@@ -13,7 +13,8 @@ import torch
 from interp.activations import held
 from interp.directions import Direction
 from interp.errors import DataError, SiteError
-from interp.judges import Judge, embed, has_embedding, panel, worth
+from interp.judges import Judge, embed, has_embedding, panel
+from interp.judges.accuracy import worth
 from interp.judges.registry import makes_rendered_music
 from interp.probes import ProbeResult, probe
 from interp.sites import Site, select_sites

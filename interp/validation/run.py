@@ -12,24 +12,22 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from interp.errors import ControlError, DataError
+from interp.errors import DataError
 from interp.judges import Judge, accuracy_table, degenerate, embed, has_embedding, hears, panel, score
 from interp.stats import dose_response
-from interp.steering import Row, generate
 from interp.traits import Trait
 from interp.validation.arms import UNSTEERED, Arm
 from interp.validation.effects import kept
+from interp.validation.play import play_arms
 from interp.validation.setting import Part, Setting
 from interp.validation.summary import JUDGED, KEY, References, summarise
 
 if TYPE_CHECKING:
     from interp.model import MusicGen
-    from interp.steering import Generation
 
 __all__ = ["Trial", "run_arms"]
 
 _SHORTEST = 0.8  # s: what a judge can embed
-_DECODE = 32
 _TAKEN = {*KEY, "control", "where", "seed", "hit", "score", "not_music", "start", "stop"}
 
 
@@ -116,15 +114,6 @@ class Trial:
         return f"<p>{html.escape(self._headline())}; share of clips that have it:</p>{shares}"
 
 
-@dataclass(frozen=True)
-class _Cell:
-    """One arm at one dose, and where its rows begin among those that were generated (-1: none were)."""
-
-    arm: Arm
-    dose: float
-    at: int = -1
-
-
 def run_arms(
     model: MusicGen,
     trait: str | Trait,
@@ -191,19 +180,18 @@ def run_arms(
     """
     trait, setting = Trait.parse(trait), setting or Setting()
     judges = panel(judge, model=model, traits=[trait])
-    cells = _cells(arms, doses, seeds, codes)
-    cells, made = _generate(model, cells, codes, list(seeds), setting)
-    says = tuple(dict.fromkeys(name for cell in cells for name in cell.arm.says))
-    start = round(setting.prompt_seconds * model.sample_rate)
-    base = _decoded(model, made, cells[0], len(codes))
+    _refuse_what_every_table_says(arms)
+    played = play_arms(model, arms, codes, doses, seeds=seeds, setting=setting)
+    says = tuple(dict.fromkeys(name for cell in played.cells for name in cell.arm.says))
+    start, base = played.start, played.unsteered
     prompts = None if any(code is None for code in codes) or not start else base[..., :start]
     listeners = [_Listener(ear, trait, setting, prompts, model.sample_rate) for ear in judges]
     audio: dict[tuple[str, float], torch.Tensor] = {}
     frames: dict[str, list[pd.DataFrame]] = {ear.name: [] for ear in judges}
-    acted = _acted(made.monitor)
-    for cell in cells:
+    acted = _acted(played.made.monitor)
+    for cell in played.cells:
         arm, n = cell.arm, len(codes)
-        whole = _decoded(model, made, cell, n) if cell.at >= 0 else _edited(arm, base, start)
+        whole = base if cell is played.cells[0] else played.audio(cell)
         if setting.keep_audio or arm.keep:
             audio[arm.name, cell.dose] = whole
         where = {"trait": str(trait), "arm": arm.name, "dose": cell.dose, "control": arm.control, "where": arm.where}
@@ -212,16 +200,20 @@ def run_arms(
         if len(acted):
             rows = range(cell.at, cell.at + n) if cell.at >= 0 else [-1] * n  # edited sound has no row
             labels = labels.join(acted.reindex(rows).reset_index(drop=True))
-        part = Part(
-            arm, cell.dose, tuple(seeds), whole[..., start:], prompts,
-            made.codes[cell.at : cell.at + n] if cell.at >= 0 else None, model.sample_rate,
-        )  # fmt: skip
+        part = Part(arm, cell.dose, tuple(seeds), whole[..., start:], prompts, played.codes(cell), model.sample_rate)
         for listener in listeners:
             frames[listener.judge.name] += listener.hear(part, labels)
     clips = pd.concat([frame for parts in frames.values() for frame in parts], ignore_index=True)
-    monitor = _monitored(made.monitor, cells, list(seeds))
+    monitor = played.made.monitor if played.made.monitor.empty else played.placed(played.made.monitor)
     table = summarise(clips, (*KEY, *says, "start", "stop"), references=references)
     return Trial(trait, table, clips, audio, model.sample_rate, accuracy_table(judges), setting, monitor)
+
+
+def _refuse_what_every_table_says(arms: Sequence[Arm]) -> None:
+    for arm in arms:
+        taken = _TAKEN & set(arm.says)
+        if taken:
+            raise DataError(f"the arm {arm.name!r} says {', '.join(sorted(taken))} of itself, which every table says.")
 
 
 class _Listener:
@@ -268,92 +260,6 @@ class _Listener:
         return pd.concat(columns, axis=1)
 
 
-# Rows -----------------------------------------------------------------------------------------------------------
-
-
-def _cells(arms: Sequence[Arm], doses: Sequence[float], seeds: Sequence[int], codes: Sequence[Any]) -> list[_Cell]:
-    """Every arm at each of its doses, the unsteered music first."""
-    if len(seeds) != len(codes) or not len(codes):
-        raise DataError(f"{len(seeds)} seeds and {len(codes)} sounds to continue: give one seed for each sound.")
-    own = [arm for arm in arms if arm.name == UNSTEERED]
-    base = own[0] if own else Arm(UNSTEERED, control=True, dosed=False)
-    cells = [_Cell(base, 0.0)]
-    for arm in arms:
-        taken = _TAKEN & set(arm.says)
-        if taken:
-            raise DataError(f"the arm {arm.name!r} says {', '.join(sorted(taken))} of itself, which every table says.")
-        if arm is base:
-            continue
-        amounts = (doses if arm.doses is None else arm.doses) if arm.dosed else (0.0,)
-        if not len(amounts):
-            raise DataError(f"the arm {arm.name!r} has no dose: give doses to it or to the run.")
-        cells += [_Cell(arm, float(dose)) for dose in amounts]
-    names = [(cell.arm.name, cell.dose) for cell in cells]
-    twice = [name for name in names if names.count(name) > 1]
-    if twice:
-        raise DataError(f"two arms are called {twice[0][0]!r} at dose {twice[0][1]:g}: name them apart.")
-    return cells
-
-
-def _generate(
-    model: MusicGen, cells: Sequence[_Cell], codes: Sequence[Any], seeds: Sequence[int], setting: Setting
-) -> tuple[list[_Cell], Generation]:
-    """Generate the rows of every cell in one batched run, and check that dose zero of every arm changes nothing."""
-    n = len(codes)
-
-    def row(arm: Arm, i: int, dose: float | None) -> Row:
-        items = () if dose is None else arm.build(dose, i)
-        return Row(arm.prompt(i, setting.text), seeds[i] + arm.noise, codes[i], items)
-
-    placed: list[_Cell] = []
-    rows: list[Row] = []
-    for cell in cells:
-        placed.append(cell if cell.arm.sound is not None else _Cell(cell.arm, cell.dose, len(rows)))
-        if cell.arm.sound is None:
-            rows += [row(cell.arm, i, cell.dose) for i in range(n)]
-    base = cells[0].arm
-    checks: list[tuple[Arm, int, int]] = []  # an arm, the row of its dose zero, the row that this must equal
-
-    def bare(arm: Arm, i: int) -> int:
-        """A row of the arm's own prompt and noise to which nothing is done."""
-        plain = row(arm, i, None)
-        if not rows[i].interventions and (plain.prompt, plain.seed) == (rows[i].prompt, rows[i].seed):
-            return i
-        rows.append(plain)
-        return len(rows) - 1
-
-    if any(rows[i].interventions for i in range(n)):
-        checks.append((base, 0, bare(base, 0)))
-    dosed = {id(cell.arm): cell.arm for cell in cells if cell.arm.dosed and cell.arm is not base}
-    for at, arm in enumerate(dosed.values()):
-        i = at % n
-        rows.append(row(arm, i, 0.0))
-        checks.append((arm, len(rows) - 1, bare(arm, i)))
-    guidance = None if all(item.prompt is None for item in rows) else setting.guidance
-    made = generate(
-        model, rows, seconds=setting.seconds, guidance=guidance, progress=setting.progress, **setting.options
-    )  # fmt: skip
-    for arm, zero, plain in checks:
-        if not torch.equal(made.codes[zero], made.codes[plain]):
-            raise ControlError(
-                f"dose zero of the arm {arm.name!r} is not the unsteered music: what the other doses do cannot be told "
-                "from what merely installing the intervention does."
-            )
-    return placed, made
-
-
-def _decoded(model: MusicGen, made: Generation, cell: _Cell, n: int) -> torch.Tensor:
-    stop = cell.at + n
-    return torch.cat([model.decode(made.codes[i : min(i + _DECODE, stop)]) for i in range(cell.at, stop, _DECODE)])
-
-
-def _edited(arm: Arm, base: torch.Tensor, start: int) -> torch.Tensor:
-    """The unsteered sound with an edit of what was generated."""
-    assert arm.sound is not None
-    after = torch.stack([arm.sound(sound, i) for i, sound in enumerate(base[..., start:])]).to(base.dtype)
-    return torch.cat([base[..., :start], after], dim=-1)
-
-
 # Monitors -------------------------------------------------------------------------------------------------------
 
 
@@ -363,18 +269,6 @@ def _acted(monitor: pd.DataFrame) -> pd.DataFrame:
         return pd.DataFrame()
     decided = monitor[monitor["decided_on"].notna()].groupby("row")["acted"].mean().astype(float)
     return pd.DataFrame({"acted": decided, "level": monitor.groupby("row")["C"].mean().astype(float)})
-
-
-def _monitored(monitor: pd.DataFrame, cells: Sequence[_Cell], seeds: Sequence[int]) -> pd.DataFrame:
-    """What monitors read, with the arm, dose and seed of each row; without the rows that only checked dose zero."""
-    if monitor.empty:
-        return monitor
-    places = {
-        cell.at + i: (cell.arm.name, cell.dose, seed) for cell in cells if cell.at >= 0 for i, seed in enumerate(seeds)
-    }
-    rows = monitor[monitor["row"].isin(places.keys())].copy()
-    rows[["arm", "dose", "seed"]] = [places[row] for row in rows["row"]]
-    return rows
 
 
 def _cosine(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float64]:

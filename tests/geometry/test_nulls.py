@@ -15,9 +15,9 @@ from interp.directions.estimator import Estimator, estimators_of
 from interp.directions.reading import label_table
 from interp.directions.registry import find
 from interp.errors import DataError
-from interp.geometry import compare_methods, compare_traits, cosine_by_size, covariance_null, sphere_p
+from interp.geometry import compare_methods, compare_traits, cosine_by_size
 from interp.geometry.agreement import agreement, fit_halves, strata_of
-from interp.geometry.nulls import unit
+from interp.geometry.nulls import covariance_null, sphere_p, unit
 from interp.geometry.resampling import halve, subsamples
 from interp.probes import probe
 from interp.sites import Site

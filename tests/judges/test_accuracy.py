@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from interp.errors import DataError
-from interp.judges import RenderedJudge, accuracy_table, measure, worth
-from interp.judges.accuracy import accuracy_row, measure_answers
+from interp.judges import RenderedJudge, accuracy_table
+from interp.judges.accuracy import accuracy_row, measure, measure_answers, worth
 from interp.stats import wilson
 
 JUDGE = SimpleNamespace(name="ear", independent=True, questions={"drums": ["drums"], "genre": ["jazz", "rock"]})

@@ -15,15 +15,14 @@ from interp.judges import (
     QualityJudge,
     RenderedJudge,
     answers,
-    can_hear,
     embed,
     has_embedding,
     hears,
-    judge_all,
     require,
     score,
 )
 from interp.judges.audio import mono
+from interp.judges.base import can_hear, judge_all
 from interp.traits import Trait
 
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from interp.errors import DataError, ModelError
-from interp.judges import ClapJudge, Judge, accuracy_table, fad, load, worth
+from interp.judges import ClapJudge, Judge, accuracy_table, fad, load
+from interp.judges.accuracy import worth
 from interp.judges.clap import CHECKPOINT, clap_questions
 
 

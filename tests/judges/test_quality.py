@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from interp.errors import DataError
-from interp.judges import QualityJudge, RenderedJudge, Thresholds, degenerate, prompt_similarity, quality
+from interp.judges import QualityJudge, RenderedJudge, degenerate, prompt_similarity, quality
+from interp.judges.quality import Thresholds
 from interp.recipes.degrade import degrade
 
 RATE = 16_000

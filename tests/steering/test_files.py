@@ -16,7 +16,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 from torch import Tensor
 
-from interp.directions import Directions
+from interp.directions import Directions, fit_leace
 from interp.errors import CheckpointMismatch, InterpError, StoreError
 from interp.model import MusicGen
 from interp.sites import Site
@@ -36,7 +36,6 @@ from interp.steering import (
     Schedule,
     Smitin,
     Swap,
-    fit_leace,
     generate,
     load,
     register,

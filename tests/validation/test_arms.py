@@ -14,12 +14,8 @@ from interp.directions.reading import read_stacks
 from interp.errors import ControlError
 from interp.probes import ProbeResult
 from interp.splits import permute_labels
-from interp.validation import (
-    basic_arms,
-    far_site,
-    full_arms,
-    shuffled_like,
-)
+from interp.validation import basic_arms, full_arms, shuffled_like
+from interp.validation.arms import far_site
 
 
 def test_shuffled_directions_are_as_long_and_know_nothing(

@@ -16,12 +16,8 @@ from interp.clips import Clips
 from interp.errors import DataError, SiteError
 from interp.model import MusicGen
 from interp.probes import ProbeResult
-from interp.validation import (
-    DOSES,
-    Design,
-    Setting,
-    validate,
-)
+from interp.validation import Design, Setting, validate
+from interp.validation.experiment import DOSES
 
 SHORT = Setting(seconds=0.6, prompt_seconds=0.2, measure=False, progress=False)
 

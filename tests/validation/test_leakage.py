@@ -11,13 +11,9 @@ from interp.clips import Clips
 from interp.directions import Direction
 from interp.model import MusicGen
 from interp.traits import Trait
-from interp.validation import (
-    Setting,
-    judged_changes,
-    kept,
-    leakage,
-    prompts_without,
-)
+from interp.validation import Setting, leakage, prompts_without
+from interp.validation.effects import kept
+from interp.validation.leakage import judged_changes
 
 
 def planted_scores() -> pd.DataFrame:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from interp.directions import Direction, Directions
+from interp.directions import Direction, Directions, fit_leace
 from interp.errors import CheckpointMismatch, DataError, InterventionError, SiteError
 from interp.model import MusicGen
 from interp.sites import Site
@@ -27,7 +27,6 @@ from interp.steering import (
     Row,
     Swap,
     cross_fade,
-    fit_leace,
     generate,
     soft_weights,
 )

@@ -12,12 +12,12 @@ import numpy as np
 import pandas as pd
 import plot_samples as samples
 import pytest
-import soundfile
 from PIL import Image
 
 from interp import plots
+from interp.data.audio import write_audio
 from interp.errors import ClipError, DataError
-from interp.report import Report, write_audio
+from interp.report import Report
 
 
 class _Page(HTMLParser):
@@ -33,7 +33,8 @@ class _Page(HTMLParser):
         assert not self.open, f"unclosed {self.open}"
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.addresses += [value or "" for name, value in attrs if name in ("src", "href")]
+        if tag != "link":  # an icon that is none
+            self.addresses += [value or "" for name, value in attrs if name in ("src", "href")]
         if tag not in ("meta", "img", "br", "link"):
             self.open.append(tag)
 
@@ -101,6 +102,15 @@ def test_nothing_on_the_page_asks_the_network(tmp_path: Path) -> None:
     assert "http" not in text and "@import" not in text and "<script" not in text
 
 
+def test_in_a_notebook_it_shows_itself_and_styles_nothing_else(tmp_path: Path) -> None:
+    words = _report(tmp_path)._repr_html_()
+    addresses = _Page(words).addresses
+    assert len(addresses) == 4 and all(address.startswith("data:") for address in addresses)
+    style = words[words.index("<style>") + 7 : words.index("</style>")]
+    for selectors in re.findall(r"([^{}]+)\{", re.sub(r"@media[^{]*\{", "", style)):
+        assert all(".report" in one for one in selectors.split(",")), selectors
+
+
 def test_a_missing_file_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(ClipError, match=r"gone\.png, which does not exist"):
         Report("x").figures((tmp_path / "gone.png", "")).write(tmp_path / "index.html")
@@ -113,23 +123,3 @@ def test_long_tables_are_cut_but_linked(tmp_path: Path) -> None:
     table.to_csv(tmp_path / "t.csv", index=False)
     text = Report("x").table(table, csv=tmp_path / "t.csv", rows=5).write(tmp_path / "index.html").read_text()
     assert text.count("<tr>") == 6 and "The whole table as CSV" in text
-
-
-@pytest.mark.parametrize("shape", [(8000,), (1, 8000), (2, 8000)])
-def test_audio_survives_writing(tmp_path: Path, shape: tuple[int, ...]) -> None:
-    wave = np.random.default_rng(0).uniform(-0.9, 0.9, shape).astype(np.float32)
-    back, rate = soundfile.read(write_audio(tmp_path / "a.wav", wave, 16000), always_2d=True)
-    assert rate == 16000
-    np.testing.assert_allclose(back.T, np.atleast_2d(wave), atol=2**-15)
-
-
-def test_loud_audio_is_turned_down_not_clipped(tmp_path: Path) -> None:
-    wave = 3 * np.sin(np.arange(8000) / 10).astype(np.float32)
-    back, _ = soundfile.read(write_audio(tmp_path / "a.wav", wave, 16000))
-    np.testing.assert_allclose(back, 0.99 * wave / np.abs(wave).max(), atol=2**-14)
-
-
-@pytest.mark.parametrize("wave", [np.zeros(0), np.full(10, np.nan), np.zeros((1, 2, 3))])
-def test_audio_that_is_none_is_refused(tmp_path: Path, wave: np.ndarray) -> None:
-    with pytest.raises(ClipError, match="empty or not finite"):
-        write_audio(tmp_path / "a.wav", wave, 16000)

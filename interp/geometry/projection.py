@@ -10,18 +10,18 @@ import pandas as pd
 
 from interp.errors import DataError
 
-__all__ = ["embed"]
+__all__ = ["project"]
 
 
-def embed(
+def project(
     features: Any,
     *,
     seed: int = 0,
     n_neighbors: int = 15,
     min_dist: float = 0.1,
-    standardise: bool = True,
+    standardize: bool = True,
 ) -> pd.DataFrame:
-    """Embed clips in two dimensions by UMAP and by PCA.
+    """Lay clips out in two dimensions by UMAP and by PCA.
 
     The seed fixes UMAP's layout (it then runs on one thread). Trustworthiness (Venna and Kaski, 2001) says which
     share of the neighbours in the picture are neighbours in the activations too: 1 is perfect; a picture with little
@@ -37,7 +37,7 @@ def embed(
         UMAP's neighbourhood, and that of trustworthiness; cut to what the number of clips allows.
     min_dist : float
         UMAP's smallest distance between points.
-    standardise : bool
+    standardize : bool
         Scale every dimension to unit variance first.
 
     Returns
@@ -58,10 +58,10 @@ def embed(
 
     x = np.asarray(features, dtype=np.float64)
     if x.ndim != 2 or len(x) < 8:
-        raise DataError(f"cannot embed an array of shape {list(x.shape)}: give [clips, dim] with at least 8 clips.")
+        raise DataError(f"cannot project an array of shape {list(x.shape)}: give [clips, dim] with at least 8 clips.")
     if not np.isfinite(x).all():
-        raise DataError("cannot embed activations that are not finite: look for NaN in the store.")
-    if standardise:
+        raise DataError("cannot project activations that are not finite: look for NaN in the store.")
+    if standardize:
         x = StandardScaler().fit_transform(x)
     neighbours = min(n_neighbors, (len(x) - 1) // 2)
     pca = PCA(n_components=2, random_state=seed)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 import html
-import io
 from typing import Any
 
-import numpy as np
-
-from interp.errors import ClipError
+from interp.data.audio import encode_audio
+from interp.report._html import data_url
 
 __all__ = ["player"]
 
@@ -34,21 +31,19 @@ def player(audio: Any, sample_rate: int, label: str = "") -> Any:
     ------
     ClipError
         If the sound is empty or not finite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> shown = player(np.sin(np.arange(16000) / 20), 16000, "a tone")
+    >>> "audio/mpeg" in shown.data, shown.data.endswith("<span>a tone</span></div>")
+    (True, True)
     """
-    import soundfile
     from IPython.display import HTML
 
-    wave = np.asarray(audio, dtype=np.float32)
-    wave = wave[None] if wave.ndim == 1 else wave
-    if wave.ndim != 2 or not wave.size or not np.isfinite(wave).all():
-        raise ClipError(f"cannot play a sound of shape {list(wave.shape)}: it is empty or not finite.")
-    wave = wave / max(1.0, float(np.abs(wave).max()) / 0.99)
-    file = io.BytesIO()
-    soundfile.write(file, wave.T, sample_rate, format="MP3")
-    data = base64.b64encode(file.getvalue()).decode()
+    sound = data_url("audio/mpeg", encode_audio(audio, sample_rate, "MP3"))
     words = f" <span>{html.escape(label)}</span>" if label else ""
     name = html.escape(label or "sound", quote=True)
     return HTML(  # type: ignore[no-untyped-call]
-        f'<div><audio controls aria-label="{name}" src="data:audio/mpeg;base64,{data}" '
-        f'style="vertical-align: middle"></audio>{words}</div>'
+        f'<div><audio controls aria-label="{name}" src="{sound}" style="vertical-align: middle"></audio>{words}</div>'
     )

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from interp.embed import embed
 from interp.errors import DataError
+from interp.geometry.projection import project
 
 
 @pytest.fixture(scope="module")
@@ -19,12 +19,12 @@ def clusters() -> tuple[np.ndarray, np.ndarray]:
 
 def test_the_same_seed_gives_the_same_picture(clusters: tuple[np.ndarray, np.ndarray]) -> None:
     x, _ = clusters
-    pd.testing.assert_frame_equal(embed(x, seed=3), embed(x, seed=3))
+    pd.testing.assert_frame_equal(project(x, seed=3), project(x, seed=3))
 
 
 def test_clusters_stay_apart_and_trust_is_told(clusters: tuple[np.ndarray, np.ndarray]) -> None:
     x, label = clusters
-    table = embed(x)
+    table = project(x)
     assert list(table.columns) == ["umap_1", "umap_2", "pca_1", "pca_2"]
     for method in ("umap", "pca"):
         points = table[[f"{method}_1", f"{method}_2"]].to_numpy()
@@ -37,23 +37,23 @@ def test_clusters_stay_apart_and_trust_is_told(clusters: tuple[np.ndarray, np.nd
 
 def test_noise_is_trusted_less_than_structure(clusters: tuple[np.ndarray, np.ndarray]) -> None:
     noise = np.random.default_rng(1).normal(size=(60, 10))
-    assert embed(noise).attrs["pca_trust"] < embed(clusters[0]).attrs["pca_trust"]
+    assert project(noise).attrs["pca_trust"] < project(clusters[0]).attrs["pca_trust"]
 
 
 def test_a_constant_feature_is_no_obstacle(clusters: tuple[np.ndarray, np.ndarray]) -> None:
     x = clusters[0].copy()
     x[:, 0] = 5
-    assert np.isfinite(embed(x).to_numpy()).all()
+    assert np.isfinite(project(x).to_numpy()).all()
 
 
 @pytest.mark.parametrize("x", [np.zeros((7, 3)), np.zeros(20)])
 def test_too_few_clips(x: np.ndarray) -> None:
     with pytest.raises(DataError, match="at least 8 clips"):
-        embed(x)
+        project(x)
 
 
 def test_values_that_are_not_finite(clusters: tuple[np.ndarray, np.ndarray]) -> None:
     x = clusters[0].copy()
     x[3, 2] = np.nan
     with pytest.raises(DataError, match="not finite"):
-        embed(x)
+        project(x)

@@ -13,7 +13,8 @@
 
   const number = (x) => String(+x.toFixed(6));
   const amount = (dose) => (number(dose) + " " + data.unit).trim();
-  const doses = () => [0, ...data.doses[now.arm].filter((dose) => dose !== 0)].sort((a, b) => a - b);
+  const single = data.arms.every((arm) => data.doses[arm].length === 1);
+  const doses = () => [...new Set([...(single ? [] : [0]), ...data.doses[now.arm]])].sort((a, b) => a - b);
   const dose = () => doses()[now.dose];
   const unsteered = () => find(data.unsteered, 0);
 
@@ -27,9 +28,11 @@
     return data.takes[key];
   }
 
-  const takeOf = (side) => (side === "before" || dose() === 0 ? unsteered() : find(now.arm, dose()));
-  const nameOf = (side) => (side === "before" ? "Unsteered" : dose() === 0 ? now.arm + ", dose 0: unsteered"
-    : now.arm + ", " + amount(dose()));
+  // dose 0 of an arm is the unsteered music, unless the arm has no doses at all
+  const own = () => find(now.arm, dose());
+  const takeOf = (side) => (side === "before" ? unsteered() : own() || unsteered());
+  const nameOf = (side) => (side === "before" ? "Unsteered" : !own() ? now.arm + ", dose 0: unsteered"
+    : dose() === 0 ? now.arm : now.arm + ", " + amount(dose()));
   const length = () => Math.max(takeOf("before").seconds, takeOf("after").seconds);
 
   // Sound: one element a take, so that a change of dose goes on at the same moment ----------------------------------
@@ -206,7 +209,7 @@
     at("ticks").replaceChildren(...list.map((one, i) => {
       const mark = document.createElement("span");
       mark.textContent = number(one);
-      mark.style.left = (100 * i) / (list.length - 1) + "%";
+      mark.style.left = (100 * i) / Math.max(list.length - 1, 1) + "%";
       mark.className = i === now.dose ? "on" : "";
       return mark;
     }));
@@ -230,7 +233,7 @@
     const before = dose();
     Object.assign(now, values);
     if ("arm" in values) now.dose = nearest(before);
-    for (const one of doses()) if (one) sound(find(now.arm, one));
+    for (const one of data.doses[now.arm]) sound(find(now.arm, one));
     sound(unsteered());
     follow();
     paint();
@@ -276,6 +279,7 @@
   const step = (by) => change({ dose: Math.min(Math.max(now.dose + by, 0), doses().length - 1), side: "after" });
 
   for (const id of ["controls", "pair", "transport", "keys"]) at(id).hidden = false;
+  for (const one of document.querySelectorAll(".dose, .dose-keys")) one.hidden = single; // one dose needs no slider
   now.dose = doses().length - 1;
   at("seed").value = now.seed;
   at("arm").value = now.arm;

@@ -1,4 +1,4 @@
-"""The listening page: what is on it, that it works in a browser from disk, and that listening in changes no music."""
+"""The listening page: what is on it, that it works in a browser, from disk."""
 
 from __future__ import annotations
 
@@ -14,14 +14,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
-import torch
 from browser import Browser, chromium
 
-from interp.directions import Direction, Directions
 from interp.errors import ClipError, DataError
-from interp.listening import Take, dose_page, listening_page, player
-from interp.model import MusicGen
-from interp.steering import Add, Row, Smitin, generate
+from interp.report import Take, listening_page
 
 RATE = 16000
 
@@ -50,19 +46,6 @@ def _data(page: Path) -> dict[str, Any]:
     found = re.search(r'<script id="data" type="application/json">(.*?)</script>', page.read_text(), re.DOTALL)
     assert found
     return json.loads(found[1])
-
-
-def _directions(model: MusicGen) -> Directions:
-    rng = np.random.default_rng(0)
-    made = [
-        Direction.from_weight(
-            f"L{layer}.H{head}", rng.normal(size=8), intercept=0.1, method="logistic", trait="drums", positive="1",
-            sigma=1.0, score=0.6 + 0.05 * head, model=model.fingerprint,
-        )
-        for layer in range(3)
-        for head in range(4)
-    ]  # fmt: skip
-    return Directions(made)
 
 
 # ---- what is written ----
@@ -109,59 +92,12 @@ def test_what_cannot_be_shown_is_one_sentence(tmp_path: Path, change: Any, error
         listening_page(change(_takes()), RATE, tmp_path)
 
 
-# ---- generation ----
-
-
-def test_doses_are_generated_once_and_listening_in_changes_nothing(tiny_lm_model: MusicGen, tmp_path: Path) -> None:
-    heads = _directions(tiny_lm_model)
-    arms = {
-        "plain": lambda dose: (Add(heads, dose=dose),),
-        "SMITIN": lambda dose: (Smitin(heads, alpha=dose, s=2, tau=0.9),),
-    }
-    page = dose_page(tiny_lm_model, arms, tmp_path, doses=(0, 2, 4), seeds=(5, 6), prompt="a", seconds=0.5,
-                     progress=False)  # fmt: skip
-    data = _data(page)
-    assert len(data["takes"]) == 2 + 2 * 2 * 2 and data["monitored"] == "drums"
-    for arm, dose, build in (("unsteered", 0, None), ("plain", 4, arms["plain"]), ("SMITIN", 2, arms["SMITIN"])):
-        items = () if build is None else build(dose)
-        alone = generate(tiny_lm_model, [Row("a", 6, None, items)], 0.5, progress=False)
-        take = data["takes"][f"{arm}|{dose}|6"]
-        wave, rate = soundfile.read(tmp_path / unquote(take["sound"]), always_2d=True)
-        assert rate == tiny_lm_model.sample_rate
-        expected = alone.audio[0].numpy()
-        np.testing.assert_allclose(wave.T, expected / max(1.0, np.abs(expected).max() / 0.99), atol=2**-13)
-        assert take["monitor"]["tau"] == 0.9  # an ear is drawn with the threshold of the arm that acts on it
-        assert bool(take["monitor"]["acted"]) == (arm == "SMITIN")
-        if arm == "SMITIN":
-            np.testing.assert_allclose(
-                take["monitor"]["p"], alone.monitor["C"][alone.monitor["seconds"] <= 0.5], atol=1e-3
-            )
-    log = pd.read_csv(tmp_path / "log.csv")
-    assert set(log["arm"]) == {"plain", "SMITIN"} and set(log["dose"]) == {2, 4}
-    assert set(pd.read_csv(tmp_path / "monitor.csv")["arm"]) == {"unsteered", "plain", "SMITIN"}
-
-
-def test_one_arm_without_a_monitor_and_sounds_to_continue(tiny_lm_model: MusicGen, tmp_path: Path) -> None:
-    heads = _directions(tiny_lm_model)
-    codes = [torch.randint(0, tiny_lm_model.cardinality, (tiny_lm_model.n_codebooks, 10)) for _ in range(2)]
-    page = dose_page(
-        tiny_lm_model, lambda dose: (Add(heads, dose=dose),), tmp_path, doses=(1,), seeds=(0, 1), codes=codes,
-        seconds=0.6, progress=False,
-    )  # fmt: skip
-    data = _data(page)
-    assert data["arms"] == ["steered"] and data["start"] == pytest.approx(10 / tiny_lm_model.frame_rate)
-    assert all(take["monitor"] is None for take in data["takes"].values())
-    with pytest.raises(DataError, match="2 seeds need 2 sounds"):
-        dose_page(tiny_lm_model, lambda d: (), tmp_path, seeds=(0, 1), codes=codes[:1], progress=False)
-    with pytest.raises(DataError, match="a dose other than 0"):
-        dose_page(tiny_lm_model, lambda d: (), tmp_path, doses=(0,), progress=False)
-
-
-def test_player_for_notebooks() -> None:
-    words = player(_tone(300), RATE, "a <b>").data
-    assert "data:audio/mpeg;base64," in words and "a &lt;b&gt;" in words and len(words) < 60_000
-    with pytest.raises(ClipError, match="empty"):
-        player(np.zeros(0), RATE)
+def test_arms_that_would_be_written_alike_keep_their_own_files(tmp_path: Path) -> None:
+    takes = [Take("unsteered", 0, 0, _tone(200)), Take("a b", 1, 0, _tone(300)), Take("a_b", 1, 0, _tone(400))]
+    data = _data(listening_page(takes, RATE, tmp_path))
+    for take in takes:
+        wave, _ = soundfile.read(tmp_path / unquote(data["takes"][f"{take.arm}|{take.dose:g}|0"]["sound"]))
+        np.testing.assert_allclose(wave, take.audio, atol=2**-14)
 
 
 # ---- in a browser ----
@@ -245,6 +181,24 @@ def test_a_change_of_dose_keeps_the_moment(browser: Browser, page: Path) -> None
     assert browser.ask("document.querySelector('#after .play').getAttribute('aria-pressed')") == "true"
     browser.press("ArrowLeft")  # dose 0 is the unsteered sound
     assert _shown(browser)[0] == _shown(browser)[1]
+
+
+@pytest.mark.slow
+def test_one_dose_needs_no_slider(browser: Browser, tmp_path: Path) -> None:
+    browser.complaints.clear()
+    takes = [take for take in _takes() if take.dose != 1]
+    browser.open(listening_page(takes, RATE, tmp_path))
+    _ready(browser)
+    assert browser.ask("document.querySelector('.dose').checkVisibility()") is False
+    assert "change the dose" not in browser.ask("document.getElementById('keys').innerText")
+    before, after = _shown(browser)
+    assert before.endswith("unsteered_0_3.wav") and after.endswith("_2.5_3.wav")
+    browser.press("ArrowLeft")  # no way to a dose that is not there
+    assert _shown(browser) == [before, after]
+    browser.press("b")
+    browser.press(" ")
+    browser.until("document.querySelector('#after .play').getAttribute('aria-pressed') === 'true'")
+    assert not browser.complaints
 
 
 @pytest.mark.slow

@@ -1,12 +1,12 @@
 """One page to compare steered with unsteered music by ear: spectrograms, monitor traces, a slider over doses.
 
 The page is a single HTML file beside a folder of sounds and pictures, or, with ``embed=True``, one file that holds
-everything. It works from disk, without a server, the network, or anything that is not in it.
+everything. It works from disk, without a server, the network, or anything that is not in it. Where there is one dose,
+there is no slider.
 """
 
 from __future__ import annotations
 
-import base64
 import html
 import io
 import json
@@ -14,23 +14,22 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from interp._files import atomic
+from interp._files import atomic, slug
+from interp.data.audio import encode_audio, write_audio
 from interp.errors import DataError
 from interp.plots.sound import mel_levels, mel_ticks
-from interp.report import write_audio
+from interp.report._html import address, data_url, filled, footer, write_page
+from interp.validation.arms import UNSTEERED
 
-__all__ = ["UNSTEERED", "Take", "listening_page"]
+__all__ = ["Take", "listening_page"]
 
-UNSTEERED = "unsteered"
 _MELS = 80
 _FLOOR = -70.0  # dB below the loudest point of all sounds of the page
 _TRACE = ("seconds", "C", "tau", "acted")
@@ -117,28 +116,26 @@ def listening_page(
         If a sound is empty or not finite.
     """
     out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
     table = _check(takes)
-    pictures = _spectrograms([take.audio for take in takes], sample_rate)
+    names = _file_names(table)
+    pictures = mel_levels([take.audio for take in takes], sample_rate, _MELS)
     entries: dict[str, dict[str, Any]] = {}
-    for take, picture in zip(takes, pictures, strict=True):
-        name = f"{_slug(take.arm)}_{take.dose:g}_{take.seed}"
+    for take, name, levels in zip(takes, names, pictures, strict=True):
+        seconds = np.shape(take.audio)[-1] / sample_rate
         if embed:
-            sound = _data("audio/flac", _flac(take.audio, sample_rate))
-            image = _data("image/png", picture)
+            sound = data_url("audio/flac", encode_audio(take.audio, sample_rate, "FLAC"))
+            picture = data_url("image/png", _png(levels))
         else:
-            sound = _relative(write_audio(out / "audio" / f"{name}.wav", take.audio, sample_rate), out)
-            target = out / "pictures" / f"{name}.png"
-            target.parent.mkdir(exist_ok=True)
-            with atomic(target) as partial:
-                partial.write_bytes(picture)
-            image = _relative(target, out)
+            sound = address(write_audio(out / "audio" / f"{name}.wav", take.audio, sample_rate), out)
+            with atomic(out / "pictures" / f"{name}.png") as partial:
+                partial.write_bytes(_png(levels))
+            picture = address(out / "pictures" / f"{name}.png", out)
         entries[_key(take)] = {
             "sound": sound,
-            "picture": image,
-            "seconds": np.shape(take.audio)[-1] / sample_rate,
+            "picture": picture,
+            "seconds": seconds,
             "notes": dict(take.notes),
-            "monitor": _trace(take.monitor, np.shape(take.audio)[-1] / sample_rate),
+            "monitor": _trace(take.monitor, seconds),
         }
     arms = [str(arm) for arm in table["arm"].unique() if arm != UNSTEERED]
     data = {
@@ -152,10 +149,9 @@ def listening_page(
         "frequencies": _frequencies(sample_rate),
         "takes": entries,
     }
-    page = out / "index.html"
-    with atomic(page) as partial:
-        partial.write_text(_html(title, lead, data, {} if embed else _listed(links, out), made_by), encoding="utf-8")
-    return page
+    more = {} if embed else {name: address(file, out) for name, file in (links or {}).items()}
+    body = _body(title, lead, data, more, made_by)
+    return write_page(out / "index.html", title, "listening.css", body, "listening.js")
 
 
 def _key(take: Take) -> str:
@@ -186,19 +182,14 @@ def _trace(monitor: pd.DataFrame | None, seconds: float) -> dict[str, Any] | Non
     if missing:
         raise DataError(f"a monitor trace needs a column {', '.join(map(repr, missing))}.")
     monitor = monitor[monitor["seconds"] <= seconds]
-    heard = monitor[monitor["C"].notna()]
+    read = monitor[monitor["C"].notna()]
     tau = float(monitor["tau"].iloc[0])
     return {
-        "t": [round(float(x), 3) for x in heard["seconds"]],
-        "p": [round(float(x), 4) for x in heard["C"]],
+        "t": [round(float(x), 3) for x in read["seconds"]],
+        "p": [round(float(x), 4) for x in read["C"]],
         "tau": round(tau, 4) if math.isfinite(tau) else None,
         "acted": [round(float(x), 3) for x in monitor.loc[monitor["acted"].astype(bool), "seconds"]],
     }
-
-
-def _spectrograms(sounds: Sequence[Any], sample_rate: int) -> list[bytes]:
-    """PNG pictures of mel spectrograms, one pixel a band and hundredth of a second, all on one scale."""
-    return [_png(level) for level in mel_levels(sounds, sample_rate, _MELS)]
 
 
 def _png(level: NDArray[Any]) -> bytes:
@@ -226,88 +217,28 @@ def _frequencies(sample_rate: int) -> list[tuple[float, str]]:
     return [(round(band / (_MELS - 1), 4), name + (" kHz" if name == marks[-1][1] else "")) for band, name in marks]
 
 
-def _flac(audio: Any, sample_rate: int) -> bytes:
-    import tempfile
-
-    with tempfile.TemporaryDirectory() as folder:
-        return write_audio(Path(folder) / "a.flac", audio, sample_rate).read_bytes()
-
-
-def _data(kind: str, content: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+def _file_names(table: pd.DataFrame) -> list[str]:
+    """A name for each take; arms that would be written alike are numbered."""
+    arms = list(dict.fromkeys(table["arm"]))
+    slugs = [slug(arm) for arm in arms]
+    told = {a: s if slugs.count(s) == 1 else f"{s}-{i}" for i, (a, s) in enumerate(zip(arms, slugs, strict=True))}
+    return [f"{told[row.arm]}_{row.dose:g}_{row.seed}" for row in table.itertuples(index=False)]
 
 
-def _relative(file: Path, folder: Path) -> str:
-    return quote(file.relative_to(folder).as_posix())
-
-
-def _listed(links: Mapping[str, Path] | None, out: Path) -> dict[str, str]:
-    return {name: _relative(file, out) for name, file in (links or {}).items()}
-
-
-def _slug(name: str) -> str:
-    words = "".join(c if c.isalnum() else " " for c in name).split()
-    return "-".join(words) or "arm"
-
-
-def _asset(name: str) -> str:
-    return files("interp.listening").joinpath(name).read_text(encoding="utf-8")
-
-
-def _html(
+def _body(
     title: str, lead: str, data: dict[str, Any], links: Mapping[str, str], made_by: Mapping[str, Any] | None
 ) -> str:
-    # "<" cannot end the script early when it is written as an escape
-    content = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
-    foot = " · ".join(f"{html.escape(str(k))}: {html.escape(str(v))}" for k, v in (made_by or {}).items())
-    more = ", ".join(f'<a href="{address}" download>{html.escape(name)}</a>' for name, address in links.items())
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<link rel="icon" href="data:,">
-<title>{html.escape(title)}</title>
-<style>
-{_asset("page.css")}</style>
-</head>
-<body>
-<main>
-<h1>{html.escape(title)}</h1>
-{f'<p class="lead">{html.escape(lead)}</p>' if lead else ""}
-<noscript><p>The players need JavaScript; every sound is in the list below.</p></noscript>
-<form id="controls" aria-label="What is compared" hidden>
-<label for="seed"><span>Seed</span><select id="seed"></select></label>
-<label for="arm"><span>Arm</span><select id="arm"></select></label>
-<div class="dose"><label for="dose">Dose <output id="dose-now" for="dose"></output></label>
-<input id="dose" type="range" min="0" step="1"><div id="ticks" aria-hidden="true"></div></div>
-</form>
-<div id="pair" hidden>
-<section class="side" id="before" aria-labelledby="before-name"></section>
-<section class="side" id="after" aria-labelledby="after-name"></section>
-</div>
-<div id="transport" hidden>
-<label for="time">Position <output id="time-now" for="time"></output></label>
-<input id="time" type="range" min="0" step="0.01" value="0">
-<label class="check"><input id="loop" type="checkbox"> Repeat</label>
-</div>
-<p id="keys" hidden><kbd>Space</kbd> plays and pauses, <kbd>B</kbd> changes sides at the same moment,
-<kbd>&larr;</kbd> <kbd>&rarr;</kbd> change the dose, <kbd>Home</kbd> goes back to the start.
-Clicking a spectrogram moves there.</p>
-<details id="all"><summary>All sounds</summary>
-<div class="scroll"><table>
-{_list(data)}
-</table></div>
-{f"<p>{more}</p>" if more else ""}</details>
-</main>
-{f"<footer>{foot}</footer>" if foot else ""}
-<script id="data" type="application/json">{content}</script>
-<script>
-{_asset("page.js")}</script>
-</body>
-</html>
-"""
+    more = ", ".join(f'<a href="{href}" download>{html.escape(name)}</a>' for name, href in links.items())
+    return filled(
+        "listening.html",
+        title=html.escape(title),
+        lead=f'<p class="lead">{html.escape(lead)}</p>' if lead else "",
+        sounds=_list(data),
+        links=f"<p>{more}</p>" if more else "",
+        footer=footer(made_by),
+        # "<" cannot end the script early when it is written as an escape
+        data=json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"),
+    )
 
 
 def _list(data: dict[str, Any]) -> str:
@@ -318,7 +249,7 @@ def _list(data: dict[str, Any]) -> str:
         # a sound that lies in the page is not written into it twice
         inside = take["sound"].startswith("data:")
         sound = "in the page" if inside else f'<a href="{take["sound"]}">listen</a>'
-        amount = "" if arm == data["unsteered"] else f"{dose} {data['unit']}"
+        amount = "" if arm == data["unsteered"] or float(dose) == 0 else f"{dose} {data['unit']}"
         cells = [seed, arm, amount, *(take["notes"].get(name, "") for name in notes)]
         rows.append("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + f"<td>{sound}</td></tr>")
     names = ["Seed", "Arm", "Dose", *notes, "Sound"]
