@@ -63,7 +63,7 @@ def draw(
     >>> import pandas as pd
     >>> from interp.clips import Clips
     >>> labels = pd.DataFrame({"drums": [1, 1, 0, 1], "group": ["a", "a", "b", "c"]}, index=list("wxyz"))
-    >>> clips = Clips.from_arrays([np.ones((1, 8))] * 4, 8, labels)
+    >>> clips = Clips.from_arrays([np.ones((1, 8000))] * 4, 8000, labels)
     >>> list(draw("drums", 2, 1.0, clips=clips).ids)
     ['w', 'z']
     """
