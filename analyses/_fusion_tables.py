@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from analyses._transfer_tables import UNSTEERED, embedding_of
+from analyses._transfer_tables import verdict
 from interp.judges import fad
 from interp.stats import dose_response, holm, mean_interval, paired_bootstrap, wilson
+from interp.validation import UNSTEERED, embeddings
 
-__all__ = ["BOTH", "fade_course", "fade_shares", "fusion_table", "fusion_trends", "half_way", "with_mix"]
+__all__ = ["BOTH", "fade_course", "fade_shares", "fusion_table", "fusion_trends", "half_way", "paragraphs", "with_mix"]
 
 BOTH = 0.2
 """Both classes count as plausible where the judge gives each at least this probability."""
@@ -23,7 +25,7 @@ def with_mix(clips: pd.DataFrame, classes: tuple[str, ...]) -> pd.DataFrame:
 
     ``mix`` is the second class's part of the first two classes' probabilities; 0.5 where both are below 0.01.
     """
-    wanted = clips[[f"p.{one}" for one in classes]].to_numpy(float)
+    wanted = clips[[f"p_{one}" for one in classes]].to_numpy(float)
     a, b = wanted[:, 0], wanted[:, 1]
     total = a + b
     return clips.assign(
@@ -47,7 +49,7 @@ def fusion_table(clips: pd.DataFrame, reference: np.ndarray | None = None) -> pd
         line |= {"mix": inside.value, "mix_lo": inside.lo, "mix_hi": inside.hi}
         line |= {name: float(part[name].astype(float).mean()) for name in ("p_a", "p_b", "not_music", "chroma")}
         if reference is not None and len(part) >= 2:
-            line["fad"] = fad(embedding_of(part), reference, n_draws=0).value
+            line["fad"] = fad(embeddings(part), reference, n_draws=0).value
         rows.append(line)
     return pd.DataFrame(rows)
 
@@ -140,3 +142,49 @@ def fade_shares(windows: pd.DataFrame) -> pd.DataFrame:
     if "p" in table:
         table["p_holm"] = holm(table["p"])
     return table
+
+
+def paragraphs(found: Mapping[str, pd.DataFrame], switch_second: float) -> Iterator[str]:
+    """What the tables of a fusion say, whatever it is."""
+    pilot = found["pilot"]
+    yield f"Sounds of other classes, pushed towards {' and '.join(pilot['set'].unique())} in a ratio."
+    best = pilot.loc[pilot.groupby("set")["rate"].idxmax()]
+    told = ", ".join(f"{r.set} {r.site} ({r.rate:.0%} of pushes towards one class alone)" for r in best.itertuples())
+    yield (f"Layers chosen on pilot sounds: {told}.")
+    for name, part in found["trends"].groupby("set", sort=False):
+        said = []
+        for r in part.itertuples():
+            follows = "follows the ratio" if r.p_holm < 0.05 and r.slope > 0 else "does not follow it"
+            said.append(f"{r.method} {r.slope:+.2f} [{r.lo:+.2f}, {r.hi:+.2f}] ({follows}, Holm p {r.p_holm:.2g})")
+        yield (f"Judged mix per unit of ratio, {name} (1: as asked): {'; '.join(said)}.")
+    table = found["fusion"]
+    for name, part in table.groupby("set", sort=False):
+        middle = part[part["ratio"] == 0.5]
+        shares = [
+            f"{r.method}: one of them {r.heard_any:.0%}, both plausible {r.both:.0%}" for r in middle.itertuples()
+        ]
+        start = part[part["method"] == UNSTEERED]
+        if len(shares) and len(start):
+            yield (
+                f"At equal weights, {name} (unsteered: {start['heard_any'].iloc[0]:.0%} one of them): "
+                f"{'; '.join(shares)} (plausible: at least {BOTH:.0%} each)."
+            )
+    pairs = found["half_way"]
+    row = pairs[(pairs["measure"] == "heard_any") & (pairs["a"] == "random") & (pairs["b"] == "sum")]
+    if len(row):
+        one = row.iloc[0]
+        words = verdict(
+            -one["difference"], -one["hi"], -one["lo"], one["p_holm"], "heard more often", "heard less often"
+        )
+        yield (f"The weighted sum against a random direction as long as the longest push: {words}.")
+    if "fade" in found:
+        fade = found["fade"][found["fade"]["set"] == "all"].set_index("method")
+        for method in ("switch", "cross-fade", "random"):
+            one = fade.loc[method]
+            words = f"{one['diff']:+.2f} [{one['diff_lo']:+.2f}, {one['diff_hi']:+.2f}], Holm p {one['p_holm']:.2g}"
+            yield (
+                f"{method.capitalize()} at {switch_second:g} s: the first genre is heard in "
+                f"{one['before_heard_a']:.0%} before and {one['after_heard_a']:.0%} after, the second in "
+                f"{one['before_heard_b']:.0%} and {one['after_heard_b']:.0%}; gain of the second on the first beyond "
+                f"that of the first throughout: {words}."
+            )

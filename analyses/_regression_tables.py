@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from interp.stats import holm, paired_bootstrap, wilson
+from interp.directions import Direction
+from interp.metrics import weighted_scores
+from interp.stats import bootstrap_interval, group_weights, holm, paired_bootstrap
+from interp.validation import UNSTEERED, summarise
 
 __all__ = [
-    "FAMILY",
-    "UNSTEERED",
+    "Tested",
     "answer_table",
     "beside_detection",
     "contrast",
     "contrasts",
+    "detection",
+    "detection_contrasts",
     "effects",
-    "paragraph",
+    "paragraphs",
     "per_seed",
     "rates",
 ]
 
-UNSTEERED = "unsteered"
 WHERE = {"resid": "one layer's residual stream", "heads": "the best heads"}
 FAMILY = {
     "logistic": "classification",
@@ -37,22 +42,73 @@ FAMILY = {
 }
 
 
+@dataclass(frozen=True)
+class Tested:
+    """Test clips at the sites of one kind, and the directions that are to detect a trait in them.
+
+    Attributes
+    ----------
+    trait, kind : str
+    x : array of shape (sites, clips, dim)
+        Activations.
+    directions : dict of method to list of Direction
+        One a site.
+    y, groups : arrays of shape (clips,)
+        Labels, and what belongs together.
+    """
+
+    trait: str
+    kind: str
+    x: np.ndarray
+    directions: Mapping[str, Sequence[Direction]]
+    y: np.ndarray
+    groups: np.ndarray
+
+    def scores(self, method: str, weights: np.ndarray | None = None) -> np.ndarray:
+        """Area under the ROC curve under each row of weights (over groups), ``[draws, sites]``."""
+        v = np.stack([direction.vector for direction in self.directions[method]])
+        decisions = np.einsum("scd,sd->sc", self.x, v)[:, None]
+        plain = np.ones((1, len(self.y)))
+        return np.asarray(weighted_scores("auroc", decisions, self.y, plain if weights is None else weights))
+
+
+def detection(tested: Iterable[Tested], n_bootstrap: int, seed: int) -> pd.DataFrame:
+    """One row a trait, site and method: area under the ROC curve with an interval over groups, and sigma."""
+    parts, rng = [], np.random.default_rng([seed, 3])
+    for part in tested:
+        weights, n_groups = group_weights(part.groups, n_bootstrap, rng), len(np.unique(part.groups))
+        for method, directions in part.directions.items():
+            lo, hi = bootstrap_interval(part.scores(method, weights), n_groups)
+            sites = [direction.site for direction in directions]
+            columns = {
+                "trait": part.trait, "kind": part.kind, "site": [str(s) for s in sites],
+                "layer": [s.layer for s in sites], "head": pd.array([s.head for s in sites], dtype="Int64"),
+                "method": method, "family": FAMILY.get(method, "other"), "auroc": part.scores(method)[0], "lo": lo,
+                "hi": hi, "sigma": [direction.sigma for direction in directions], "n_test": len(part.y),
+                "n_groups": n_groups,
+            }  # fmt: skip
+            parts.append(pd.DataFrame(columns))
+    return pd.concat(parts, ignore_index=True)
+
+
+def detection_contrasts(tested: Iterable[Tested], n_bootstrap: int, seed: int) -> pd.DataFrame:
+    """Differences between methods, averaged over sites, resampling the same groups."""
+    rows, rng = [], np.random.default_rng([seed, 4])
+    for part in tested:
+        weights = group_weights(part.groups, n_bootstrap, rng)
+        full = {m: part.scores(m).mean() for m in part.directions}
+        draws = {m: part.scores(m, weights).mean(axis=1) for m in part.directions}
+        for a, b in combinations(part.directions, 2):
+            lo, hi = bootstrap_interval(draws[a] - draws[b], len(np.unique(part.groups)))
+            line = {"trait": part.trait, "kind": part.kind, "a": a, "b": b, "difference": full[a] - full[b]}
+            rows.append(line | {"lo": float(lo), "hi": float(hi)})
+    return pd.DataFrame(rows)
+
+
 def rates(clips: pd.DataFrame) -> pd.DataFrame:
-    lines = []
-    for (method, dose), rows in clips.groupby(["method", "dose"], sort=False):
-        lo, hi = wilson(int(rows["hit"].sum()), len(rows))
-        control = FAMILY.get(str(method)) == "control" or method == UNSTEERED
-        lines.append(
-            {
-                "arm": method,
-                "dose": dose,
-                "rate": rows["hit"].mean(),
-                "lo": float(lo),
-                "hi": float(hi),
-                "control": control,
-            }
-        )
-    return pd.DataFrame(lines)
+    """Success of every method and dose, as :func:`interp.plots.dose_response` draws it."""
+    table = summarise(clips.assign(arm=clips["method"]), ["arm", "dose"], family=())
+    return table.assign(control=table["arm"].map(FAMILY).eq("control") | (table["arm"] == UNSTEERED))
 
 
 def per_seed(clips: pd.DataFrame) -> pd.DataFrame:
@@ -131,7 +187,7 @@ def contrasts(clips: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def beside_detection(found: dict[str, pd.DataFrame]) -> pd.DataFrame:
+def beside_detection(found: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Detection beside steering, at the sites that were pushed (heads: their mean)."""
     steering = found["steering"].query("push == 'equal norm'")
     rows = []
@@ -144,7 +200,7 @@ def beside_detection(found: dict[str, pd.DataFrame]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def answer_table(found: dict[str, pd.DataFrame], methods: tuple[str, ...]) -> pd.DataFrame:
+def answer_table(found: Mapping[str, pd.DataFrame], methods: tuple[str, ...]) -> pd.DataFrame:
     """One row a method: detects, points, steers."""
     rows = []
     cosines, paths = found["cosines"], found["detection"]
@@ -168,32 +224,31 @@ def answer_table(found: dict[str, pd.DataFrame], methods: tuple[str, ...]) -> pd
     return pd.DataFrame(rows)
 
 
-def paragraph(found: dict[str, pd.DataFrame]) -> str:
+def paragraphs(found: Mapping[str, pd.DataFrame]) -> Iterator[str]:
     """What was found, whatever it is."""
     answer = found["answer"].set_index("method")
-    lines = []
     scores = ", ".join(f"{m} {row.auroc_resid:.3f}" for m, row in answer.iterrows())
-    lines.append(f"Detection (mean held-out area under the curve over layers and traits): {scores}.")
+    yield (f"Detection (mean held-out area under the curve over layers and traits): {scores}.")
     contrasts = found["detection_contrasts"]
     for other in [m for m in ("ridge", "least_squares") if m in answer.index]:
         rows = contrasts.query("kind == 'resid' and a == 'logistic' and b == @other")
         told = "; ".join(f"{r.trait} {r.difference:+.3f} [{r.lo:+.3f}, {r.hi:+.3f}]" for r in rows.itertuples())
         if told:
-            lines.append(f"Logistic minus {other}: {told}.")
+            yield (f"Logistic minus {other}: {told}.")
     for other in [m for m in answer.index if m != "logistic"]:
         row = answer.loc[other]
-        lines.append(
+        yield (
             f"The {other} direction has a median cosine of {row['cosine_logistic']:.2f} with the logistic one "
             f"(disattenuated {row['disattenuated_logistic']:.2f})."
         )
     if "steering_contrasts" not in found:
-        return "\n".join(lines)
+        return
     for (place, push), part in found["steering_contrasts"].query("measure == 'best'").groupby(["place", "push"]):
         arms = found["steering"].query("place == @place and push == @push").groupby("method", sort=False)
         told = ", ".join(
             f"{m} {rows['best_rate'].mean():.0%} (at {rows['best_dose'].median():g} σ)" for m, rows in arms
         )
-        lines.append(
+        yield (
             f"Steering ({WHERE[place]}, {push}), success at the best dose of each, chosen on the other seeds: {told}."
         )
         for other in ("ridge", "least_squares", "mean_diff"):
@@ -203,21 +258,20 @@ def paragraph(found: dict[str, pd.DataFrame]) -> str:
                     "no difference is shown" if row["p_holm"] >= 0.05 else "more" if row["difference"] > 0 else "less"
                 )
                 steers = verdict if verdict.startswith("no") else f"it steers {verdict}"
-                lines.append(
+                yield (
                     f"There {other} against logistic: {100 * row['difference']:+.0f} points "
                     f"[{100 * row['lo']:+.0f}, {100 * row['hi']:+.0f}], Holm p {row['p_holm']:.2g}: {steers}."
                 )
         row = contrast(part, "logistic", "random")
         if row is not None:
-            lines.append(
+            yield (
                 f"Logistic against a random direction of equal norm: {100 * row['difference']:+.0f} points "
                 f"[{100 * row['lo']:+.0f}, {100 * row['hi']:+.0f}], Holm p {row['p_holm']:.2g}."
             )
-    lines.append(_in_short(found))
-    return "\n".join(lines)
+    yield (_in_short(found))
 
 
-def _in_short(found: dict[str, pd.DataFrame]) -> str:
+def _in_short(found: Mapping[str, pd.DataFrame]) -> str:
     """The question of the study, answered from the contrasts at equal norm."""
     part = found["steering_contrasts"].query("measure == 'best' and push == 'equal norm'")
     said = []

@@ -1,10 +1,9 @@
-"""The SMITIN study's arms: what each pushes, and what is written down of the music that comes of it."""
+"""The SMITIN study's music, probes and rules: pairs that differ in one trait, what hears it, what each arm pushes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,60 +11,109 @@ import pandas as pd
 import torch
 
 import interp
-from analyses._smitin_music import Session, ask, base_prompt, codes_of
-from analyses._study import slug
-from interp import judges
 from interp.clips import Clips
-from interp.data.audio import write_audio
+from interp.data import GENRES, INSTRUMENTS, render_arrays
 from interp.directions import Directions, random_like
+from interp.errors import DataError
 from interp.probes import ProbeResult, probe
-from interp.steering import Add, EveryN, Intervention, Row, Smitin, generate, soft_weights
+from interp.steering import Add, EveryN, Intervention, Smitin, soft_weights
 from interp.traits import Trait
+from interp.validation import UNSTEERED, Arm, Part
 
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["CONTINUATION", "TEXT", "Arm", "Probes", "Sounds", "fit_probes", "interventions", "monitor_accuracy", "play",
-           "shuffled_probes"]  # fmt: skip
+    from analyses.smitin import Config
+    from interp.model import MusicGen
 
-CONTINUATION, TEXT = "continuation", "text-to-music"
-_CHUNK = 64
+__all__ = [
+    "Probes",
+    "ask",
+    "balanced",
+    "base_prompt",
+    "fit_probes",
+    "interventions",
+    "make_arm",
+    "monitor_accuracy",
+    "own_probability",
+    "pairs",
+    "shuffled_probes",
+]
+
+_OTHERS: dict[str, tuple[Any, ...]] = {"genre": GENRES, "instrument": tuple(INSTRUMENTS)}
 
 
-@dataclass(frozen=True)
-class Arm:
-    """One way to get (or lose) a trait.
+# Music ----------------------------------------------------------------------------------------------------------------
 
-    Parameters
-    ----------
-    name : str
-        As tables say it, without the strength.
-    rule : {"none", "text", "iti", "soft", "sparse", "smitin", "add"}
-        ``iti``: the k best heads alike, at every step. ``soft``: all heads, softly weighted, at every step.
-        ``sparse``: the same at every s-th step. ``smitin``: the same, gated by the monitor. ``add``: one layer.
-    strength : float
-        In sigma.
-    method : str
-        Whose directions are pushed; the choice and the weights of heads, and the monitor, are always the logistic
-        probes', so that the direction alone differs.
-    place : {"heads", "resid"}
-        Where.
-    remove : bool
-        Push the other way.
-    ask : bool
-        The prompt asks for the trait.
-    tau : float, optional
-        Threshold of the monitor, where it is not the session's.
+
+def pairs(trait: Trait, n: int, seed: int, seconds: float, progress: bool = False) -> Clips:
+    """Render n scores twice, with the trait and without: nothing else differs (the paper's stems taken out).
+
+    For a class, the clip without it has another class of the same label; that of the pair, if one is named.
+
+    Raises
+    ------
+    DataError
+        If no music can be rendered with and without it.
     """
+    known = _OTHERS.get(trait.column, ())
+    asked = [name for name in (trait.positive, trait.against) if name]
+    if not set(asked) <= set(known) or (not asked and trait.column not in ("drums", "bass")):
+        raise DataError(f"no music can be rendered with and without {str(trait)!r}: give --data, a folder with labels.")
+    others = ([trait.against] if trait.against else [v for v in known if v != trait.positive]) if asked else [False]
+    sounds, tables = [], []
+    for i, other in enumerate(others):
+        count = len(range(i, n, len(others)))
+        if not count:
+            continue
+        # scores are drawn alike whatever is fixed, so both sets hold the same scores
+        both = [
+            render_arrays(count, 1000 * seed + i, seconds, {trait.column: fixed}, "realistic", 1, progress)
+            for fixed in (trait.positive or True, other)
+        ]
+        for j in range(count):  # clips of one score next to each other
+            sounds += [audio[j] for audio, _ in both]
+            tables += [labels.iloc[[j]] for _, labels in both]
+    order = np.random.default_rng([seed, 5]).permutation(n)  # so that the first pairs hold all other classes
+    order = (2 * order[:, None] + np.arange(2)).ravel()
+    labels = pd.concat(tables).iloc[order]
+    labels.index = pd.Index([f"pair-{seed}-{i // 2:05d}-{('with', 'without')[i % 2]}" for i in range(2 * n)])
+    return Clips.from_arrays([sounds[i] for i in order], 16_000, labels)
 
-    name: str
-    rule: str
-    strength: float = 0.0
-    method: str = "logistic"
-    place: str = "heads"
-    remove: bool = False
-    ask: bool = False
-    tau: float | None = None
+
+def balanced(clips: Clips, trait: Trait, n: int, seed: int) -> Clips:
+    """Of labelled clips, at most n with the trait and as many without, in turn.
+
+    Raises
+    ------
+    DataError
+        If there are fewer than eight of either.
+    """
+    rng = np.random.default_rng([seed, 10])
+    sides = [rng.permutation(np.flatnonzero(side(clips.labels))) for side in (trait.has, trait.lacks)]
+    count = min(n, *(len(side) for side in sides))
+    if count < 8:
+        raise DataError(f"{count} clips of the folder are left with (or without) {trait}: 8 or more are needed.")
+    return clips.subset(np.stack([side[:count] for side in sides], axis=1).ravel())
+
+
+def base_prompt(trait: Trait, seed: int, i: int, plain: bool) -> tuple[str, list[str]]:
+    """A prompt that says nothing of the trait, and the answers that it names; plain words for the shipped model."""
+    rng = np.random.default_rng([seed, 9, i])
+    named = {question: str(rng.choice(values)) for question, values in _OTHERS.items() if question != trait.column}
+    if plain:
+        return ", ".join(named.values()), list(named.values())
+    instrument = [named["instrument"]] if "instrument" in named else []
+    return " with ".join([f"{named.get('genre', 'instrumental')} music", *instrument]), list(named.values())
+
+
+def ask(trait: Trait, prompt: str, plain: bool) -> str:
+    """The prompt that asks for the trait as well; the paper adds "add <instrument>"."""
+    word = trait.answer if plain else f"add {trait.answer}"
+    return f"{prompt}, {word}" if prompt else word
+
+
+# Probes ---------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -81,230 +129,149 @@ class Probes:
         return replace(self, resid=self.resid.select(site=layer))
 
 
-def interventions(session: Session, arm: Arm, probes: Probes) -> tuple[Intervention, ...]:
-    """What an arm does to a row."""
-    if arm.rule == "text":
-        return ()
-    logistic = probes.heads["logistic"]
-    if arm.rule == "none":  # a monitor that never acts changes nothing, and says what it would have heard
-        return (Smitin(logistic, s=session.s, n_monitor=session.n_monitor, tau=-1.0, remove=arm.remove),)
-    chosen = probes.resid if arm.place == "resid" else probes.heads[arm.method]
-    dose = -arm.strength if arm.remove else arm.strength
-    weights = soft_weights(logistic) if arm.place == "heads" else None
-    if arm.rule == "add":
-        return (Add(chosen, dose=dose, rows=session.rows),)
-    if arm.rule == "iti":
-        best = {d.site for d in logistic.top(min(session.k, len(logistic)))}
-        return (Add(Directions(d for d in chosen if d.site in best), dose=dose, rows=session.rows),)
-    if arm.rule == "soft":
-        return (Add(chosen, dose=dose, weights=weights, rows=session.rows),)
-    if arm.rule == "sparse":
-        return (Add(chosen, dose=dose, weights=weights, rows=session.rows, schedule=EveryN(session.s)),)
-    own = arm.place == "heads" and arm.method == "logistic"
-    return (
-        Smitin(
-            chosen, alpha=arm.strength, s=session.s, delta=session.delta, n_monitor=session.n_monitor,
-            tau=session.tau if arm.tau is None else arm.tau,
-            remove=arm.remove, weights=weights if weights is not None else (1.0,) * len(chosen),
-            monitor=None if own else logistic, rows=session.rows,
-        ),
-    )  # fmt: skip
-
-
-# Probes ---------------------------------------------------------------------------------------------------------
-
-
-def fit_probes(ds: xr.Dataset, trait: str, pool: str, seed: int, *, resid: bool = True, **settings: Any) -> Probes:
+def fit_probes(ds: xr.Dataset, trait: Trait, pool: str, seed: int, *, resid: bool = True, **settings: Any) -> Probes:
     """Logistic probes of all heads at the paper's pooling, mean differences of the same heads and of the layers."""
     common: dict[str, Any] = {"n_permutations": 0, "n_bootstrap": 0, "seed": seed, **settings}
-    heads = probe(ds, trait, sites="heads", pool=pool, methods=("logistic", "mean_diff"), **common)
-    studies = [heads]
-    layers = Directions()
-    if resid:
-        studies.append(probe(ds, trait, sites="resid", pool="mean", methods=("mean_diff",), **common))
-        layers = studies[1].directions
+    heads = probe(ds, str(trait), sites="heads", pool=pool, methods=("logistic", "mean_diff"), **common)
+    layers = [probe(ds, str(trait), sites="resid", pool="mean", methods=("mean_diff",), **common)] if resid else []
     directions = sorted(heads.directions, key=lambda d: d.site)
-    found = {m: Directions(d for d in directions if d.method == m) for m in ("logistic", "mean_diff")}
-    return Probes(found, layers, tuple(studies))
+    by_method = {m: Directions(d for d in directions if d.method == m) for m in ("logistic", "mean_diff")}
+    return Probes(by_method, layers[0].directions if layers else Directions(), (heads, *layers))
 
 
-def shuffled_probes(ds: xr.Dataset, trait: str, pool: str, seed: int, like: Probes) -> dict[str, Directions]:
-    """Controls as long as the logistic push: random directions, and probes of labels swapped within half the pairs."""
+def shuffled_probes(ds: xr.Dataset, trait: Trait, pool: str, seed: int, like: Probes) -> Probes:
+    """With controls as long as the logistic push: random directions, and probes of labels swapped in half the pairs."""
     rng = np.random.default_rng([seed, 12])
     logistic = like.heads["logistic"]
-    name = trait.partition("=")[0]
-    values = np.asarray(ds[name].values).copy()
+    values = np.asarray(ds[trait.column].values).copy()
     if str(ds["clip"].values[0]).startswith("pair-"):
         for i in np.flatnonzero(rng.random(len(values) // 2) < 0.5):
             values[[2 * i, 2 * i + 1]] = values[[2 * i + 1, 2 * i]]
     else:
         values = rng.permutation(values)
-    fitted = fit_probes(ds.assign_coords({name: (ds[name].dims, values)}), trait, pool, seed, resid=False)
+    labels = {trait.column: (ds[trait.column].dims, values)}
+    fitted = fit_probes(ds.assign_coords(labels), trait, pool, seed, resid=False)
     shuffled = {d.site: d for d in fitted.heads["logistic"]}
-    return {
+    controls = {
         "random": Directions(random_like(d, rng) for d in logistic),
         "shuffled": Directions(replace(shuffled[d.site], sigma=d.sigma, method="shuffled") for d in logistic),
     }
+    return replace(like, heads={**like.heads, **controls})
 
 
-def monitor_accuracy(ds: xr.Dataset, trait: str, probes: Probes, pool: str, n_monitor: int) -> tuple[float, float]:
+def monitor_accuracy(ds: xr.Dataset, trait: Trait, probes: Probes, pool: str, n_monitor: int) -> tuple[float, float]:
     """Accuracy on other clips of the heads that are heard (their mean) and of the monitor (their median)."""
-    truth = Trait.parse(trait).has(interp.labels(ds))
+    truth = trait.has(interp.labels(ds))
     heard = Smitin(probes.heads["logistic"], n_monitor=n_monitor).monitored
     logits = np.stack([d.logit(interp.features(ds, d.site, pool=pool).astype(np.float64)) for d in heard])
     return float(((logits > 0) == truth).mean()), float(((np.median(logits, axis=0) > 0) == truth).mean())
 
 
-def own_probability(session: Session, codes: torch.Tensor, probes: Probes) -> np.ndarray:
+def own_probability(model: MusicGen, probes: Probes, config: Config, prompt_seconds: float) -> Callable[[Part], Any]:
     """The paper's own measure: the monitor's median probability when the model hears the music again, unsteered."""
-    monitor = Smitin(probes.heads["logistic"], n_monitor=session.n_monitor).monitored
-    n, _, frames = codes.shape
-    silent = np.zeros((1, round(frames / session.model.frame_rate * session.model.sample_rate)), np.float32)
-    clips = Clips.from_arrays([silent] * n, session.model.sample_rate)
-    sites = sorted({d.site for d in monitor})
-    read = interp.extract(
-        session.model, clips, sites=sites, pool=session.pool, progress=False, codes=lambda i: codes[i], batch_size=32
-    )
-    logits = [d.logit(interp.features(read, d.site, pool=session.pool).astype(np.float64)) for d in monitor]
-    return np.median(1 / (1 + np.exp(-np.stack(logits))), axis=0)
+    monitor = Smitin(probes.heads["logistic"], n_monitor=config.n_monitor).monitored
+    sites, pool = sorted({d.site for d in monitor}), config.pool
+    start = round(prompt_seconds * model.frame_rate)
+
+    def heard(part: Part) -> pd.DataFrame:
+        if part.codes is None:
+            return pd.DataFrame({"probe": [np.nan] * len(part.seeds)})
+        codes: torch.Tensor = part.codes[..., start:]
+        silent = np.zeros((1, round(codes.shape[-1] / model.frame_rate * model.sample_rate)), np.float32)
+        clips = Clips.from_arrays([silent] * len(codes), model.sample_rate)
+        read = interp.extract(
+            model, clips, sites=sites, pool=pool, progress=False, codes=lambda i: codes[i], batch_size=32
+        )
+        logits = [d.logit(interp.features(read, d.site, pool=pool).astype(np.float64)) for d in monitor]
+        return pd.DataFrame({"probe": np.median(1 / (1 + np.exp(-np.stack(logits))), axis=0)})
+
+    return heard
 
 
-# Playing --------------------------------------------------------------------------------------------------------
+# Rules ----------------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Sounds:
-    """Where the sounds of the first seeds of some arms are left."""
-
-    folder: Path
-    n: int = 0
-    arms: tuple[str, ...] = ()
-
-    def path(self, trait: str, arm: str, strength: float, i: int) -> Path:
-        """File of one sound."""
-        return self.folder / f"{slug(trait)}_{slug(arm)}_{strength:g}_{i}.wav"
-
-
-def play(
-    session: Session,
-    trait: str,
-    task: str,
-    arms: Sequence[Arm],
-    probes: Probes | Mapping[str, Probes],
-    *,
-    n: int,
-    seed: int,
-    remove: bool = False,
-    own: bool = False,
-    keep: Sounds | None = None,
-    trace: Path | None = None,
-) -> pd.DataFrame:
-    """Make and judge the music of several arms, all with the same prompts and noise.
+def make_arm(
+    config: Config, probes: Probes, name: str, rule: str, strength: float = 0.0, method: str = "logistic",
+    place: str = "heads", *, remove: bool = False, text: Callable[[int], str] | None = None, tau: float | None = None,
+    says: Mapping[str, Any] | None = None,
+) -> Arm:  # fmt: skip
+    """One way to get (or lose) a trait.
 
     Parameters
     ----------
-    session, trait, task, arms, probes
-        What is done to what; several sets of probes are named by the arm's ``method``.
-    n, seed : int
-        Paired seeds, and the first of them.
-    remove : bool
-        Prompts have the trait, and losing it is success.
-    own : bool
-        Let the model's probes judge as well.
-    keep : Sounds, optional
-        Where sounds of the first seeds go.
-    trace : Path, optional
-        File of the monitor's traces.
-
-    Returns
-    -------
-    DataFrame
-        One row a clip: ``trait, task, arm, rule, method, place, strength, seed, hit, score, probe, not_music,
-        similarity, acted, level`` (share of decisions at which the monitor let the push through, mean C), and the
-        judge's embedding ``e0, e1, ...``.
+    config : Config
+        Of the study: ``k`` to ``tau`` are named as in the papers.
+    probes : Probes
+        What is heard and pushed.
+    name : str
+        As tables say it, without the strength.
+    rule, method, place, remove, tau
+        See :func:`interventions`.
+    strength : float
+        In sigma; the dose of the arm.
+    text : callable (seed index) -> str, optional
+        What is asked for.
+    says : mapping, optional
+        Further columns of tables.
     """
-    model, start = session.model, 0
-    prompts: list[tuple[str, list[tuple[str, str]]]] = [("", [])] * n
-    codes: torch.Tensor | None = None
-    if task == CONTINUATION:
-        codes = codes_of(session, trait, remove, n, session.prompt_seconds, session.seed + 900_001 + 31 * seed)
-        start = codes.shape[-1]
-    else:
-        prompts = [base_prompt(session, trait, seed + i) for i in range(n)]
-    rows = []
-    for arm in arms:
-        mine = probes if isinstance(probes, Probes) else probes[arm.method]
-        items = interventions(session, arm if isinstance(probes, Probes) else replace(arm, method="logistic"), mine)
-        for i in range(n):
-            text = ask(session, trait, prompts[i][0]) if arm.ask else prompts[i][0]
-            audio = None if codes is None else codes[i]
-            rows.append(Row(text or None, session.seed + seed + i, audio, items))
-    made = generate(
-        model, rows, seconds=session.seconds, guidance=session.guidance, progress=session.progress
+
+    def build(dose: float, i: int) -> tuple[Intervention, ...]:
+        return interventions(config, probes, rule, dose, method, place, remove=remove, tau=tau)
+
+    columns = {"rule": rule, "method": method, "place": place, **(says or {})}
+    control = method in ("random", "shuffled") or name == UNSTEERED
+    dosed = rule not in ("none", "text")
+    return Arm(name, build, control, place, (strength,) if dosed else None, dosed, text, says=columns)
+
+
+def interventions(
+    config: Config, probes: Probes, rule: str, dose: float, method: str = "logistic", place: str = "heads", *,
+    remove: bool = False, tau: float | None = None,
+) -> tuple[Intervention, ...]:  # fmt: skip
+    """What is done to a row.
+
+    Parameters
+    ----------
+    config, probes
+        As in :func:`make_arm`.
+    rule : {"none", "text", "iti", "soft", "sparse", "smitin", "add"}
+        ``iti``: the k best heads alike, at every step. ``soft``: all heads, softly weighted, at every step.
+        ``sparse``: the same at every s-th step. ``smitin``: the same, gated by the monitor. ``add``: one layer.
+    dose : float
+        In sigma.
+    method : str
+        Whose directions are pushed; the choice and the weights of heads, and the monitor, are always the logistic
+        probes', so that the direction alone differs.
+    place : {"heads", "resid"}
+        Where.
+    remove : bool
+        Push the other way.
+    tau : float, optional
+        Threshold of the monitor, where it is not the study's.
+    """
+    if rule == "text":
+        return ()
+    logistic, c = probes.heads["logistic"], config
+    if rule == "none":  # a monitor that never acts changes nothing, and says what it would have heard
+        return (Smitin(logistic, s=c.s, n_monitor=c.n_monitor, tau=-1.0, remove=remove),)
+    chosen = probes.resid if place == "resid" else probes.heads[method]
+    weights = soft_weights(logistic) if place == "heads" else None
+    sign: Any = {"rows": c.rows, "dose": -dose if remove else dose}
+    if rule == "add":
+        return (Add(chosen, **sign),)
+    if rule == "iti":
+        best = {d.site for d in logistic.top(min(c.k, len(logistic)))}
+        return (Add(Directions(d for d in chosen if d.site in best), **sign),)
+    if rule == "soft":
+        return (Add(chosen, weights=weights, **sign),)
+    if rule == "sparse":
+        return (Add(chosen, weights=weights, schedule=EveryN(c.s), **sign),)
+    own = place == "heads" and method == "logistic"
+    return (
+        Smitin(
+            chosen, alpha=dose, s=c.s, delta=c.delta, n_monitor=c.n_monitor, tau=c.tau if tau is None else tau,
+            remove=remove, weights=weights if weights is not None else (1.0,) * len(chosen),
+            monitor=None if own else logistic, rows=c.rows,
+        ),
     )  # fmt: skip
-    asked = None
-    if codes is not None:
-        sounds = torch.cat([model.decode(part) for part in torch.split(codes, _CHUNK)])
-        asked = _embed(session.judge, sounds, model.sample_rate)
-    monitor = made.monitor
-    decided = monitor[monitor["decided_on"].notna()].groupby("row")
-    acted = decided["acted"].mean().reindex(range(len(rows))).to_numpy(float)
-    level = monitor.groupby("row")["C"].mean().reindex(range(len(rows))).to_numpy(float)
-    parts = []
-    for j, arm in enumerate(arms):
-        here = slice(j * n, (j + 1) * n)
-        whole = torch.cat([model.decode(part) for part in torch.split(made.codes[here], _CHUNK)])
-        audio = whole[:, :, round(start / model.frame_rate * model.sample_rate) :]
-        part = _judged(session, trait, audio, asked, [p[1] for p in prompts], remove)
-        if own:
-            mine = probes if isinstance(probes, Probes) else probes["all"]
-            part.insert(2, "probe", own_probability(session, made.codes[here, :, start:], mine))
-        place = {
-            "trait": trait, "task": task, "arm": arm.name, "rule": arm.rule, "method": arm.method, "place": arm.place,
-            "strength": arm.strength, "seed": session.seed + seed + np.arange(n), "acted": acted[here],
-            "level": level[here],
-        }  # fmt: skip
-        parts.append(pd.concat([pd.DataFrame(place), part], axis=1))
-        if keep is not None and arm.name in keep.arms:
-            for i in range(min(keep.n, n)):
-                write_audio(keep.path(trait, arm.name, arm.strength, i), whole[i], model.sample_rate)
-    if trace is not None and len(monitor):
-        names = {r: (arms[r // n].name, arms[r // n].strength, r % n) for r in range(len(rows))}
-        some = monitor[monitor["row"] % n < 4].copy()
-        some[["arm", "strength", "index"]] = [names[r] for r in some["row"]]
-        some.to_csv(trace, index=False)
-    return pd.concat(parts, ignore_index=True)
-
-
-def _embed(judge: Any, audio: torch.Tensor, rate: int) -> np.ndarray | None:
-    return np.asarray(judge.embed(audio, rate)) if hasattr(judge, "embed") else None
-
-
-def _cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Cosine of each row with its twin, as :func:`interp.judges.prompt_similarity` without its chroma."""
-    sizes = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    found: np.ndarray = (a * b).sum(axis=1) / np.maximum(sizes, 1e-12)
-    return found
-
-
-def _judged(
-    session: Session, trait: str, audio: torch.Tensor, asked: Any, named: list[list[tuple[str, str]]], remove: bool
-) -> pd.DataFrame:
-    """What the judge makes of clips: hit, score, not_music, similarity, embedding."""
-    judge, rate = session.judge, session.model.sample_rate
-    scores = judges.score(judge, audio, rate)
-    heard = judges.hears(judge, scores, trait)
-    hit, score, noise = (heard[name].to_numpy() for name in ("hit", "score", "not_music"))
-    if remove:  # the trait is gone and music is left
-        hit = ~hit & ~noise
-    found = pd.DataFrame({"hit": hit, "score": score, "not_music": noise, "similarity": np.nan})
-    embedding = _embed(judge, audio, rate)
-    if asked is not None and embedding is not None:
-        found["similarity"] = _cosine(embedding, asked)
-    elif any(named):
-        kept = [[scores[a].iloc[i] for _, a in one if a in scores] for i, one in enumerate(named)]
-        found["similarity"] = [float(np.mean(one)) if one else np.nan for one in kept]
-    if embedding is not None:
-        columns = [f"e{i}" for i in range(embedding.shape[1])]
-        found = pd.concat([found, pd.DataFrame(np.round(embedding, 5), columns=columns)], axis=1)
-    return found

@@ -1,26 +1,39 @@
-"""From judged clips to the SMITIN study's tables: the paper's table, rules at equal success, which part matters."""
+"""From judged clips to the SMITIN study's tables and sentences: the paper's table, rules at equal success, the rest."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analyses._smitin_arms import CONTINUATION, TEXT
-from interp.judges import kad
-from interp.stats import bootstrap_interval, holm, paired_bootstrap, wilson
+from interp.judges import Reference
+from interp.stats import jackknife_interval
+from interp.validation import UNSTEERED, embeddings, summarise
 
-__all__ = ["AVERAGE", "PAPER", "Reference", "embeddings", "equal_success", "label", "paper_table", "summary"]
+__all__ = [
+    "AVERAGE",
+    "CONTINUATION",
+    "PAPER",
+    "RULES",
+    "TEXT",
+    "equal_success",
+    "label",
+    "pairs_table",
+    "paper_table",
+    "sentences",
+    "summary",
+]
 
 Array = NDArray[np.float64]
-Place = tuple[str, str]
+CONTINUATION, TEXT = "continuation", "text-to-music"
+RULES = ("ITI", "SMITIN", "residual", "SMITIN residual")
+_MEASURES = ("similarity", "named", "own", "acted", "level")
 AVERAGE = "average"
 
 PAPER: dict[tuple[str, str, float | None], tuple[float | None, float | None, float | None]] = {
-    (CONTINUATION, "none", None): (7.4, None, None),
+    (CONTINUATION, UNSTEERED, None): (7.4, None, None),
     (CONTINUATION, "text", None): (12.8, None, None),
     (CONTINUATION, "ITI", None): (49.9, 0.420, 0.896),
     (CONTINUATION, "SMITIN", 5.0): (23.3, 0.336, 0.913),
@@ -35,143 +48,49 @@ PAPER: dict[tuple[str, str, float | None], tuple[float | None, float | None, flo
 As digests of the paper report them, not checked against its text; from other music, embeddings and judges than ours."""
 
 
-class Reference:
-    """Fréchet distances of many small sets to one reference; equal to :func:`interp.judges.fad`, and batched.
-
-    Parameters
-    ----------
-    x : array of shape (n, dim)
-        Embeddings of the reference.
-    """
-
-    def __init__(self, x: Array) -> None:
-        self.x = np.asarray(x, np.float64)
-        self.mean = self.x.mean(0)
-        values, vectors = np.linalg.eigh(np.cov(self.x, rowvar=False))
-        values = np.clip(values, 0, None)
-        self.root, self.trace = (vectors * np.sqrt(values)) @ vectors.T, float(values.sum())
-
-    def distances(self, sets: Array) -> Array:
-        """Distance of each of ``sets [B, n, dim]``, shape [B].
-
-        The cross term is the nuclear norm of ``root_ref X_c / sqrt(n - 1)``, so that sets smaller than the dimension
-        cost an eigenproblem of their own size.
-        """
-        mean = sets.mean(1)
-        centred = (sets - mean[:, None]) / np.sqrt(sets.shape[1] - 1)
-        mixed = centred @ self.root
-        gram = mixed @ mixed.transpose(0, 2, 1) if sets.shape[1] <= sets.shape[2] else mixed.transpose(0, 2, 1) @ mixed
-        cross = np.sqrt(np.clip(np.linalg.eigvalsh(gram), 0, None)).sum(1)
-        found = ((mean - self.mean) ** 2).sum(1) + (centred**2).sum((1, 2)) + self.trace - 2 * cross
-        return np.maximum(found, 0.0)
-
-
-def embeddings(clips: pd.DataFrame) -> Array:
-    """The judge's embeddings of clips, ``[clips, dim]`` (dim 0 for a judge without)."""
-    columns = [c for c in clips.columns if c[:1] == "e" and c[1:].isdigit()]
-    return clips[columns].to_numpy(np.float64)
-
-
-def label(arm: str, strength: float) -> str:
+def label(arm: str, dose: float) -> str:
     """``SMITIN α 5``."""
-    return f"{arm} α {strength:g}" if strength else arm
+    return f"{arm} α {dose:g}" if dose else arm
 
 
-def _draws(n: int, n_bootstrap: int) -> NDArray[np.int64]:
-    return np.random.default_rng(0).integers(n, size=(n_bootstrap, n))
-
-
-def _fads(part: pd.DataFrame, reference: Reference, draws: NDArray[np.int64]) -> tuple[float, Array]:
-    x = embeddings(part.sort_values("seed"))
-    value = float(reference.distances(x[None])[0])
-    boot = np.concatenate([reference.distances(x[some]) for some in np.array_split(draws, max(1, len(draws) // 50))])
-    return value, boot
-
-
-def summary(
-    clips: pd.DataFrame, references: Mapping[Place, Array], *, n_bootstrap: int = 300, base: str = "none"
-) -> pd.DataFrame:
+def summary(clips: pd.DataFrame, near: Mapping[tuple[str, str], Array]) -> pd.DataFrame:
     """One row per trait (and their average), task, arm and strength.
 
     Parameters
     ----------
     clips : DataFrame
-        Of :func:`analyses._smitin_arms.play`.
-    references : dict of (trait, task) to array of shape (n, dim)
+        With the column ``task``; ``probe``, where the model's own probes judged as well, is counted as ``own``.
+    near : dict of (trait, task) to array of shape (n, dim)
         Embeddings of music that is as it should be; without, FAD and KAD are left out.
-    n_bootstrap : int
-        Resamples of seeds.
-    base : str
-        The arm that others are compared with, seed by seed.
 
     Returns
     -------
     DataFrame
-        ``trait, task, arm, strength, n, rate, lo, hi`` (Wilson; bootstrap for the average), ``diff, diff_lo, diff_hi,
-        p, p_holm`` (within trait and task), ``probe`` (own probes: not independent), ``fad, fad_diff, fad_diff_lo,
-        fad_diff_hi, kad, similarity, similarity_lo, similarity_hi, not_music, acted, level``.
+        Of :func:`interp.validation.summarise`, p-values corrected within trait and task. Rows of the average have all
+        traits' clips, and the mean of the traits' distances; the interval of that mean takes traits as independent.
     """
-    blocks = []
-    for task, of_task in clips.groupby("task", sort=False):
-        boots: dict[tuple[str, float], list[tuple[float, Array, Array]]] = {}
-        for trait, part in [*of_task.groupby("trait", sort=False), (AVERAGE, of_task)]:
-            lines: list[dict[str, Any]] = []
-            control = part[part["arm"] == base].sort_values(["trait", "seed"])
-            known = references.get((str(trait), str(task)))
-            reference = Reference(known) if known is not None and embeddings(part).shape[1] else None
-            draws = _draws(control["seed"].nunique(), n_bootstrap)
-            zero = _fads(control, reference, draws) if reference is not None else None
-            for (arm, strength), rows in part.groupby(["arm", "strength"], sort=False):
-                rows = rows.sort_values(["trait", "seed"])
-                hit = rows["hit"].to_numpy(float)
-                lo, hi = wilson(int(hit.sum()), len(hit))
-                line: dict[str, Any] = {
-                    "trait": trait, "task": task, "arm": arm, "strength": strength, "n": len(rows),
-                    "rate": hit.mean(), "lo": float(lo), "hi": float(hi),
-                }  # fmt: skip
-                gain = paired_bootstrap(hit, control["hit"].to_numpy(float)) if arm != base else None
-                line |= {
-                    "diff": gain.difference if gain else np.nan, "diff_lo": gain.lo if gain else np.nan,
-                    "diff_hi": gain.hi if gain else np.nan, "p": gain.p if gain else np.nan,
-                    "probe": (rows["probe"] >= 0.5).mean() if "probe" in rows else np.nan,
-                }  # fmt: skip
-                line |= dict.fromkeys(("fad", "fad_diff", "fad_diff_lo", "fad_diff_hi", "kad"), np.nan)
-                if reference is not None and zero is not None:
-                    value, boot = _fads(rows, reference, draws)
-                    near = kad(embeddings(rows), reference.x).value
-                    boots.setdefault((arm, strength), []).append((value, boot - zero[1], np.array([near, zero[0]])))
-                    line |= _fad_line(value, value - zero[0], boot - zero[1], near, len(rows))
-                elif trait == AVERAGE and (arm, strength) in boots:
-                    found = boots[arm, strength]
-                    values, nears = [f[0] for f in found], np.array([f[2] for f in found])
-                    line |= _fad_line(
-                        float(np.mean(values)), float(np.mean(np.array(values) - nears[:, 1])),
-                        np.mean([f[1] for f in found], axis=0), float(nears[:, 0].mean()), len(rows),
-                    )  # fmt: skip
-                line |= _mean(rows, "similarity")
-                for column in ("not_music", "acted", "level"):
-                    line[column] = rows[column].astype(float).mean()
-                lines.append(line)
-            table = pd.DataFrame(lines)
-            table["p_holm"] = holm(table["p"])
-            blocks.append(table)
-    return pd.concat(blocks, ignore_index=True)
+    clips = clips.assign(own=(clips["probe"] >= 0.5).astype(float)) if "probe" in clips else clips
+    key, family = ["task", "arm", "dose"], ["trait", "task"]
 
+    def reference(row: Mapping[str, object]) -> dict[str, Array]:
+        known = near.get((str(row["trait"]), str(row["task"])))
+        return {} if known is None else {"": known}
 
-def _fad_line(value: float, diff: float, boot: Array, near: float, n: int) -> dict[str, float]:
-    lo, hi = np.quantile(boot, [0.025, 0.975])
-    # resampling repeats clips and so lifts every arm's FAD alike; the difference is centred on what was measured
-    shift = diff - float(np.median(boot))
-    return {"fad": value, "fad_diff": diff, "fad_diff_lo": lo + shift, "fad_diff_hi": hi + shift, "kad": near}
-
-
-def _mean(rows: pd.DataFrame, column: str) -> dict[str, float]:
-    values = rows[column].to_numpy(float)
-    if np.isnan(values).all():
-        return {column: np.nan, f"{column}_lo": np.nan, f"{column}_hi": np.nan}
-    draws = np.random.default_rng(1).integers(len(values), size=(500, len(values)))
-    lo, hi = bootstrap_interval(np.nanmean(values[draws], axis=1), len(values))
-    return {column: float(np.nanmean(values)), f"{column}_lo": float(lo), f"{column}_hi": float(hi)}
+    each = summarise(clips, ["trait", *key], family=family, measures=_MEASURES, references=reference)
+    every = summarise(clips, key, family=["task"], measures=_MEASURES)
+    every.insert(0, "trait", AVERAGE)
+    distances = [name for name in ("fad", "fad_diff", "kad") if name in each]
+    groups = each.groupby(key, sort=False)
+    for name in distances:
+        every[name] = groups[name].mean().reindex(pd.MultiIndex.from_frame(every[key])).to_numpy()
+        if f"{name}_lo" in each:
+            half = ((each[f"{name}_hi"] - each[f"{name}_lo"]) / 2).pow(2)
+            wide = half.groupby([each[column] for column in key], sort=False).agg(lambda h: np.sqrt(h.sum()) / len(h))
+            spread = wide.reindex(pd.MultiIndex.from_frame(every[key])).to_numpy()
+            every[f"{name}_lo"], every[f"{name}_hi"] = every[name] - spread, every[name] + spread
+    table = pd.concat([each, every], ignore_index=True)
+    wanted = ["fad", "fad_diff", "fad_diff_lo", "fad_diff_hi", "kad", *_MEASURES, "diff", "diff_lo", "diff_hi"]
+    return table.reindex(columns=[*table.columns, *(name for name in wanted if name not in table)])
 
 
 def paper_table(found: pd.DataFrame, order: Sequence[tuple[str, float]]) -> pd.DataFrame:
@@ -188,17 +107,18 @@ def paper_table(found: pd.DataFrame, order: Sequence[tuple[str, float]]) -> pd.D
     for task in found["task"].unique():
         mine = found[(found["trait"] == AVERAGE) & (found["task"] == task)]
         for arm, strength in order:
-            line = mine[(mine["arm"] == arm) & ((mine["strength"] == strength) | np.isnan(strength))]
+            line = mine[(mine["arm"] == arm) & ((mine["dose"] == strength) | np.isnan(strength))]
             if line.empty:
                 continue
             one = line.loc[line["rate"].idxmax()]
             alpha = strength if arm.startswith("SMITIN") else None
             paper = PAPER.get((task, arm, alpha), (None, None, None))
             rows.append({
-                "task": task, "arm": label(arm, one["strength"]), "success %": 100 * one["rate"],
+                "task": task, "arm": label(arm, one["dose"]), "success %": 100 * one["rate"],
                 "gain (points)": 100 * one["diff"], "gain lo": 100 * one["diff_lo"], "gain hi": 100 * one["diff_hi"],
-                "Holm p": one["p_holm"], "own probe % (not independent)": 100 * one["probe"], "FAD": one["fad"],
-                "KAD": one["kad"], "similarity": one["similarity"], "not music %": 100 * one["not_music"],
+                "Holm p": one["p_holm"], "own probe % (not independent)": 100 * one["own"], "FAD": one["fad"],
+                "KAD": one["kad"], "similarity": one["similarity"], "named": one["named"],
+                "not music %": 100 * one["not_music"],
                 "paper: success %": paper[0], "paper: FAD": paper[1], "paper: similarity": paper[2],
             })  # fmt: skip
     table = pd.DataFrame(rows)
@@ -206,10 +126,47 @@ def paper_table(found: pd.DataFrame, order: Sequence[tuple[str, float]]) -> pd.D
     return table.astype(dict.fromkeys(columns, float))
 
 
-def _curve(part: pd.DataFrame, arms: Sequence[tuple[str, float]]) -> tuple[Array, Array]:
-    """Embeddings ``[points, n, dim]`` and hits ``[points, n]`` of arms, seeds in one order."""
-    chosen = [part[(part["arm"] == a) & (part["strength"] == s)].sort_values("seed") for a, s in arms]
-    return np.stack([embeddings(c) for c in chosen]), np.stack([c["hit"].to_numpy(float) for c in chosen])
+def equal_success(
+    clips: pd.DataFrame, near: Mapping[tuple[str, str], Array], arms: Sequence[str], *, against: str = "ITI"
+) -> pd.DataFrame:
+    """FAD of rules where they succeed equally often.
+
+    The FAD of ``against`` is interpolated between its strengths (unsteered is strength 0) at the success of each
+    strength of every other rule; the interval leaves out one seed at a time, from all rules together.
+
+    Returns
+    -------
+    DataFrame
+        ``trait, task, arm, dose, success, fad, fad_against, difference, lo, hi, reached``: the last is whether
+        ``against`` has that success at any strength, whichever seed is left out; otherwise there is no interval.
+    """
+    rows = []
+    for (trait, task), part in clips.groupby(["trait", "task"], sort=False):
+        known = near.get((str(trait), str(task)))
+        doses = sorted(part.loc[part["arm"] == against, "dose"].unique())
+        if known is None or not doses:
+            continue
+        base = [(UNSTEERED, 0.0), *((against, dose) for dose in doses)]
+        ours = [(arm, dose) for arm in arms for dose in sorted(part.loc[part["arm"] == arm, "dose"].unique())]
+        chosen = [part[(part["arm"] == a) & (part["dose"] == d)].sort_values("seed") for a, d in [*base, *ours]]
+        hits = np.stack([cell["hit"].to_numpy(float) for cell in chosen])
+        reference, n, k = Reference(known), hits.shape[1], len(base)
+        vectors = [embeddings(cell) for cell in chosen]
+        # column 0: all seeds; column 1 + i: without seed i
+        fads = np.stack([np.concatenate([reference.distances(x[None]), reference.left_out(x)]) for x in vectors])
+        rates = np.concatenate([hits.mean(1)[:, None], (hits.sum(1)[:, None] - hits) / (n - 1)], axis=1)
+        for j, (arm, dose) in enumerate(ours, start=k):
+            there = np.array([_at(rates[j, b], rates[:k, b], fads[:k, b]) for b in range(n + 1)])
+            gap = fads[j] - there
+            reached = bool(np.isfinite(gap).all())
+            around = jackknife_interval(gap[0], gap[1:]) if reached and n >= 4 else None
+            rows.append({
+                "trait": trait, "task": task, "arm": arm, "dose": dose, "success": rates[j, 0], "fad": fads[j, 0],
+                "fad_against": there[0], "difference": gap[0], "lo": around.lo if around else np.nan,
+                "hi": around.hi if around else np.nan, "reached": reached,
+            })  # fmt: skip
+    columns = ["trait", "task", "arm", "dose", "success", "fad", "fad_against", "difference", "lo", "hi", "reached"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def _at(success: float, rates: Array, distances: Array) -> float:
@@ -221,50 +178,101 @@ def _at(success: float, rates: Array, distances: Array) -> float:
     return float(np.interp(success, rates, distances))
 
 
-def equal_success(
-    clips: pd.DataFrame, references: Mapping[Place, Array], arms: Sequence[str], *, against: str = "ITI",
-    n_bootstrap: int = 300,
-) -> pd.DataFrame:  # fmt: skip
-    """FAD of rules where they succeed equally often.
+def pairs_table(clips: pd.DataFrame) -> pd.DataFrame:
+    """Success and accuracy by the number of pairs that the probes heard, traits and their average."""
+    clips = clips.assign(n_pairs=clips["n_pairs"].fillna(0), arm=clips["arm"].str.split(",").str[0])
+    parts = []
+    for n, part in clips[clips["arm"] != UNSTEERED].groupby("n_pairs", sort=True):
+        # of a folder, the largest number may differ between traits
+        base = clips[(clips["arm"] == UNSTEERED) & clips["trait"].isin(part["trait"])]
+        table = summary(pd.concat([base, part], ignore_index=True), {}).query("arm != @UNSTEERED")
+        if part["trait"].nunique() < clips["trait"].nunique():
+            table = table[table["trait"] != AVERAGE]
+        books = part.groupby("trait")[["accuracy_heads", "accuracy_monitor"]].mean()
+        books.loc[AVERAGE] = books.mean()
+        parts.append(table.merge(books.reset_index(), on="trait").assign(n_pairs=int(n)))
+    keep = ["trait", "n_pairs", "accuracy_heads", "accuracy_monitor", "arm", "dose", "n", "rate", "lo", "hi", "diff",
+            "diff_lo", "diff_hi", "not_music", "acted"]  # fmt: skip
+    return pd.concat(parts, ignore_index=True)[keep].sort_values(["trait", "arm", "dose", "n_pairs"], ignore_index=True)
 
-    The FAD of ``against`` is interpolated between its strengths (``none`` is strength 0) at the success of each
-    strength of every other rule; the interval resamples seeds, rules together.
 
-    Returns
-    -------
-    DataFrame
-        ``trait, task, arm, strength, success, fad, fad_against, difference, lo, hi, reached``: the last is the share
-        of resamples in which ``against`` has that success at any strength; intervals are of these.
-    """
-    rows = []
-    for (trait, task), part in clips.groupby(["trait", "task"], sort=False):
-        known = references.get((str(trait), str(task)))
-        strengths = sorted(part.loc[part["arm"] == against, "strength"].unique())
-        if known is None or not strengths or not embeddings(part).shape[1]:
+# Words ----------------------------------------------------------------------------------------------------------------
+
+
+def sentences(found: Mapping[str, pd.DataFrame], alphas: Sequence[float]) -> Iterator[str]:
+    """What was found, whatever it is."""
+    success = found["success"]
+    traits = [name for name in success["trait"].unique() if name != AVERAGE]
+    for task in (CONTINUATION, TEXT):
+        mine = success[(success["task"] == task) & (success["trait"] == AVERAGE)]
+        mine = mine.set_index(["arm", "dose"]).sort_index()
+        if mine.empty:
             continue
-        reference = Reference(known)
-        base = [("none", 0.0), *((against, s) for s in strengths)]
-        ours = [(a, s) for a in arms for s in sorted(part.loc[part["arm"] == a, "strength"].unique())]
-        x, hits = _curve(part, [*base, *ours])
-        n, k = hits.shape[1], len(base)
-        draws = np.concatenate([np.arange(n)[None], _draws(n, n_bootstrap)])
-        fads = np.stack([
-            np.concatenate([reference.distances(one[some]) for some in np.array_split(draws, len(draws) // 50 + 1)])
-            for one in x
-        ])  # fmt: skip
-        rates = hits[:, draws].mean(2)
-        for j, (arm, strength) in enumerate(ours, start=k):
-            there = np.array([_at(rates[j, b], rates[:k, b], fads[:k, b]) for b in range(len(draws))])
-            boot = (fads[j] - there)[1:]
-            reached = np.isfinite(boot)
-            difference = float(fads[j, 0] - there[0])
-            lo = hi = np.nan
-            if reached.sum() >= 20 and np.isfinite(difference):
-                lo, hi = np.quantile(boot[reached], [0.025, 0.975]) + difference - np.median(boot[reached])
-            rows.append({
-                "trait": trait, "task": task, "arm": arm, "strength": strength, "success": rates[j, 0],
-                "fad": fads[j, 0], "fad_against": there[0], "difference": difference, "lo": lo, "hi": hi,
-                "reached": float(reached.mean()),
-            })  # fmt: skip
-    columns = ["trait", "task", "arm", "strength", "success", "fad", "fad_against", "difference", "lo", "hi", "reached"]
-    return pd.DataFrame(rows, columns=columns)
+        iti = mine.loc["ITI"]["rate"].idxmax()
+        picks = [(UNSTEERED, 0.0), ("text", 0.0), ("ITI", iti), *(("SMITIN", a) for a in alphas)]
+        picks += [(arm, mine.loc[arm]["rate"].idxmax()) for arm in ("residual", "SMITIN residual") if arm in mine.index]
+        told = "; ".join(
+            f"{label(*at)} {mine.loc[at, 'rate']:.0%}"
+            + ("" if np.isnan(mine.loc[at, "fad"]) else f" (FAD {mine.loc[at, 'fad']:.1f})")
+            for at in picks
+        )
+        yield (f"{task.capitalize()}, average over {len(traits)} traits, success by the judge: {told}.")
+    yield from _reach(success, traits)
+    equal = found["equal_success"]
+    for arm in equal["arm"].unique():
+        rows = equal[(equal["arm"] == arm) & equal["difference"].notna()]
+        better, worse = int((rows["hi"] < 0).sum()), int((rows["lo"] > 0).sum())
+        all_ = int((equal["arm"] == arm).sum())
+        yield (
+            f"At equal success, {arm} has a lower FAD than ITI in {better} and a higher one in {worse} of the "
+            f"{len(rows)} points that ITI reaches as well (of {all_}; 95 % intervals that leave out zero); median "
+            f"difference {rows['difference'].median():+.2f}."
+        )
+    yield _parts(found["ladder"])
+    gone = found["removal"]
+    mine = gone[(gone["trait"] == AVERAGE) & (gone["arm"] != UNSTEERED)]
+    best = mine.loc[mine.groupby("arm")["rate"].idxmax()]
+    base = float(gone.loc[(gone["trait"] == AVERAGE) & (gone["arm"] == UNSTEERED), "rate"].iloc[0])
+    told = "; ".join(
+        f"{label(r.arm, r.dose)} {r.rate:.0%} (not music {r.not_music:.0%})" for r in best.itertuples()
+    )
+    yield (f"Removal, share of continuations that lose the trait: unsteered {base:.0%}; {told}.")
+    some = found["pairs"][(found["pairs"]["trait"] == AVERAGE)]
+    for (arm, dose), rows in some.groupby(["arm", "dose"]):
+        told = ", ".join(f"{int(r.n_pairs)} pairs {r.rate:.0%}" for r in rows.itertuples())
+        yield (f"Success of {label(arm, dose)} by the number of pairs that its probes heard: {told}.")
+    few = some.drop_duplicates("n_pairs")
+    told = ", ".join(f"{int(r.n_pairs)}: {r.accuracy_heads:.0%} and {r.accuracy_monitor:.0%}" for r in few.itertuples())
+    yield (f"Held-out accuracy of the heads that are heard (mean) and of the monitor, by pairs: {told}.")
+
+
+def _reach(success: pd.DataFrame, traits: Sequence[str]) -> Iterator[str]:
+    """Where a gain of 70 points is reached, and where not: what the strongest of each rule does."""
+    for trait in traits:
+        rows = success[(success["trait"] == trait) & (success["task"] == CONTINUATION)]
+        rules = rows[rows["arm"].isin(RULES)]
+        best = rules.loc[rules.groupby("arm", sort=False)["diff"].idxmax()].sort_values("diff", ascending=False)
+        over = best[best["diff"] >= 0.7]
+        told = "; ".join(
+            f"{label(r.arm, r.dose)} {100 * r.diff:+.0f} [{100 * r.diff_lo:+.0f}, {100 * r.diff_hi:+.0f}], "
+            f"not music {r.not_music:.0%}"
+            for r in best.itertuples()
+        )
+        verdict = f"70 points are reached by {', '.join(over['arm'])}" if len(over) else "70 points are not reached"
+        yield (f"{trait}, continuation: {verdict}. Largest gains in points: {told}.")
+
+
+def _parts(ladder: pd.DataFrame) -> str:
+    """Which rung of the ladder costs or gains success, directions apart."""
+    mine = ladder[ladder["trait"] == AVERAGE]
+    told = []
+    for way in ("logistic", "mean_diff", "random", "shuffled"):
+        rows = mine[mine["arm"].str.endswith(f", {way}")]
+        if rows.empty:
+            continue
+        for dose, some in rows.groupby("dose"):
+            steps = ", ".join(f"{r.arm.rsplit(', ', 1)[0]} {r.rate:.0%}" for r in some.itertuples())
+            told.append(f"{way} at {dose:g} sigma: {steps}")
+    return f"From ITI to SMITIN one part at a time (average success; unsteered {mine['rate'].iloc[0]:.0%}): " + (
+        "; ".join(told) + "."
+    )

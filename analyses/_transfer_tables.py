@@ -1,92 +1,22 @@
-"""From judged clips to the tables of a transfer: success, quality, what was kept, and paired contrasts of methods."""
+"""Of timbre transfer: methods against each other, success at quality, what was kept, and what it says in words."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from interp.judges import fad, kad
-from interp.stats import holm, paired_bootstrap, wilson
+from interp.stats import holm, paired_bootstrap
+from interp.validation import UNSTEERED, summarise
 
-__all__ = [
-    "CONTROLS",
-    "FAMILY",
-    "UNSTEERED",
-    "contrasts",
-    "embedding_of",
-    "kept",
-    "outcomes",
-    "public",
-    "success_at_quality",
-]
+__all__ = ["OTHER_NOISE", "contrasts", "kept", "paragraphs", "success_at_quality", "verdict"]
 
-UNSTEERED, OTHER_NOISE = "unsteered", "other noise"
-CONTROLS = (UNSTEERED, OTHER_NOISE, "random")
+OTHER_NOISE = "other noise"
 FAMILY = {"ridge": "regression", "logistic": "classification", "mean_diff": "means"}
 UNIT = ["pair", "seed"]
-
-
-def public(clips: pd.DataFrame) -> pd.DataFrame:
-    """The table of clips without embeddings."""
-    return clips[[name for name in clips.columns if not (name[0] == "e" and name[1:].isdigit())]]
-
-
-def embedding_of(clips: pd.DataFrame) -> np.ndarray:
-    """Embeddings of the clips, ``[clips, dim]``."""
-    return clips[[name for name in clips.columns if name[0] == "e" and name[1:].isdigit()]].to_numpy(float)
-
-
-def outcomes(
-    clips: pd.DataFrame, by: Sequence[str], reference: np.ndarray | None = None, *, base: str = UNSTEERED
-) -> pd.DataFrame:
-    """One row a condition: what is heard, what it costs, and the difference to the unsteered twins.
-
-    Parameters
-    ----------
-    clips : DataFrame
-        Columns ``by``, ``pair``, ``seed``, ``method``, ``hit``, ``source_heard``, ``not_music``, ``degenerate``, ...
-    by : sequence of str
-        Columns that make a condition.
-    reference : array of shape (clips, dim), optional
-        Embeddings for FAD and KAD; without it they are left out.
-    base : str
-        Method of the twins that nothing was done to.
-
-    Returns
-    -------
-    DataFrame
-        ``rate`` with Wilson's interval (target heard), ``source`` (source still heard), ``not_music``,
-        ``degenerate``, ``chroma``, ``embedding``, ``fad``, ``kad``; ``diff`` and ``source_diff`` against unsteered
-        with bootstrap intervals over pairs and seeds, ``p`` by sign flips, ``p_holm`` over the rows of the table.
-    """
-    twins = clips[clips["method"] == base].set_index(UNIT)
-    rows = []
-    for key, part in clips.groupby(list(by), sort=False, dropna=False):
-        n, hits = len(part), int(part["hit"].sum())
-        lo, hi = wilson(hits, n)
-        line: dict[str, Any] = dict(zip(by, key, strict=True))
-        line |= {"n": n, "hits": hits, "rate": hits / n, "lo": float(lo), "hi": float(hi)}
-        line |= {name: float(part[name].mean()) for name in ("source_heard", "not_music", "degenerate")}
-        line |= {name: float(part[name].mean()) for name in ("chroma", "embedding") if name in part}
-        if reference is not None and n >= 2:
-            emb = embedding_of(part)
-            line |= {"fad": fad(emb, reference, n_draws=0).value, "kad": kad(emb, reference).value}
-        if not (part["method"] == base).all() and len(twins):
-            mine = twins.loc[pd.MultiIndex.from_frame(part[UNIT])]
-            if n >= 2:
-                gain = paired_bootstrap(part["hit"].to_numpy(float), mine["hit"].to_numpy(float))
-                loss = paired_bootstrap(part["source_heard"].to_numpy(float), mine["source_heard"].to_numpy(float))
-                line |= {"diff": gain.difference, "diff_lo": gain.lo, "diff_hi": gain.hi, "p": gain.p}
-                line |= {"source_diff": loss.difference, "source_lo": loss.lo, "source_hi": loss.hi}
-        rows.append(line)
-    table = pd.DataFrame(rows)
-    if "p" in table:
-        table.insert(list(table.columns).index("p") + 1, "p_holm", holm(table["p"]))
-    return table
 
 
 def contrasts(clips: pd.DataFrame, measures: Sequence[str] = ("hit", "not_music")) -> pd.DataFrame:
@@ -98,7 +28,7 @@ def contrasts(clips: pd.DataFrame, measures: Sequence[str] = ("hit", "not_music"
         ``push, measure, a, b, n, difference, lo, hi, p`` and ``p_holm`` over all rows of a measure.
     """
     rows = []
-    for push, part in clips[clips["push"] != ""].groupby("push", sort=False):
+    for push, part in clips[clips["push"] != "none"].groupby("push", sort=False):
         for measure in measures:
             wide = (
                 part[[*UNIT, "method"]]
@@ -123,20 +53,14 @@ def kept(clips: pd.DataFrame) -> pd.DataFrame:
 
     The row ``other noise`` is the yardstick: two continuations of one sound that nothing was done to differ as well.
     """
-    names = [n for n in clips.columns if n.startswith("kept.")]
+    names = [name for name in clips.columns if name.startswith("kept.")]
     names += [n for n in ("chroma", "embedding", "density_change", "tempo_kept", "mode_kept") if n in clips]
     part = clips[clips["content"].astype(bool)]
-    rows = []
-    base = part[part["method"] == UNSTEERED].set_index(UNIT)
-    for key, group in part.groupby(["push", "method", "amount"], sort=False, dropna=False):
-        line: dict[str, Any] = dict(zip(("push", "method", "amount"), key, strict=True))
-        line |= {"n": len(group)} | {name: float(group[name].astype(float).mean()) for name in names}
-        if key[1] != UNSTEERED:
-            twins = base.loc[pd.MultiIndex.from_frame(group[UNIT])]
-            change = paired_bootstrap(group["chroma"].to_numpy(float), twins["chroma"].to_numpy(float))
-            line |= {"chroma_diff": change.difference, "chroma_lo": change.lo, "chroma_hi": change.hi}
-        rows.append(line)
-    return pd.DataFrame(rows)
+    key = ["push", "method", "dose"]
+    means = part.assign(**part[names].astype(float)).groupby(key, sort=False)[names].mean()
+    change = summarise(part, key, unit=["pair", "seed"], family=(), measures=["chroma"]).set_index(key)
+    columns = ["n", *(name for name in ("chroma_diff", "chroma_diff_lo", "chroma_diff_hi") if name in change)]
+    return means.join(change[columns]).reset_index()
 
 
 def success_at_quality(table: pd.DataFrame, most: float = 0.1) -> pd.DataFrame:
@@ -145,20 +69,96 @@ def success_at_quality(table: pd.DataFrame, most: float = 0.1) -> pd.DataFrame:
     Parameters
     ----------
     table : DataFrame
-        From :func:`outcomes`, by push, method and amount.
+        Of :func:`interp.validation.summarise`, by push, method and dose.
     most : float
         Share of clips that may be no music or degenerate.
     """
     rows = []
-    for (push, method), part in table[table["push"] != ""].groupby(["push", "method"], sort=False):
+    for (push, method), part in table[table["push"] != "none"].groupby(["push", "method"], sort=False):
         fine = part[(part["not_music"] <= most) & (part["degenerate"] <= most)]
         line: dict[str, Any] = {"push": push, "method": method, "family": FAMILY.get(str(method), "control")}
         if len(fine):
             best = fine.loc[fine["rate"].idxmax()]
-            columns = ("amount", "rate", "lo", "hi", "source_heard", "not_music", "fad", "kad", "chroma", "diff",
+            columns = ("dose", "rate", "lo", "hi", "source_heard", "not_music", "fad", "kad", "chroma", "diff",
                        "diff_lo", "diff_hi", "p_holm")  # fmt: skip
             line |= {name: best[name] for name in columns if name in best}
         else:
-            line |= {"amount": np.nan, "rate": np.nan}
+            line |= {"dose": np.nan, "rate": np.nan}
         rows.append(line)
     return pd.DataFrame(rows)
+
+
+def verdict(difference: float, lo: float, hi: float, p: float, better: str = "more", worse: str = "less") -> str:
+    """A difference in words: with interval, corrected p, and whether anything is shown."""
+    told = f"{difference:+.1%} [{lo:+.1%}, {hi:+.1%}], Holm p {p:.2g}"
+    if not p < 0.05:
+        return f"no difference is shown ({told})"
+    return f"{better if difference > 0 else worse} ({told})"
+
+
+def paragraphs(found: Mapping[str, pd.DataFrame]) -> Iterator[str]:
+    """What the tables of a transfer say, whatever it is."""
+    table = found["transfer"]
+    base = table[table["method"] == UNSTEERED].iloc[0]
+    yield (
+        f"{base['n']} continuations: unsteered, the source is heard in {base['source_heard']:.0%} and the target in "
+        f"{base['rate']:.0%}."
+    )
+    for push, part in found["at_quality"].groupby("push", sort=False):
+        told = []
+        for row in part.to_dict("records"):
+            if pd.isna(row["rate"]):
+                told.append(f"{row['method']} never stays music")
+                continue
+            told.append(
+                f"{row['method']} {row['rate']:.0%} [{row['lo']:.0%}, {row['hi']:.0%}] at {row['dose']:g} (source "
+                f"{row['source_heard']:.0%}, FAD {row.get('fad', float('nan')):.0f})"
+            )
+        yield (f"Most success with at most 10 % no music, {push}: {'; '.join(told)}.")
+    if "fad" in base:
+        yield f"FAD unsteered: {base['fad']:.0f}."
+    hits = found["contrasts"][found["contrasts"]["measure"] == "hit"]
+    for push, part in hits.groupby("push", sort=False):
+        for a, b, better, worse in (
+            ("ridge", "logistic", "regression succeeds more often", "regression succeeds less often"),
+            ("mean_diff", "random", "class means succeed more often", "class means succeed less often"),
+        ):
+            row = part[(part["a"] == a) & (part["b"] == b)]
+            if len(row):
+                one = row.iloc[0]
+                said = verdict(one["difference"], one["lo"], one["hi"], one["p_holm"], better, worse)
+                yield (f"{push}, averaged over strengths, {a} against {b}: {said}.")
+    sites = found["sites"]
+    for kind in ("resid", "attn"):
+        rows = sites[sites["kind"] == kind]
+        layers = ", ".join(f"{r.pair} {r.site} ({r.rate:.0%})" for r in rows.itertuples())
+        yield (f"Best layer of {kind} on pilot sounds, over all strengths: {layers}.")
+    stays = found["kept"]
+    middle = stays[(stays["push"] == "add, equal dose") & (stays["method"] == "mean_diff")]
+    still = stays[stays["method"] == UNSTEERED]
+    again = stays[stays["method"] == "other noise"]
+    if len(middle) and len(still) and len(again):
+        one, own, other = middle.iloc[0], still.iloc[0], again.iloc[0]
+        parts = [
+            f"{name.removeprefix('kept.').replace('_', ' ')} {one[name]:.2f} (unsteered {own[name]:.2f}, other noise "
+            f"{other[name]:.2f})"
+            for name in [n for n in stays.columns if n.startswith("kept.")] + ["chroma", "tempo_kept", "mode_kept"]
+            if name in stays
+        ]
+        yield (f"Kept when class means are added at {one['dose']:g} sigma: {', '.join(parts)}.")
+    if "text" in found:
+        text = found["text"]
+        asked = text[text["method"] == "text: target"].iloc[0]
+        plain = text[text["method"] == UNSTEERED].iloc[0]
+        best = text[~text["method"].isin([UNSTEERED, "text: target", "random"])]
+        best = best[best["not_music"] <= 0.1]
+        yield (
+            f"Text-to-music that names the source: target heard in {plain['rate']:.0%}, with the target named instead "
+            f"{asked['rate']:.0%}"
+            + (
+                f", pushed at best {best['rate'].max():.0%} ({best.loc[best['rate'].idxmax(), 'method']}, "
+                f"{best.loc[best['rate'].idxmax(), 'push']})."
+                if len(best)
+                else ", and no push leaves it music."
+            )
+        )

@@ -28,7 +28,7 @@ from interp.probes.baselines import mel
 from interp.stats import dose_response
 from interp.study import Common, Drawing, Study, main, step
 from interp.traits import Trait
-from interp.validation import UNSTEERED, Design, Setting, validate
+from interp.validation import UNSTEERED, Design, validate
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -117,18 +117,15 @@ class Demo(Study[Config]):
     def steered(self, trait: Trait) -> dict[str, Any]:
         """Continuations of music without the trait, pushed and judged."""
         c = self.config
-        study = validate(
-            self.model, self.ds, str(trait), arms="basic", doses=c.doses, n_seeds=c.n_seeds, method=c.method,
-            studies=self.fitted[trait], design=Design(k=c.k), judge=self.judge, clips=self.sounds, seed=c.seed,
-            setting=Setting(
-                seconds=c.seconds, prompt_seconds=c.prompt_seconds, measure=False, keep_audio=True,
-                progress=self.progress,
-            ),
+        made = validate(
+            self.model, self.ds, trait, judge=self.judge, clips=self.sounds, arms="basic", method=c.method,
+            doses=c.doses, n_seeds=c.n_seeds, studies=self.fitted[trait], design=Design(k=c.k),
+            setting=self.setting(measure=False, keep_audio=True), seed=c.seed,
         )  # fmt: skip
         dose = min(c.doses, key=lambda dose: abs(dose - 2))
-        sounds = {arm: study.audio[arm, 0.0 if arm == UNSTEERED else dose] for arm in ARMS}
+        sounds = {arm: made.audio[arm, 0.0 if arm == UNSTEERED else dose] for arm in ARMS}
         return {
-            "table": study.table, "clips": study.clips, "site": study.site, "dose": float(dose),
+            "table": made.table, "clips": made.clips, "site": made.site, "dose": float(dose),
             "sounds": {arm: audio[: max(1, c.n_sounds)].numpy() for arm, audio in sounds.items()},
         }  # fmt: skip
 

@@ -9,73 +9,75 @@ heads, sparseness, the gate), each rung with the probe's weights and with mean d
 and shuffled-label controls; removal; the monitor's traces; and how few pairs of clips suffice.
 
 Probes hear pairs of clips that differ in the trait alone: one score rendered with and without it, as the paper takes a
-stem out of a mix. On a checkpoint from the hub give the same music or a folder of labelled clips, and a judge:
+stem out of a mix. On a checkpoint from the hub give a folder of labelled clips (or say ``--data rendered``) and a
+judge:
 
-    python -m analyses.smitin --model facebook/musicgen-large --judge clap \\
+    python -m analyses.smitin --model facebook/musicgen-large --data FOLDER --judge clap \\
         --out figures/smitin-large --seconds 10 --prompt-seconds 3 --pair-seconds 3 --guidance 3 --alphas 5,10 \\
-        --sweep 20 --iti 5,10,15 --k 48 --ladder 5,10 --n-seeds 64 [--data folder]
+        --sweep 20 --iti 5,10,15 --k 48 --ladder 5,10 --n-seeds 64
 
-``--data`` is a folder with ``metadata.csv`` (a column for each trait); 30 % of its groups are kept from the probes for
-prompts and reference music. ``--judge probe`` takes the model's own probes instead of CLAP: not independent, no FAD.
+FOLDER has ``metadata.csv`` (a column for each trait); 30 % of its groups are kept from the probes for prompts and
+reference music. ``--judge probe`` takes the model's own probes: not independent evidence.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
 
-import interp
 from analyses._smitin_arms import (
-    CONTINUATION,
-    TEXT,
-    Arm,
     Probes,
-    Sounds,
+    ask,
+    balanced,
+    base_prompt,
     fit_probes,
+    make_arm,
     monitor_accuracy,
-    play,
+    own_probability,
+    pairs,
     shuffled_probes,
 )
-from analyses._smitin_music import Session, balanced, pairs, reference
-from analyses._smitin_report import answer, write_report
-from analyses._smitin_tables import AVERAGE, embeddings, equal_success, paper_table, summary
-from analyses._study import Steps, from_command_line, slug
-from interp import judges, tables
-from interp.clips import Clips
-from interp.errors import DataError
-from interp.judges import Judge, ProbeJudge
+from analyses._smitin_figures import figures
+from analyses._smitin_tables import (
+    CONTINUATION,
+    TEXT,
+    equal_success,
+    label,
+    pairs_table,
+    paper_table,
+    sentences,
+    summary,
+)
+from interp.data.audio import write_audio
+from interp.judges import embed, has_embedding
+from interp.study import Common, Drawing, Study, main, once, slug, step
+from interp.traits import Trait
+from interp.validation import UNSTEERED, Arm, Part, encode, reference_sounds, run_arms
+from interp.validation import draw as draw_sounds
 
 if TYPE_CHECKING:
     import xarray as xr
 
-    from interp.model import MusicGen
+__all__ = ["Config", "Smitin"]
 
-__all__ = ["Config", "main"]
+Made = dict[str, Any]
+_PLAYED = (UNSTEERED, "ITI", "SMITIN", "residual", "SMITIN residual")
+_TRACED = 4
+"""Seeds of which the monitor's readings are kept."""
 
 
 @dataclass(frozen=True)
-class Config:
-    """What the study does; every field is a flag of the command line, names as in the paper where it names them.
+class Config(Common):
+    """What the study does; names as in the paper where it names them.
 
     Attributes
     ----------
-    out : Path
-        Folder of tables, figures, sounds and the page.
-    model : str
-        Name, folder or hub name of the checkpoint.
-    data : Path or None
-        Folder of labelled audio with metadata.csv; pairs are rendered without it.
-    judge : str
-        rendered (the shipped judge), clap, clap:FOLDER, or probe (the model's own, not independent).
-    traits : tuple of str
-        Traits to add.
     n_pairs : int
         Pairs of clips, with the trait and without, that the probes hear.
     pair_seconds : float
@@ -90,10 +92,10 @@ class Config:
         How much a confident monitor weakens the push.
     n_monitor : int
         Heads that the monitor hears.
-    tau : str or None
-        Threshold of the monitor; median(acc) - std(acc) by default.
+    tau : float or None
+        Threshold of the monitor; median(acc) - std(acc) without it.
     rows : str
-        Under guidance, which rows are pushed: both, cond or uncond.
+        Under guidance, which rows are pushed.
     alphas : tuple of float
         SMITIN's strengths in the paper's table, in sigma.
     sweep : tuple of float
@@ -108,33 +110,21 @@ class Config:
         The same, self-monitored at every s-th step.
     ladder : tuple of float
         Strengths of the ladder from ITI to SMITIN; mean differences get half of them.
-    n_seeds, n_text_seeds : int
-        Paired seeds of continuation and of text-to-music.
+    n_text_seeds : int
+        Paired seeds of text-to-music.
     n_part_seeds : int
         Paired seeds of the ladder, of removal and of the ablation of the number of pairs.
     pilot_seeds : int
         Seeds that choose the layer of the residual arm, not used again.
     sizes : tuple of int
         Numbers of pairs in the ablation; all of them are added.
-    seconds, prompt_seconds : float
-        Length of a clip, and of its audio prompt.
-    guidance : float
-        Where there is text.
     n_reference : int
         Clips with the trait that FAD and KAD compare with.
-    n_bootstrap : int
-        Resamples behind intervals.
     n_sounds : int
         Seeds kept as sound.
-    seed : int
-        Of everything.
     """
 
     out: Path = Path("figures/smitin")
-    model: str = "tiny"
-    data: Path | None = None
-    judge: str = ""
-    traits: tuple[str, ...] = ("drums", "instrument=flute", "genre=jazz")
     n_pairs: int = 200
     pair_seconds: float = 4.0
     pool: str = "last"
@@ -142,8 +132,8 @@ class Config:
     s: int = 5
     delta: float = 1.0
     n_monitor: int = 16
-    tau: str | None = None
-    rows: str = "both"
+    tau: float | None = None
+    rows: Literal["both", "cond", "uncond"] = "both"
     alphas: tuple[float, ...] = (20.0, 40.0)
     sweep: tuple[float, ...] = (5.0, 10.0)
     tau_low: float = 0.5
@@ -151,304 +141,270 @@ class Config:
     resid: tuple[float, ...] = (3.0,)
     smitin_resid: tuple[float, ...] = (12.0,)
     ladder: tuple[float, ...] = (20.0,)
-    n_seeds: int = 32
     n_text_seeds: int = 16
     n_part_seeds: int = 12
     pilot_seeds: int = 8
     sizes: tuple[int, ...] = (10, 30)
-    seconds: float = 4.0
-    prompt_seconds: float = 1.5
-    guidance: float = 2.0
     n_reference: int = 200
-    n_bootstrap: int = 300
     n_sounds: int = 2
-    seed: int = 0
 
 
-def main(config: Config | None = None, *, progress: bool = True) -> dict[str, pd.DataFrame]:
-    """Run the study.
+class Smitin(Study[Config]):
+    """Does self-monitored steering add a trait?
 
-    Parameters
-    ----------
-    config : Config, optional
-        Read from the command line when not given.
-    progress : bool
-        Show progress bars.
-
-    Returns
-    -------
-    dict of str to DataFrame
-        ``paper_form`` (the paper's table, traits averaged), ``success`` (every trait, task, arm and strength),
-        ``equal_success``, ``ladder`` (which part matters), ``removal``, ``pairs`` (ablation of their number),
-        ``probes``, ``answer`` (one paragraph a row); as written to ``config.out`` beside ``index.html``.
-
-    Raises
-    ------
-    DataError
-        If the model needs a judge and none is named, or a trait cannot be rendered, found or heard.
+    SMITIN (arXiv 2404.02252) beside ITI, text and one-layer steering, in continuation and text-to-music. FAD and KAD
+    are to music with the trait after a codec round trip; compare arms of one column, not columns: embeddings and music
+    differ from the paper's, and the paper's numbers are second-hand.
     """
-    config = from_command_line(Config, __doc__) if config is None else config
-    if min(config.n_seeds, config.n_text_seeds, config.n_part_seeds, config.pilot_seeds) < 2:
-        raise DataError("steering compares twins: give two seeds or more to every part.")
-    if not config.judge:
-        judges.load("", model=config.model, traits=config.traits)  # said before anything takes time
-    model = interp.load(config.model)
-    if config.judge != "probe":
-        judges.load(config.judge, model=model, traits=config.traits)
-    study = _Study(config, model, progress)
-    found = study.tables()
-    for key, table in found.items():
-        tables.write(table, config.out / key)
-    print(tables.to_markdown(found["paper_form"], digits=2))
-    print("\n".join(found["answer"]["text"]))
-    page = write_report(config, found, study.steps.folder, study.sounds(), study.about())
-    print(f"Look and listen: {page}")
-    return found
 
+    kept_apart = 0.3
+    unused = ("n_clips",)
 
-class _Study:
-    def __init__(self, config: Config, model: MusicGen, progress: bool) -> None:
-        self.config, self.model, self.progress = config, model, progress
-        key = {k: v for k, v in dataclasses.asdict(config).items() if k not in ("out", "n_sounds")}
-        self.steps = Steps(config.out, key | {"fingerprint": self.model.fingerprint})
-        self.data = {trait: self._activations(trait) for trait in config.traits}
-        self.probes = {trait: fit_probes(ds, trait, config.pool, config.seed) for trait, ds in self.data.items()}
-        self.session = Session(
-            self.model, self._judge(), data=config.data,
-            plain_words=config.model == "tiny", k=config.k, s=config.s, delta=config.delta,
-            n_monitor=config.n_monitor, tau=None if config.tau is None else float(config.tau), rows=config.rows,
-            seconds=config.seconds, prompt_seconds=config.prompt_seconds, guidance=config.guidance, pool=config.pool,
-            seed=config.seed, progress=progress,
-        )  # fmt: skip
-
-    # Listening ------------------------------------------------------------------------------------------------------
-
-    def _activations(self, trait: str) -> xr.Dataset:
+    @once
+    def ds(self, trait: Trait) -> xr.Dataset:
+        """Activations of clips with the trait and without."""
         c = self.config
-        if c.data is None:
-            name = f"pairs-{slug(trait)}-{c.seed}-{c.n_pairs}-{c.pair_seconds:g}"
+        if self.rendered:
             clips = pairs(trait, c.n_pairs, c.seed, c.pair_seconds, self.progress)
         else:
-            name = f"{slug(str(c.data))}-{slug(trait)}-{c.seed}-{c.n_pairs}"
-            clips = balanced(Clips.from_folder(c.data), trait, c.n_pairs, c.seed)
-        store = c.out / ".cache" / f"{self.model.fingerprint[:12]}-{name}-{c.pool}.zarr"
-        store.parent.mkdir(parents=True, exist_ok=True)
-        pools = ["mean", *([c.pool] if c.pool != "mean" else [])]
-        return interp.extract(self.model, clips, sites="heads, resid", pool=pools, out=store, progress=self.progress)
+            clips = balanced(self.clips, trait, c.n_pairs, c.seed)
+        pools = list(dict.fromkeys(("mean", c.pool)))
+        return self.activations("heads, resid", clips=clips, name=f"pairs-{trait.slug}", pool=pools)
 
-    def _judge(self) -> Judge:
-        if self.config.judge != "probe":
-            judge: Judge = judges.load(self.config.judge, model=self.model, traits=self.config.traits)
-            return judge
-        heads = [d for trait in self.config.traits for d in self.probes[trait].heads["logistic"]]
-        return ProbeJudge(self.model, heads)
+    @once
+    def fitted(self, trait: Trait) -> Probes:
+        return fit_probes(self.ds(trait), trait, self.config.pool, self.config.seed)
 
-    # Tables ---------------------------------------------------------------------------------------------------------
+    @once
+    def probed(self, trait: Trait) -> Probes:
+        """The probes, with the layer where the mean difference works best on pilot seeds."""
+        table = self.pilot(trait)
+        return self.fitted(trait).at(str(table.loc[(table["rate"] - table["not_music"]).idxmax(), "arm"]))
 
-    def tables(self) -> dict[str, pd.DataFrame]:
-        c = self.config
-        parts: dict[str, list[pd.DataFrame]] = {}
-        references: dict[tuple[str, str], Any] = {}
-        lost: dict[tuple[str, str], Any] = {}
-        for trait in c.traits:
-            at = self.pilot(trait)
-            probes = self.probes[trait].at(at)
-            steps: dict[str, Callable[[str, Probes], pd.DataFrame]] = {
-                "continuation": self._continuation, "text": self._text, "ladder": self._ladder,
-                "removal": self._removal, "pairs": self._pairs,
-            }  # fmt: skip
-            for name, make in steps.items():
-                table = self.steps.table(f"{name}_{slug(trait)}", partial(make, trait, probes))
-                parts.setdefault(name, []).append(table)
-            references[trait, CONTINUATION] = self._reference(trait, True, c.seconds - c.prompt_seconds)
-            references[trait, TEXT] = self._reference(trait, True, c.seconds)
-            lost[trait, CONTINUATION] = self._reference(trait, False, c.seconds - c.prompt_seconds)
-        clips = {name: pd.concat(some, ignore_index=True) for name, some in parts.items()}
-        main_clips = pd.concat([clips["continuation"], clips["text"]], ignore_index=True)
-        success = self.steps.table("success", lambda: summary(main_clips, references, n_bootstrap=c.n_bootstrap))
-        order = [
-            ("none", 0.0), ("text", 0.0), ("ITI", np.nan), *(("SMITIN", a) for a in sorted({*c.alphas, *c.sweep})),
-            (f"SMITIN, τ {c.tau_low:g}", max(c.alphas)), ("SMITIN + text", max(c.alphas)),
-            *(("residual", a) for a in c.resid), *(("SMITIN residual", a) for a in c.smitin_resid),
-        ]  # fmt: skip
-        found = {
-            "paper_form": paper_table(success, order),
-            "success": success,
-            "equal_success": self.steps.table(
-                "equal_success",
-                lambda: equal_success(
-                    clips["continuation"], references, ["SMITIN", "residual", "SMITIN residual"],
-                    n_bootstrap=c.n_bootstrap,
-                ),
-            ),
-            "ladder": self.steps.table(
-                "ladder", lambda: summary(clips["ladder"], references, n_bootstrap=c.n_bootstrap)
-            ),
-            "removal": self.steps.table("removal", lambda: summary(clips["removal"], lost, n_bootstrap=c.n_bootstrap)),
-            "pairs": self._pairs_table(clips["pairs"]),
-            "probes": self._probe_table(),
-        }  # fmt: skip
-        found["answer"] = answer(found, c)
-        return found
+    # Playing ---------------------------------------------------------------------------------------------------------
 
-    def _reference(self, trait: str, present: bool, seconds: float) -> np.ndarray:
-        def make() -> pd.DataFrame:
-            x = reference(self.session, trait, present, self.config.n_reference, seconds)
-            return pd.DataFrame(x, columns=[f"e{i}" for i in range(x.shape[1])])
+    def play(
+        self, trait: Trait, arms: Sequence[Arm], n: int, offset: int, *, task: str = CONTINUATION, remove: bool = False,
+        own: Probes | None = None, taken: int = 0, **differs: Any,
+    ) -> Made:  # fmt: skip
+        """Clips, traces and sounds of some arms on the same prompts and noise; ``own`` lets probes judge as well.
 
-        if not hasattr(self.session.judge, "embed"):
-            return np.empty((0, 0))
-        return embeddings(self.steps.table(f"reference_{slug(trait)}_{present}_{seconds:g}", make))
+        A folder's sounds do not change with the seed: the first ``taken`` are left to others.
+        """
+        c, seeds = self.config, range(self.config.seed + offset, self.config.seed + offset + n)
+        seconds = c.prompt_seconds if task == CONTINUATION else 0.0
+        codes: list[Any] = [None] * n
+        if task == CONTINUATION:
+            taken = 0 if self.sounds is None else taken
+            seed = c.seed + 900_001 + 31 * offset
+            music = draw_sounds(trait, taken + n, seconds, present=remove, seed=seed, clips=self.sounds)
+            codes = encode(self.model, music, seconds)[taken:]
+        measures: list[Callable[[Part], pd.DataFrame]] = []
+        if own is not None:
+            measures.append(own_probability(self.model, own, c, seconds))
+        made = run_arms(
+            self.model, trait, arms, codes, seeds=seeds, judge=self.judge,
+            setting=self.setting(prompt_seconds=seconds, measures=tuple(measures), **differs),
+        )  # fmt: skip
+        clips = made.clips.assign(task=task)
+        if remove:  # success: the trait is gone and music is left
+            clips["hit"] = ~clips["hit"] & ~clips["not_music"]
+        trace = made.monitor[made.monitor["seed"] < seeds[0] + _TRACED] if len(made.monitor) else pd.DataFrame()
+        sounds = {f"{arm}|{dose:g}": audio[: c.n_sounds].numpy() for (arm, dose), audio in made.audio.items()}
+        return {"clips": clips, "trace": trace, "sounds": sounds}
 
-    def pilot(self, trait: str) -> str:
-        """The layer where the mean difference works best at 3 sigma, on seeds of its own."""
-
-        def make() -> pd.DataFrame:
-            layers = self.probes[trait].resid
-            arms = [Arm(str(d.site), "add", 3.0, "mean_diff", "resid") for d in layers]
-            at = {a.name: self.probes[trait].at(a.name) for a in arms}
-            named = [replace(a, method=a.name) for a in arms]
-            n, first = self.config.pilot_seeds, 20_000
-            clips = play(self.session, trait, CONTINUATION, named, at, n=n, seed=first)
-            return clips.groupby("arm", sort=False)[["hit", "not_music"]].mean().reset_index()
-
-        table = self.steps.table(f"pilot_{slug(trait)}", make)
-        return str(table.loc[(table["hit"] - table["not_music"].fillna(0)).idxmax(), "arm"])
-
-    def _rules(self, further: bool) -> list[Arm]:
+    def rules(self, trait: Trait, probes: Probes, *, further: bool, prompt: Callable[[int], str]) -> list[Arm]:
         """The arms of the paper's table; further strengths for the comparison at equal success."""
-        c = self.config
-        best = slice(None) if further else slice(-1, None)
+        c, best = self.config, slice(None) if further else slice(-1, None)
+        plain = None if further else prompt  # continuations are asked for nothing
+        make = partial(make_arm, c, probes)
         return [
-            Arm("none", "none"),
-            Arm("text", "text", ask=True),
-            *(Arm("ITI", "iti", a) for a in (c.iti if further else (_middle(c.iti),))),
-            *(Arm("SMITIN", "smitin", a) for a in sorted({*c.alphas, *(c.sweep if further else ())})),
-            *(Arm("residual", "add", a, "mean_diff", "resid") for a in c.resid[best]),
-            *(Arm("SMITIN residual", "smitin", a, "mean_diff", "resid") for a in c.smitin_resid[best]),
+            make(UNSTEERED, "none", text=plain),
+            make("text", "text", text=lambda i: ask(trait, prompt(i), self.plain)),
+            *(make("ITI", "iti", a, text=plain) for a in (c.iti if further else (middle(c.iti),))),
+            *(make("SMITIN", "smitin", a, text=plain) for a in sorted({*c.alphas, *(c.sweep if further else ())})),
+            *(make("residual", "add", a, "mean_diff", "resid", text=plain) for a in c.resid[best]),
+            *(make("SMITIN residual", "smitin", a, "mean_diff", "resid", text=plain) for a in c.smitin_resid[best]),
         ]
 
-    def _continuation(self, trait: str, probes: Probes) -> pd.DataFrame:
-        c = self.config
-        trace = self.steps.folder / f"trace_{slug(trait)}.csv"
-        arms = [*self._rules(further=True), Arm("SMITIN + text", "smitin", max(c.alphas), ask=True)]
+    @property
+    def plain(self) -> bool:
+        """Whether prompts are the phrases of the shipped model."""
+        return self.model.name == "tiny"
+
+    # Steps -----------------------------------------------------------------------------------------------------------
+
+    @step(per="trait", shown=False)
+    def pilot(self, trait: Trait) -> pd.DataFrame:
+        """Every layer's mean difference at 3 sigma, on seeds of its own."""
+        probes, c = self.fitted(trait), self.config
+        arms = [
+            make_arm(c, probes.at(str(d.site)), str(d.site), "add", 3.0, "mean_diff", "resid") for d in probes.resid
+        ]
+        taken = max(c.n_seeds, c.n_part_seeds)
+        clips = self.play(trait, arms, c.pilot_seeds, 20_000, taken=taken, measure=False)["clips"]
+        table = clips[clips["arm"] != UNSTEERED].groupby("arm", sort=False)[["hit", "not_music"]].mean()
+        return table.rename(columns={"hit": "rate"}).reset_index()
+
+    @step(per="trait", shown=False)
+    def reference(self, trait: Trait) -> Made:
+        """Embeddings of music with the trait (and of music without it) as long as what is judged."""
+        c, arrays = self.config, {}
+        for name, present, seconds in (
+            (CONTINUATION, True, c.seconds - c.prompt_seconds),
+            (TEXT, True, c.seconds),
+            ("removal", False, c.seconds - c.prompt_seconds),
+        ):
+            if has_embedding(self.judge):
+                music = reference_sounds(
+                    self.model, trait, c.n_reference, seconds, present=present, seed=c.seed, clips=self.sounds
+                )
+                arrays[name] = embed(self.judge, music, self.model.sample_rate)
+        return arrays
+
+    @step(per="trait", shown=False)
+    def continuation(self, trait: Trait) -> Made:
+        """Every rule and strength in continuation."""
+        c, probes = self.config, self.probed(trait)
+        make = partial(make_arm, c, probes)
+        arms = self.rules(trait, probes, further=True, prompt=lambda i: "")
+        arms.append(make("SMITIN + text", "smitin", max(c.alphas), text=lambda i: ask(trait, "", self.plain)))
         if c.tau_low:
-            arms.append(Arm(f"SMITIN, τ {c.tau_low:g}", "smitin", max(c.alphas), tau=c.tau_low))
-        return play(
-            self.session, trait, CONTINUATION, arms, probes, n=c.n_seeds, seed=0, own=True, trace=trace,
-            keep=self.sounds(),
-        )  # fmt: skip
+            arms.append(make(f"SMITIN, τ {c.tau_low:g}", "smitin", max(c.alphas), tau=c.tau_low))
+        arms = [replace(arm, keep=bool(c.n_sounds) and arm.name in _PLAYED) for arm in arms]
+        return self.play(trait, arms, c.n_seeds, 0, own=probes)
 
-    def _text(self, trait: str, probes: Probes) -> pd.DataFrame:
-        n = self.config.n_text_seeds
-        return play(self.session, trait, TEXT, self._rules(further=False), probes, n=n, seed=5_000, own=True)
+    @step(per="trait", shown=False)
+    def text(self, trait: Trait) -> Made:
+        """The rules of the paper's table in text-to-music; prompts say nothing of the trait."""
+        c, offset = self.config, 5_000
+        named = [base_prompt(trait, c.seed, offset + i, self.plain) for i in range(c.n_text_seeds)]
+        arms = self.rules(trait, self.probed(trait), further=False, prompt=lambda i: named[i][0])
+        made = self.play(trait, arms, c.n_text_seeds, offset, task=TEXT, own=self.probed(trait))
+        clips = made["clips"]
+        index = clips["seed"] - c.seed - offset
+        said = [[row[f"p_{answer}"] for answer in named[i][1] if f"p_{answer}" in clips] for i, (_, row) in
+                zip(index, clips.iterrows(), strict=True)]  # fmt: skip
+        clips["named"] = [float(np.mean(values)) if values else np.nan for values in said]
+        return made
 
-    def _ladder(self, trait: str, probes: Probes) -> pd.DataFrame:
+    @step(per="trait", shown=False)
+    def rungs(self, trait: Trait) -> Made:
         """From ITI to SMITIN, one part at a time; with two directions, and controls."""
         c = self.config
-        half = tuple(a / 2 for a in c.ladder)
+        probes = shuffled_probes(self.ds(trait), trait, c.pool, c.seed, self.probed(trait))
         rungs = [("ITI", "iti"), ("soft weights", "soft"), ("soft, every s", "sparse"), ("SMITIN", "smitin")]
-        arms = [Arm("none", "none")]
-        arms += [
-            Arm(f"{name}, {method}", rule, a, method)
+        half = tuple(a / 2 for a in c.ladder)
+        plan = [
+            (name, rule, a, method)
             for method, strengths in (("logistic", c.ladder), ("mean_diff", half))
             for a in strengths
             for name, rule in rungs
         ]
         strongest = ((*rungs[0], max(c.iti)), (*rungs[3], max(c.alphas)))  # as strong as in the paper's table
-        arms += [
-            Arm(f"{name}, {method}", rule, a, method)
-            for method in ("random", "shuffled")
-            for name, rule, a in strongest
-        ]
-        more = dict(probes.heads) | shuffled_probes(self.data[trait], trait, c.pool, c.seed, probes)
-        return play(self.session, trait, CONTINUATION, arms, replace(probes, heads=more), n=c.n_part_seeds, seed=7_000)
+        plan += [(*rung, method) for method in ("random", "shuffled") for rung in strongest]
+        arms = [make_arm(c, probes, f"{name}, {method}", rule, a, method) for name, rule, a, method in plan]
+        return self.play(trait, [make_arm(c, probes, UNSTEERED, "none"), *arms], c.n_part_seeds, 7_000)
 
-    def _removal(self, trait: str, probes: Probes) -> pd.DataFrame:
-        c = self.config
+    @step(per="trait", shown=False)
+    def removed(self, trait: Trait) -> Made:
+        """Prompts that have the trait, and pushes against it; success is its loss."""
+        c, make = self.config, partial(make_arm, self.config, self.probed(trait), remove=True)
         arms = [
-            Arm("none", "none", remove=True),
-            Arm("ITI", "iti", _middle(c.iti), remove=True),
-            *(Arm("SMITIN", "smitin", a, remove=True) for a in c.alphas),
-            Arm("residual", "add", c.resid[-1], "mean_diff", "resid", remove=True),
+            make(UNSTEERED, "none"),
+            make("ITI", "iti", middle(c.iti)),
+            *(make("SMITIN", "smitin", a) for a in c.alphas),
+            make("residual", "add", c.resid[-1], "mean_diff", "resid"),
         ]
-        trace = self.steps.folder / f"trace_removal_{slug(trait)}.csv"
-        n = c.n_part_seeds
-        return play(self.session, trait, CONTINUATION, arms, probes, n=n, seed=9_000, remove=True, trace=trace)
+        return self.play(trait, arms, c.n_part_seeds, 9_000, remove=True)
 
-    # Pairs ----------------------------------------------------------------------------------------------------------
-
-    def _pairs(self, trait: str, _: Probes) -> pd.DataFrame:
+    @step(per="trait", shown=False)
+    def few(self, trait: Trait) -> Made:
         """Probes of the first pairs, tested on the last quarter, and what they steer."""
-        c, ds = self.config, self.data[trait]
+        c, ds = self.config, self.ds(trait)
         split = ds.sizes["clip"] - ds.sizes["clip"] // 4 // 2 * 2
         test = ds.isel(clip=slice(split, None))
         ds = ds.isel(clip=np.flatnonzero(~np.isin(ds["group"].values, test["group"].values)))
-        rest = ds.sizes["clip"]
-        sizes = [*(n for n in c.sizes if 2 * n < rest), rest // 2]
-        named, arms, rows = {}, [Arm("none", "none", method="none")], []
-        for n in sizes:
-            some = fit_probes(
-                ds.isel(clip=slice(0, 2 * n)), trait, c.pool, c.seed, folds=2 if n < 20 else 5, resid=False
-            )
-            named[str(n)] = some
-            best, median = monitor_accuracy(test, trait, some, c.pool, c.n_monitor)
-            rows.append({"method": str(n), "n_pairs": n, "accuracy_heads": best, "accuracy_monitor": median})
-            arms += [Arm("ITI", "iti", _middle(c.iti), method=str(n))]
-            arms += [Arm("SMITIN", "smitin", max(c.alphas), method=str(n))]
-        named["none"] = named[str(sizes[-1])]
-        clips = play(self.session, trait, CONTINUATION, arms, named, n=c.n_part_seeds, seed=11_000)
-        return clips.drop(columns=[x for x in clips if x[:1] == "e" and x[1:].isdigit()]).merge(
-            pd.DataFrame(rows).astype({"method": str}), on="method", how="left"
-        )
+        rest, arms, rows = ds.sizes["clip"], [], []
+        for n in [*(n for n in c.sizes if 2 * n < rest), rest // 2]:
+            first = ds.isel(clip=slice(0, 2 * n))
+            probes = fit_probes(first, trait, c.pool, c.seed, folds=2 if n < 20 else 5, resid=False)
+            best, median = monitor_accuracy(test, trait, probes, c.pool, c.n_monitor)
+            rows.append({"n_pairs": n, "accuracy_heads": best, "accuracy_monitor": median})
+            for name, rule, a in (("ITI", "iti", middle(c.iti)), ("SMITIN", "smitin", max(c.alphas))):
+                arms.append(make_arm(c, probes, f"{name}, {n} pairs", rule, a, says={"n_pairs": n}))
+        arms = [make_arm(c, probes, UNSTEERED, "none", says={"n_pairs": 0}), *arms]
+        made = self.play(trait, arms, c.n_part_seeds, 11_000)
+        return {"clips": made["clips"].merge(pd.DataFrame(rows), on="n_pairs", how="left")}
 
-    def _pairs_table(self, clips: pd.DataFrame) -> pd.DataFrame:
+    # What comes of it ------------------------------------------------------------------------------------------------
+
+    def tables(self) -> dict[str, pd.DataFrame]:
+        c = self.config
+        near = {(str(trait), task): x for trait in self.traits for task, x in self.reference(trait).items()}
+        played = pd.concat([self.continuation.all("clips"), self.text.all("clips")], ignore_index=True)
+        success = summary(played, near)
+        order = [(UNSTEERED, 0.0), ("text", 0.0), ("ITI", np.nan)]
+        order += [("SMITIN", a) for a in sorted({*c.alphas, *c.sweep})]
+        order += [(f"SMITIN, τ {c.tau_low:g}", max(c.alphas)), ("SMITIN + text", max(c.alphas))]
+        order += [("residual", a) for a in c.resid] + [("SMITIN residual", a) for a in c.smitin_resid]
+        lost = {(trait, CONTINUATION): x for (trait, task), x in near.items() if task == "removal"}
+        return {
+            "paper_form": paper_table(success, order),
+            "success": success,
+            "equal_success": equal_success(
+                self.continuation.all("clips"), near, ["SMITIN", "residual", "SMITIN residual"]
+            ),
+            "ladder": summary(self.rungs.all("clips"), near),
+            "removal": summary(self.removed.all("clips"), lost),
+            "pairs": pairs_table(self.few.all("clips")),
+            "probes": self.probe_table(),
+        }
+
+    def probe_table(self) -> pd.DataFrame:
         parts = []
-        for _, part in clips[clips["arm"] != "none"].groupby("n_pairs", sort=True):
-            # of a folder, the largest number may differ between traits
-            base = clips[(clips["arm"] == "none") & clips["trait"].isin(part["trait"])]
-            found = summary(pd.concat([base, part], ignore_index=True), {})
-            found = found[found["arm"] != "none"]
-            if part["trait"].nunique() < clips["trait"].nunique():
-                found = found[found["trait"] != AVERAGE]
-            books = part.groupby("trait")[["n_pairs", "accuracy_heads", "accuracy_monitor"]].mean()
-            books.loc[AVERAGE] = books.mean()
-            parts.append(found.merge(books.reset_index(), on="trait"))
-        table = pd.concat(parts, ignore_index=True)
-        keep = ["trait", "n_pairs", "accuracy_heads", "accuracy_monitor", "arm", "strength", "n", "rate", "lo", "hi",
-                "diff", "diff_lo", "diff_hi", "not_music", "acted"]  # fmt: skip
-        return table[keep].sort_values(["trait", "arm", "strength", "n_pairs"], ignore_index=True)
-
-    def _probe_table(self) -> pd.DataFrame:
-        rows = []
-        for trait, probes in self.probes.items():
-            for study, pool in zip(probes.studies, (self.config.pool, "mean"), strict=True):
-                rows.append(study.table.assign(trait=trait, pool=pool))
+        for trait in self.traits:
+            for study, pool in zip(self.fitted(trait).studies, (self.config.pool, "mean"), strict=True):
+                parts.append(study.table.assign(trait=str(trait), pool=pool))
         columns = ["trait", "site", "kind", "layer", "head", "method", "pool", "n_train", "n_test", "cv_score",
                    "test_score", "chance"]  # fmt: skip
-        return pd.concat(rows, ignore_index=True)[columns]
+        return pd.concat(parts, ignore_index=True)[columns]
 
-    def about(self) -> dict[str, Any]:
-        """What made it, for the foot of the page; what the judge is worth."""
-        judge = self.session.judge
-        rows = judge.accuracy_frame().dropna(subset="lo").drop_duplicates("trait")
-        worth = ", ".join(f"{row.trait} {row.value:.1%}" for row in rows.itertuples()) or "not measured"
-        words = f"{judge.name}{'' if judge.independent else ' (NOT independent)'}; accuracy: {worth}"
-        name = f"{self.model.name} {self.model.fingerprint[:12]}"
-        return {"study": "analyses.smitin", "model": name, "judge": words, "seed": self.config.seed}
+    def answer(self, t: Mapping[str, pd.DataFrame]) -> Iterator[str]:
+        return sentences(t, self.config.alphas)
 
-    def sounds(self) -> Sounds:
-        """What the page plays."""
+    def figures(self, t: Mapping[str, pd.DataFrame]) -> Iterator[Drawing]:
         c = self.config
-        return Sounds(c.out / "audio", c.n_sounds, ("none", "ITI", "SMITIN", "residual", "SMITIN residual"))
+        yield "# Success, and what it costs"
+        yield (
+            f"{c.n_seeds} paired continuations and {c.n_text_seeds} clips from text a trait. Similarity is the cosine "
+            "of the judge's embedding with the audio prompt; for text, `named` is the judge's mean probability of what "
+            "the prompt names. The probe column is the model judging itself."
+        )
+        traces = {
+            str(trait): {"adding": self.continuation(trait)["trace"], "removing": self.removed(trait)["trace"]}
+            for trait in self.traits
+        }
+        yield from figures(t, traces, max(c.alphas), f"SMITIN, τ {c.tau_low:g}")
+
+    def recordings(self, t: Mapping[str, pd.DataFrame]) -> Iterator[tuple[str, pd.DataFrame]]:
+        for trait in self.traits:
+            rows = t["success"]
+            rows = rows[(rows["trait"] == str(trait)) & (rows["task"] == CONTINUATION) & rows["arm"].isin(_PLAYED)]
+            best = rows.loc[rows.groupby("arm", sort=False)["rate"].idxmax()]
+            sounds = self.continuation(trait)["sounds"]
+            lines: list[dict[str, Any]] = [{"seed": self.config.seed + i} for i in range(self.config.n_sounds)]
+            for arm, dose in best[["arm", "dose"]].itertuples(index=False, name=None):
+                for i, line in enumerate(lines):
+                    file = self.config.out / "audio" / f"{trait.slug}_{slug(arm)}_{dose:g}_{i}.wav"
+                    line[label(arm, dose)] = write_audio(file, sounds[f"{arm}|{dose:g}"][i], self.model.sample_rate)
+            if lines:
+                yield f"`{trait}`, the first seeds, not chosen:", pd.DataFrame(lines)
 
 
-def _middle(strengths: tuple[float, ...]) -> float:
+def middle(strengths: tuple[float, ...]) -> float:
     return sorted(strengths)[len(strengths) // 2]
 
 
 if __name__ == "__main__":
-    from interp.cli import sentences
-
-    with sentences():
-        main()
+    main(Smitin)

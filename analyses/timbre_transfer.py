@@ -12,30 +12,33 @@ at equal norm and at equal dose, against random directions as long.
 
 On a released model, with labelled clips of real music in FOLDER (``metadata.csv`` with a column ``genre``):
 
-    python -m analyses.timbre_transfer --model facebook/musicgen-large --trait genre --pairs classical:electronic \
+    python -m analyses.timbre_transfer --model facebook/musicgen-large --trait genre --pairs classical:electronic \\
         --data FOLDER --judge clap --seconds 10 --prompt-seconds 5 --out figures/style_transfer_large
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
 
-from analyses._study import from_command_line, slug
-from analyses._transfer import METHODS, Cell, Given, Transfer, parse_sets
-from analyses._transfer_pages import transfer_page, transfer_paragraph
-from analyses._transfer_tables import OTHER_NOISE, UNSTEERED, contrasts, kept, outcomes, public, success_at_quality
-from interp import tables
+from analyses._transfer import METHODS, Given, Transfer, TransferConfig, parse_sets
+from analyses._transfer_tables import OTHER_NOISE, contrasts, kept, paragraphs, success_at_quality
+from interp import plots
 from interp.directions import Direction, Directions, random_like
 from interp.errors import DataError
 from interp.steering import Add, Interpolate, Intervention
+from interp.study import Drawing, main, slug, step
+from interp.testbed.prompts import describe_clip
+from interp.traits import Trait
+from interp.validation import UNSTEERED, Arm, public, summarise
 
-__all__ = ["Config", "main"]
+__all__ = ["Config", "TimbreTransfer"]
 
 PAIRS = {
     "instrument": ("piano:flute", "guitar:strings", "flute:brass"),
@@ -46,38 +49,26 @@ PAIRS = {
 INTERPOLATE, NORM, DOSE = "interpolate", "add, equal norm", "add, equal dose"
 PLAYED = ((INTERPOLATE, "ridge"), (INTERPOLATE, "logistic"), (DOSE, "mean_diff"), (DOSE, "random"))
 """Rules and methods of which sounds are kept, at the middle strength."""
+MEASURES = ("source_heard", "chroma", "embedding")
+Pair = tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Config:
-    """What the study does; every field is a flag of the command line.
+class Config(TransferConfig):
+    """What the study does. Guidance is that of text-to-music.
 
     Attributes
     ----------
-    out : Path
-        Folder of tables, figures, sounds and the page.
-    model : str
-        Name, folder or hub name of the checkpoint.
-    data : Path or None
-        Folder of labelled audio with metadata.csv; music is rendered without it (for the shipped model alone).
     trait : str
         Label of several classes: instrument (timbre transfer), genre (style transfer).
     pairs : tuple of str
         Source and target, as in piano:flute,guitar:strings.
-    judge : str
-        auto, rendered, clap, clap:FOLDER or probe (not independent).
-    judge_data : Path or None
-        Labelled clips that measure CLAP, or train the judge probe.
-    n_clips : int
-        Clips to render for the probes.
     strengths : tuple of float
         s of the paper's rule.
     doses : tuple of float
         Of adding, in standard deviations; at equal norm in those of the methods' geometric mean.
     attention_times : float
         Attention outputs are pushed that many times as far as the residual stream: they are one of many parts of it.
-    layers : tuple of int
-        Layers of the map; all by default (name some for a large model).
     grid_seeds : int
         Sounds of each pair for the map of layers and strengths, which also chooses the layer.
     n_seeds : int
@@ -87,253 +78,221 @@ class Config:
     text : str
         Text for models that understand free text; {} stands for the class.
     text_rows : str
-        Rows pushed in text-to-music: cond as in the paper's code (guidance multiplies the push), both or uncond.
-    seconds, prompt_seconds : float
-        Length of the whole, and of the sound to continue.
-    n_sounds : int
-        Sounds kept for each pair.
-    seed : int
-        Of clips, prompts, noise and random directions.
+        Rows pushed in text-to-music: cond as in the paper's code (guidance multiplies the push).
     """
 
+    may_be_left_out: ClassVar[tuple[str, ...]] = ("text_seeds",)
+
     out: Path = Path("figures/timbre_transfer")
-    model: str = "tiny"
-    data: Path | None = None
     trait: str = "instrument"
     pairs: tuple[str, ...] = ()
-    judge: str = "auto"
-    judge_data: Path | None = None
-    n_clips: int = 400
     strengths: tuple[float, ...] = (0.15, 0.25, 0.4)
     doses: tuple[float, ...] = (1.0, 2.0, 4.0)
     attention_times: float = 3.0
-    layers: tuple[int, ...] = ()
     grid_seeds: int = 2
     n_seeds: int = 8
     text_seeds: int = 4
     text: str = "{} music"
-    text_rows: str = "cond"
-    seconds: float = 4.0
-    prompt_seconds: float = 1.5
-    n_sounds: int = 2
-    seed: int = 0
+    text_rows: Literal["cond", "both", "uncond"] = "cond"
+    guidance: float = 3.0
 
 
-def main(config: Config | None = None, *, progress: bool = True) -> dict[str, pd.DataFrame]:
-    """Run the study.
+class TimbreTransfer(Transfer[Config]):
+    """Can one class of music be turned into another?
 
-    Parameters
-    ----------
-    config : Config, optional
-        Read from the command line when not given.
-    progress : bool
-        Show progress bars.
-
-    Returns
-    -------
-    dict of str to DataFrame
-        ``grid`` (strength x layer), ``sites`` (the layers chosen), ``transfer`` (every rule, method and strength),
-        ``by_pair``, ``contrasts``, ``at_quality`` (the table in the paper's form), ``kept``, ``text`` and ``clips``; as
-        written to ``config.out`` beside ``answer.md`` and ``index.html``.
+    Sounds of one class are continued while the model is pushed towards another; a judge of sound alone listens.
     """
-    config = from_command_line(Config, __doc__) if config is None else config
-    if not config.pairs:
-        if config.trait not in PAIRS:
-            raise DataError(f"no pairs are known for {config.trait}: say --pairs source:target.")
-        config = replace(config, pairs=PAIRS[config.trait])
-    if min(config.grid_seeds, config.n_seeds) < 2:
-        raise DataError("steering compares twins: give two seeds or more, for the map of layers as well.")
-    study = _Study(config, progress)
-    found = study.tables()
-    for name, table in found.items():
-        tables.write(table, config.out / name, formats=("csv",) if name == "clips" else ("csv", "md", "tex"))
-    text = transfer_paragraph(config, found, study.base.ear.worth())
-    (config.out / "answer.md").write_text(f"# {(__doc__ or '').splitlines()[0]}\n\n{text}\n")
-    page = transfer_page(config, study.base, study.pairs, found, text)
-    print(tables.to_markdown(found["at_quality"]))
-    print(text)
-    print(f"Look and listen: {page}")
-    return found
 
+    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"style_transfer": {"trait": "genre"}}
 
-class _Study:
-    def __init__(self, config: Config, progress: bool) -> None:
-        self.config = config
-        self.pairs = parse_sets(config.pairs, most=2)
-        self.base = Transfer(config, [one for pair in self.pairs for one in pair], progress)
+    def check(self) -> None:
+        if not self.config.pairs and self.config.trait not in PAIRS:
+            raise DataError(f"no pairs are known for {self.config.trait}: say --pairs source:target.")
+        self.pairs = parse_sets(self.config.pairs or PAIRS[self.config.trait], most=2)
 
-    # What is pushed ---------------------------------------------------------------------------------------------------
+    @property
+    def wanted(self) -> list[str]:
+        return [value for pair in self.pairs for value in pair]
 
-    def _aims(self, pair: tuple[str, ...], site: str) -> dict[tuple[str, str], Direction]:
+    # What is pushed --------------------------------------------------------------------------------------------------
+
+    def aims(self, pair: Pair, site: str) -> dict[tuple[str, str], Direction]:
         """Directions by rule and method: the target's for interpolation, target minus source for adding."""
         source, target = pair
-        found: dict[tuple[str, str], Direction] = {}
+        aims: dict[tuple[str, str], Direction] = {}
         for method in METHODS:
-            found[INTERPOLATE, method] = self.base.towards(target, method, site)
-            found[DOSE, method] = self.base.mix({target: 1.0, source: -1.0}, method, site)
-        common = float(np.exp(np.mean([np.log(found[DOSE, m].sigma) for m in METHODS])))
-        for method in METHODS:
-            found[NORM, method] = replace(found[DOSE, method], sigma=common)
-        return found
+            aims[INTERPOLATE, method] = self.towards(target, method, site)
+            aims[DOSE, method] = self.mix({target: 1.0, source: -1.0}, method, site)
+        common = float(np.exp(np.mean([np.log(aims[DOSE, method].sigma) for method in METHODS])))
+        return aims | {(NORM, method): replace(aims[DOSE, method], sigma=common) for method in METHODS}
 
-    def _cells(
-        self,
-        pair: tuple[str, ...],
-        site: str,
-        rules: Mapping[str, tuple[str, ...]],
-        *,
-        random: bool,
-        rows: Any = "both",
-        times: float = 1.0,
-    ) -> list[Cell]:
+    def arms(
+        self, pair: Pair, site: str, rules: Mapping[str, tuple[str, ...]], *, random: bool, rows: Any = "both",
+        times: float = 1.0, text: Callable[[int], str] | None = None, says: Mapping[str, Any] | None = None,
+    ) -> list[Arm]:  # fmt: skip
         """Every strength of some rules and methods at one site, ``times`` as far."""
-        aims, cells = self._aims(pair, site), []
-        rng = np.random.default_rng([self.config.seed, 21, self.pairs.index(pair)])
-        n = max(self.config.n_seeds, self.config.text_seeds)
+        c, aims, arms = self.config, self.aims(pair, site), []
+        rng = np.random.default_rng([c.seed, 21, self.pairs.index(pair)])
         for rule, methods in rules.items():
-            given = self.config.strengths if rule == INTERPOLATE else self.config.doses
-            amounts = [round(times * one, 6) for one in given]
+            amounts = [round(times * amount, 6) for amount in (c.strengths if rule == INTERPOLATE else c.doses)]
             middle = amounts[len(amounts) // 2]
             # as long as the longest of the methods' pushes under this rule
             like = max((aims[rule, m] for m in METHODS), key=lambda d: d.sigma)
-            draws = [random_like(like, rng) for _ in range(n)]
-            arms: dict[str, Callable[[int], Direction]] = {m: _always(aims[rule, m]) for m in methods}
-            if random:
-                arms["random"] = draws.__getitem__
-            for method, pick in arms.items():
+            draws = [random_like(like, rng) for _ in range(max(c.n_seeds, c.text_seeds))]
+            pushed: dict[str, list[Direction]] = {m: [aims[rule, m]] for m in methods}
+            for method, directions in (pushed | ({"random": draws} if random else {})).items():
                 for amount in amounts:
-                    says = {"push": rule, "method": method, "amount": amount, "content": amount == middle}
-                    kept = random and rows == "both" and amount == middle and (rule, method) in PLAYED
-                    play = f"{'_'.join(pair)}_{rule}_{method}" if kept else ""
-                    cells.append(Cell(says, _pusher(rule, pick, amount, rows), play=play, content=amount == middle))
-        return cells
+                    content = random and text is None and amount == middle
+                    columns = {"push": rule, "method": method, "content": content, **(says or {})}
+                    keep = content and (rule, method) in PLAYED and c.n_sounds > 0
+                    name = " ".join([rule, method, *map(str, (says or {}).values())])
+                    build = pusher(rule, directions, rows)
+                    arms.append(
+                        Arm(name, build, method == "random", site, (amount,), text=text, says=columns, keep=keep)
+                    )
+        return arms
 
-    # Steps ----------------------------------------------------------------------------------------------------------
+    def judge_of(self, pair: Pair, arms: list[Arm], given: Given, *, text: bool = False) -> dict[str, Any]:
+        """Whether the target is heard, and whether the source still is."""
+        made = self.play(Trait(self.config.trait, pair[1]), arms, given, text=text)
+        clips = made["clips"]
+        return made | {"clips": clips.assign(pair=":".join(pair), source_heard=clips["answer"] == pair[0])}
 
-    def tables(self) -> dict[str, pd.DataFrame]:
-        grid = self._gather("grid", self._grid)
-        sites = _choose(grid)
-        clips = self._gather("clips", lambda pair: self._transfer(pair, sites))
-        reference = self.base.reference()
-        by = ["push", "method", "amount"]
-        table = outcomes(clips, by, reference)
-        found = {
-            "grid": outcomes(grid, ["kind", "site", "layer", "push", "method", "amount"]),
-            "sites": sites,
-            "transfer": table,
-            "by_pair": outcomes(clips, ["pair", *by]),
-            "contrasts": contrasts(clips),
-            "at_quality": success_at_quality(table),
-            "kept": kept(clips),
-        }
-        if self.config.text_seeds:
-            texts = self._gather("text", lambda pair: self._text(pair, sites))
-            found["text"] = outcomes(texts, by).drop(columns=["chroma", "embedding"])  # no prompt to resemble
-            clips = pd.concat([clips.assign(mode="continuation"), texts.assign(mode="text")], ignore_index=True)
-        found["clips"] = public(clips)
-        return found
+    # Steps -----------------------------------------------------------------------------------------------------------
 
-    def _gather(self, name: str, make: Callable[[tuple[str, ...]], pd.DataFrame]) -> pd.DataFrame:
-        """One step a pair, so that a stopped run loses little."""
-        parts = []
-        for pair in self.pairs:
-            step = f"{name}_{slug('-'.join(pair))}"
-            part = self.base.steps.table(step, lambda p=pair: self._marked(make(p), p))  # type: ignore[misc]
-            parts.append(part.assign(push=part["push"].fillna("")))
-        return pd.concat(parts, ignore_index=True).copy()  # many columns, in one piece
-
-    @staticmethod
-    def _marked(clips: pd.DataFrame, pair: tuple[str, ...]) -> pd.DataFrame:
-        """The pair, whether the target is heard, and whether the source still is."""
-        heard = {"hit": clips["answer"] == pair[1], "source_heard": clips["answer"] == pair[0]}
-        return clips.assign(
-            pair=":".join(pair), p_target=clips[f"p.{pair[1]}"], p_source=clips[f"p.{pair[0]}"], **heard
-        )
-
-    def _sounds(self, pair: tuple[str, ...], n: int, offset: int, after: int = 0) -> tuple[list[Given], list[int]]:
-        given = self.base.sounds([pair[0]], n, offset, after)
-        first = self.config.seed + 1000 * self.pairs.index(pair) + offset
-        return given, list(range(first, first + n))
-
-    def _grid(self, pair: tuple[str, ...]) -> pd.DataFrame:
+    @step(per="pair", shown=False)
+    def pilot(self, pair: Pair) -> dict[str, Any]:
+        """Strengths and layers on sounds of their own."""
         c = self.config
-        given, seeds = self._sounds(pair, c.grid_seeds, 500, after=c.n_seeds)
-        cells = [Cell({"push": "", "method": UNSTEERED, "amount": 0.0, "kind": "", "site": "", "layer": -1})]
-        chosen = {INTERPOLATE: ("ridge", "logistic"), DOSE: ("mean_diff",)}
+        arms = [Arm(UNSTEERED, dosed=False, says={"push": "none", "method": UNSTEERED, "kind": "none", "layer": -1})]
+        rules = {INTERPOLATE: ("ridge", "logistic"), DOSE: ("mean_diff",)}
         for kind, times in (("resid", 1.0), ("attn", c.attention_times)):
-            for layer, site in self.base.layers(kind):
-                for cell in self._cells(pair, site, chosen, random=False, times=times):
-                    where = {"kind": kind, "site": site, "layer": layer}
-                    cells.append(replace(cell, says=cell.says | where, content=False))
-        return self.base.listen(cells, given, seeds)
+            for layer, site in self.layers(kind):
+                says = {"kind": kind, "site": site, "layer": layer}
+                arms += self.arms(pair, site, rules, random=False, times=times, says=says)
+        given = self.starts([pair[0]], c.grid_seeds, self.pairs.index(pair), 500, after=c.n_seeds)
+        return self.judge_of(pair, arms, given)
 
-    def _site(self, pair: tuple[str, ...], sites: pd.DataFrame, kind: str) -> str:
-        row = sites[(sites["pair"] == ":".join(pair)) & (sites["kind"] == kind)]
-        return str(row["site"].iloc[0])
+    @functools.cached_property
+    def grid(self) -> pd.DataFrame:
+        """Success for every layer and strength, on pilot sounds."""
+        by = ["kind", "site", "layer", "push", "method", "dose"]
+        return summarise(self.pilot.all("clips"), by, unit=["pair", "seed"], family=(), measures=MEASURES)
 
-    def _transfer(self, pair: tuple[str, ...], sites: pd.DataFrame) -> pd.DataFrame:
-        """Everything at the layer that the map chose, and the best attention output beside it."""
-        given, seeds = self._sounds(pair, self.config.n_seeds, 0)
-        name = "_".join(pair)
-        plain = {"push": "", "amount": 0.0, "content": True}
-        cells = [
-            Cell(plain | {"method": UNSTEERED}, content=True, play=f"{name}_unsteered"),
-            Cell(plain | {"method": OTHER_NOISE}, noise=50_000, content=True),
+    @functools.cached_property
+    def sites(self) -> pd.DataFrame:
+        """The layer of each kind with the most success over all rules, methods and strengths, for each pair."""
+        clips, rows = self.pilot.all("clips"), []
+        for (pair, kind), part in clips[clips["arm"] != UNSTEERED].groupby(["pair", "kind"], sort=False):
+            rates = part.groupby("site", sort=False)["hit"].mean()
+            rows.append({"pair": pair, "kind": kind, "site": rates.idxmax(), "rate": rates.max(), "n": len(part)})
+        return pd.DataFrame(rows)
+
+    def site(self, pair: Pair) -> str:
+        rows = self.sites
+        return str(rows.loc[(rows["pair"] == ":".join(pair)) & (rows["kind"] == "resid"), "site"].iloc[0])
+
+    @step(per="pair", shown=False)
+    def moved(self, pair: Pair) -> dict[str, Any]:
+        """Everything at the layer that the pilot chose."""
+        plain = {"push": "none", "content": True}
+        arms = [
+            Arm(UNSTEERED, dosed=False, says=plain | {"method": UNSTEERED}, keep=self.config.n_sounds > 0),
+            Arm(OTHER_NOISE, dosed=False, noise=50_000, says=plain | {"method": OTHER_NOISE}),
         ]
         rules = {INTERPOLATE: METHODS, NORM: METHODS, DOSE: METHODS}
-        cells += self._cells(pair, self._site(pair, sites, "resid"), rules, random=True)
-        return self.base.listen(cells, given, seeds)
+        arms += self.arms(pair, self.site(pair), rules, random=True)
+        return self.judge_of(pair, arms, self.starts([pair[0]], self.config.n_seeds, self.pairs.index(pair), 0))
 
-    def _text(self, pair: tuple[str, ...], sites: pd.DataFrame) -> pd.DataFrame:
+    @step(per="pair", shown=False)
+    def asked(self, pair: Pair) -> dict[str, Any]:
         """The source asked for in words, pushed towards the target; and the target asked for in words."""
-        c = self.config
-        given, seeds = self._sounds(pair, c.text_seeds, 800)
-        plain = {"push": "", "amount": 0.0, "content": False}
-        texts = {value: _texts(self.base, given, value) for value in pair}
-        cells = [
-            Cell(plain | {"method": UNSTEERED}, text=texts[pair[0]]),
-            Cell(plain | {"method": "text: target"}, text=texts[pair[1]]),
+        c, given = self.config, self.starts([pair[0]], self.config.text_seeds, self.pairs.index(pair), 800)
+        texts = {value: self.texts(given, value) for value in pair}
+        says = {"push": "none", "content": False}
+        arms = [
+            Arm(UNSTEERED, dosed=False, text=texts[pair[0]], says=says | {"method": UNSTEERED}),
+            Arm("text: target", dosed=False, text=texts[pair[1]], says=says | {"method": "text: target"}),
         ]
         rules = {INTERPOLATE: ("ridge", "logistic"), DOSE: ("mean_diff",)}
-        site = self._site(pair, sites, "resid")
-        for cell in self._cells(pair, site, rules, random=True, rows=c.text_rows):
-            cells.append(replace(cell, text=texts[pair[0]], content=False, play=""))
-        return self.base.listen(cells, given, seeds, guidance=3.0)
+        arms += self.arms(pair, self.site(pair), rules, random=True, rows=c.text_rows, text=texts[pair[0]])
+        return self.judge_of(pair, arms, given, text=True)
+
+    def texts(self, given: Given, value: str) -> Callable[[int], str]:
+        """What is asked for: all that is known of the sound in the shipped model's words, or the template."""
+        if self.model.name != "tiny":
+            return lambda _: self.config.text.format(value)
+        return lambda i: ", ".join({**describe_clip(given.labels[i]), self.config.trait: value}.values())
+
+    # What comes of it ------------------------------------------------------------------------------------------------
+
+    def tables(self) -> dict[str, pd.DataFrame]:
+        clips, by = self.moved.all("clips"), ["push", "method", "dose"]
+        common: dict[str, Any] = {"unit": ["pair", "seed"], "family": (), "measures": MEASURES}
+        moved = summarise(clips, by, references=self.reference(), **common)
+        made = {
+            "grid": self.grid,
+            "sites": self.sites,
+            "transfer": moved,
+            "by_pair": summarise(clips, ["pair", *by], **common),
+            "contrasts": contrasts(clips),
+            "at_quality": success_at_quality(moved),
+            "kept": kept(clips),
+        }
+        clips = clips.assign(mode="continuation")
+        if self.config.text_seeds:
+            texts = self.asked.all("clips")
+            common["measures"] = ("source_heard",)  # there is no prompt to resemble
+            made["text"] = summarise(texts, by, **common)
+            clips = pd.concat([clips, texts.assign(mode="text")], ignore_index=True)
+        return made | {"clips": public(clips)}
+
+    def answer(self, t: Mapping[str, pd.DataFrame]) -> Iterator[str]:
+        yield f"Pairs: {', '.join(':'.join(pair) for pair in self.pairs)}."
+        yield from paragraphs(t)
+
+    def figures(self, t: Mapping[str, pd.DataFrame]) -> Iterator[Drawing]:
+        moved, start = t["transfer"], t["transfer"]["method"] == UNSTEERED
+        yield "# Success against quality"
+        for push in [push for push in moved["push"].unique() if push != "none" and "fad" in moved]:
+            rows = moved[(moved["push"] == push) | start].assign(arm=lambda rows: rows["method"])
+            ax = plots.tradeoff(rows, label="FAD (lower is better)", title=push)
+            unit = "s" if push == INTERPOLATE else "doses in sigma"
+            yield f"trade_off_{slug(push)}", ax, f"Success against FAD, {push}; {unit} beside the points."
+        yield "# Strength and layer"
+        yield f"Pilot sounds, {t['grid']['n'].max()} a cell: they chose the layer and were not used again."
+        for kind, words in (("resid", "residual stream"), ("attn", "attention output")):
+            part = t["grid"][t["grid"]["kind"] == kind].rename(columns={"dose": "amount"})
+            names = [f"{p.split(',')[0]}, {m}" for p, m in zip(part["push"], part["method"], strict=True)]
+            units = {name: "Strength s" if name.startswith("inter") else "Dose (σ)" for name in dict.fromkeys(names)}
+            axs = list(plots.strength_by_layer(part.assign(panel=names), xlabel=units))
+            yield f"layers_{kind}", axs, f"Share heard as the target, pushed at the {words}; hatched: no music."
+        yield "# What stays"
+        yield (
+            "Agreement with the true continuation of the sound, at the middle strength, is in the table `kept`; `other "
+            "noise` is the yardstick: a second continuation to which nothing was done."
+        )
+
+    def recordings(self, t: Mapping[str, pd.DataFrame]) -> Iterator[tuple[str, pd.DataFrame]]:
+        names = {UNSTEERED: UNSTEERED} | {f"{rule} {method}": f"{rule}, {method}" for rule, method in PLAYED}
+        for pair in self.pairs:
+            made = self.moved(pair)
+            rows = self.kept_sounds(made["sounds"], "_".join(pair), names)
+            if len(rows):
+                heard = made["clips"].query("method == @UNSTEERED")["answer"].to_numpy()[: len(rows)]
+                rows.insert(0, "heard unsteered", heard)
+                yield f"{pair[0]} to {pair[1]}: the first sounds, not chosen.", rows
 
 
-def _texts(base: Transfer, given: list[Given], value: str) -> Callable[[int], str]:
-    """What is asked for: all that is known of the sound in the shipped model's words, or the template."""
-    if base.model.name != "tiny":
-        return lambda _: base.config.text.format(value)
-    from interp.testbed.prompts import describe_clip
-
-    return lambda i: ", ".join({**describe_clip(given[i].labels), base.config.trait: value}.values())
-
-
-def _choose(grid: pd.DataFrame) -> pd.DataFrame:
-    """The layer of each kind with the most success over all rules, methods and strengths, for each pair."""
-    rows = []
-    steered = grid[grid["method"] != UNSTEERED]
-    for (pair, kind), part in steered.groupby(["pair", "kind"], sort=False):
-        rates = part.groupby("site", sort=False)["hit"].mean()
-        rows.append({"pair": pair, "kind": kind, "site": rates.idxmax(), "rate": rates.max(), "n": len(part)})
-    return pd.DataFrame(rows)
-
-
-def _always(direction: Direction) -> Callable[[int], Direction]:
-    return lambda _: direction
-
-
-def _pusher(
-    rule: str, pick: Callable[[int], Direction], amount: float, rows: Any
-) -> Callable[[int], tuple[Intervention, ...]]:
+def pusher(
+    rule: str, directions: list[Direction], rows: Any
+) -> Callable[[float, int], tuple[Intervention, ...]]:  # fmt: skip
+    """Push by one rule; several directions are gone through seed by seed."""
+    each = [Directions([direction]) for direction in directions]
     if rule == INTERPOLATE:
-        return lambda i: (Interpolate(Directions([pick(i)]), strength=amount, rows=rows),)
-    return lambda i: (Add(Directions([pick(i)]), dose=amount, rows=rows),)
+        return lambda amount, i: (Interpolate(each[i % len(each)], strength=amount, rows=rows),)
+    return lambda amount, i: (Add(each[i % len(each)], dose=amount, rows=rows),)
 
 
 if __name__ == "__main__":
-    from interp.cli import sentences
-
-    with sentences():
-        main()
+    main(TimbreTransfer)

@@ -285,17 +285,33 @@ def geometry(
     _note(f"Figure and tables are in {out}.")
 
 
+def _listener(name: str, model: str, trait: str) -> Any:
+    """The judge that is asked for; without a name the one that knows the model and the trait, if there is one."""
+    from interp import judges
+
+    if name:
+        return judges.load(name, model=model, traits=[trait])
+    try:
+        return judges.load("", model=model, traits=[trait])
+    except DataError as error:
+        _note(f"Nobody judges what comes out: {error}")
+        return None
+
+
 @app.command()
 def steer(
     directions: Annotated[Path, typer.Argument(help="directions.safetensors of interp probe.")],
     trait: Trait,
     out: Out = Path("steer"),
     model: Model = "tiny",
-    method: Method = "logistic",
-    sites: Annotated[str, typer.Option(help="Where: L3.resid, L2.H1,L4.H0, or top:8 for the 8 best.")] = "top:8",
+    method: Method = "mean_diff",
+    sites: Annotated[
+        str, typer.Option(help="L3.resid, L2.H1,L4.H0, top:8 for the 8 best heads, best for the best layer.")
+    ] = "best",
+    judge: Judge = "",
     doses: Annotated[
         str, typer.Option(help="How far, in standard deviations along the direction; several with commas.")
-    ] = "2",
+    ] = "1,2,3",
     prompt: Annotated[str | None, typer.Option(help="Text to generate from.")] = None,
     audio: Annotated[Path | None, typer.Option(help="Sound to continue.")] = None,
     audio_start: Annotated[float, typer.Option(min=0, help="Second of that sound to start from.")] = 0.0,
@@ -310,8 +326,13 @@ def steer(
 ) -> None:
     """Generate with and without a push along a direction; same seeds, side by side, on a page to listen to.
 
+    The mean difference at one layer of the residual stream moves music at two or three standard deviations; weights of
+    classifiers need five to ten. A judge of sound alone says what came out, where one knows the trait and the model.
+
     Where the file holds directions towards several classes of a label, name one: --trait genre=jazz.
     """
+    import pandas as pd
+
     import interp
     from interp.directions import Directions
     from interp.report import dose_page
@@ -322,13 +343,18 @@ def steer(
         raise DataError("--audio-start and --audio-seconds choose a part of a sound to continue: name it with --audio.")
     amounts = _numbers(doses)
     chosen = choose(Directions.load(directions), trait, method, sites)
+    listener = _listener(judge, model, trait)
     musicgen = interp.load(model, device=device or None)
     page = dose_page(
         musicgen, push(trait, chosen, control=False), out, doses=amounts, seeds=range(seed, seed + rows),
         codes=None if audio is None else musicgen.encode_file(audio, audio_start, audio_seconds),
         setting=Setting(seconds=seconds, prompt_seconds=0.0, text=prompt, guidance=guidance),
-        title=f"{trait}, before and after",
+        judge=listener, trait=trait if listener else "", title=f"{trait}, before and after",
     )  # fmt: skip
+    if listener:
+        heard = pd.read_csv(out / "verdicts.csv")
+        counts = heard.groupby(["arm", "dose"], sort=False)["hit"].agg(heard="sum", of="size").reset_index()
+        show(counts, f"In how many sounds {listener.name} hears {trait}")
     _note(f"{Add(chosen, dose=max(amounts)).describe()}\nListen: {page}")
 
 

@@ -64,7 +64,7 @@ def store(folder: Path) -> Path:
 def probed(folder: Path, store: Path) -> Path:
     words = ("--folds", "2", "--permutations", "20", "--sites", "heads,resid", "--methods", "logistic,mean_diff")
     result = works("probe", store, "drums", *words, "--out", folder / "probe")
-    assert "best of 54 sites" in result.output
+    assert "best of 48 heads" in result.output and "best of 6 resid" in result.output
     return folder / "probe"
 
 

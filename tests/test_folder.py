@@ -245,7 +245,8 @@ def test_any_cells_come_back_as_they_were_written(
             if not cell.strip():
                 assert back is None
             elif isinstance(back, str):
-                assert back == (cell if quote else cell.lstrip(" "))
+                # a writer that quotes only what it must leaves blanks at the start of other cells, which do not count
+                assert back == cell or (not quote and back == cell.lstrip(" "))
             elif isinstance(back, bool):
                 assert str(back).casefold() == cell.strip().casefold()
             else:

@@ -119,26 +119,34 @@ def dose_page(
     traces = _traces(played, ear, threshold)
     if len(traces):
         links["what the monitor heard (CSV)"] = tables.write(traces, Path(out) / "monitor", formats=("csv",))["csv"]
+    takes, verdicts = _takes(played, traces, judge, about)
+    if len(verdicts):
+        links["what the judge heard (CSV)"] = tables.write(verdicts, Path(out) / "verdicts", formats=("csv",))["csv"]
     return listening_page(
-        _takes(played, traces, judge, about), model.sample_rate, out, title=title, unit=unit, start=start or None,
+        takes, model.sample_rate, out, title=title, unit=unit, start=start or None,
         lead=lead or _lead(setting.text, start), monitored=_monitored(ear), embed=embed, links=links,
         made_by=_made_by(played),
     )  # fmt: skip
 
 
-def _takes(played: Played, traces: pd.DataFrame, judge: Judge | None, trait: Trait | None) -> list[Take]:
-    takes = []
+def _takes(
+    played: Played, traces: pd.DataFrame, judge: Judge | None, trait: Trait | None
+) -> tuple[list[Take], pd.DataFrame]:
+    """The sounds of the page, and what the judge heard in each: ``arm, dose, seed, hit, score, not_music``."""
+    takes, verdicts = [], []
     for cell in played.cells:
         audio = played.audio(cell)
         notes: list[dict[str, str]] = [{}] * len(audio)
         if judge is not None and trait is not None:
             heard = hears(judge, audio[..., played.start :], trait, played.model.sample_rate)
+            verdicts.append(heard.assign(arm=cell.arm.name, dose=cell.dose, seed=list(played.seeds)))
             answers = zip(heard["hit"], heard["score"], strict=True)
             notes = [{f"judge hears {trait}": f"{'yes' if hit else 'no'}, {p:.0%}"} for hit, p in answers]
         for i, seed in enumerate(played.seeds):
             trace = traces[traces["row"] == cell.at + i] if len(traces) and cell.at >= 0 else None
             takes.append(Take(cell.arm.name, cell.dose, seed, audio[i].numpy(), trace, notes[i]))
-    return takes
+    columns = ["arm", "dose", "seed", "hit", "score", "not_music"]
+    return takes, pd.concat(verdicts, ignore_index=True)[columns] if verdicts else pd.DataFrame(columns=columns)
 
 
 def _lead(prompt: str | None, start: float) -> str:

@@ -9,7 +9,7 @@ from interp.traits import Trait
 __all__ = ["choose"]
 
 
-def choose(directions: Directions, trait: str | Trait, method: str | None = None, sites: str = "top:8") -> Directions:
+def choose(directions: Directions, trait: str | Trait, method: str | None = None, sites: str = "best") -> Directions:
     """Take the directions of one class of a trait and of one method, at some sites: what one push may take.
 
     Parameters
@@ -22,7 +22,8 @@ def choose(directions: Directions, trait: str | Trait, method: str | None = None
         How they were found; may be left out where there is one.
     sites : str
         Sites as :func:`interp.sites.select_sites` reads them (``"L3.resid"``, ``"L2.H1, L4.H0"``, ``"resid"``), or
-        ``"top:8"`` for the best held-out scores: of heads where there are any, else of all sites.
+        ``"top:8"`` for the best held-out scores (of heads where there are any, else of all sites), or ``"best"``: the
+        site of the residual stream that reads best, the earliest of equals; the eight best heads where there is none.
 
     Returns
     -------
@@ -69,6 +70,11 @@ def choose(directions: Directions, trait: str | Trait, method: str | None = None
         raise DataError(
             f"there is no direction of {str(wanted)!r} by method {method!r}: choose one of {', '.join(methods)}."
         )
+    if sites.strip() == "best":
+        stream = chosen.select(kind="resid")
+        if not len(stream):
+            return chosen.top(min(8, len(chosen))).single_push()
+        return Directions(sorted(stream, key=lambda item: (-item.score, item.site))[:1]).single_push()
     if sites.strip().startswith("top:") and len(chosen.select(kind="heads")):
         chosen = chosen.select(kind="heads")
     return chosen.at(sites).single_push()

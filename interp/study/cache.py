@@ -8,6 +8,7 @@ of yesterday, and a run that was stopped goes on.
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 import inspect
 import json
@@ -27,7 +28,7 @@ from interp.errors import DataError, StoreError
 if TYPE_CHECKING:
     from interp.study.study import Study
 
-__all__ = ["BoundStep", "Cache", "Step", "fingerprint_of_code", "step"]
+__all__ = ["BoundStep", "Cache", "Step", "fingerprint_of_code", "once", "step"]
 
 log = logging.getLogger(__name__)
 R = TypeVar("R")
@@ -56,6 +57,20 @@ def step(per: str | None = None, *, shown: bool = True) -> Callable[[Callable[..
         return Step(make, per, shown)
 
     return wrap
+
+
+def once(make: Callable[..., R]) -> Callable[..., R]:
+    """Make a method's results stay in memory, one for each set of arguments: probes, for example, of a trait."""
+
+    @functools.wraps(make)
+    def kept(self: Any, *items: Any) -> R:
+        results = self.__dict__.setdefault("_once", {})
+        if (make.__name__, items) not in results:
+            results[make.__name__, items] = make(self, *items)
+        value: R = results[make.__name__, items]
+        return value
+
+    return kept
 
 
 class Step(Generic[R]):

@@ -54,6 +54,7 @@ if TYPE_CHECKING:
 
     from interp.judges import Judge
     from interp.model import MusicGen
+    from interp.validation import Setting
 
 __all__ = ["Study", "main"]
 
@@ -212,6 +213,8 @@ class Study(Generic[C]):
         from interp import judges
 
         c = self.config
+        if not c.judge and not Path(c.model).exists():
+            judges.load("", model=c.model)  # a model of the hub without a judge: said before it is fetched
         data = None if self.rendered else self.clips
         judge = judges.load(c.judge, model=self.model, data=data, traits=self.judged)
         if isinstance(judge, list):
@@ -277,6 +280,14 @@ class Study(Generic[C]):
         store.parent.mkdir(parents=True, exist_ok=True)
         return interp.extract(self.model, chosen, sites=sites, out=store, progress=self.progress, **settings)
 
+    def setting(self, **differs: Any) -> Setting:
+        """How the study's music is made and heard (:class:`interp.validation.Setting`), with what differs."""
+        from interp.validation import Setting
+
+        c = self.config
+        settings = {"seconds": c.seconds, "prompt_seconds": c.prompt_seconds, "guidance": c.guidance}
+        return Setting(**{**settings, "progress": self.progress, **differs})
+
     @functools.cached_property
     def cache(self) -> Cache:
         """Where steps are kept."""
@@ -292,7 +303,7 @@ class Study(Generic[C]):
         said: dict[str, Any] = {"command": self.command, "model": f"{self.model.name} {self.model.fingerprint[:12]}"}
         said |= {"data": RENDERED if self.rendered else str(c.data), "seed": c.seed}
         if "judge" in self.__dict__:
-            said["judge"] = f"{self.judge.name}{'' if self.judge.independent else ' (NOT independent)'}"
+            said["judge"] = f"{c.judge or self.judge.name}{'' if self.judge.independent else ' (NOT independent)'}"
         return said | {"code": self.code}
 
     # Running ---------------------------------------------------------------------------------------------------------
@@ -307,7 +318,7 @@ class Study(Generic[C]):
         """
         out, start = self.config.out, time.perf_counter()
         if self.listens:
-            assert self.judge is not None
+            assert self.judge is not None  # refused before any work
         made = self.tables()
         for name, table in made.items():
             tables.write(table, out / name, formats=("csv", "md", "tex") if len(table) <= _LONG else ("csv",))

@@ -18,7 +18,11 @@ from interp.study import Common
 def test_every_study_is_known() -> None:
     known = figures.studies()
     assert next(iter(known)) == "demo"
-    assert {"demo", "direction_geometry", "model_card"} <= set(known)
+    assert set(known) == {
+        "demo", "direction_geometry", "genre_fusion", "model_card", "regression_vs_classification", "smitin",
+        "steering_validation", "style_transfer", "timbre_transfer",
+    }  # fmt: skip
+    assert known["style_transfer"] == (known["timbre_transfer"][0], {"trait": "genre"})
     for name, (study, differs) in known.items():
         config = study.Config(**differs)
         assert isinstance(config, Common) and study.__doc__, name

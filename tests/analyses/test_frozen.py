@@ -122,16 +122,16 @@ def run_steering_validation(out: Path) -> Mapping[str, pd.DataFrame]:
         leakage_seeds=2, doses=(3.0,), iti_doses=(3.0,), alphas=(12.0,), k=4, k_iti=8, n_reference=8, n_heard=24,
         n_permutations=5, prompt_seconds=1.0, seconds=1.8,
     )  # fmt: skip
-    return steering_validation.main(config, progress=False)
+    return steering_validation.SteeringValidation(config, progress=False).run()
 
 
 def run_smitin(out: Path) -> Mapping[str, pd.DataFrame]:
     config = smitin.Config(
         out=out, traits=("drums",), n_pairs=16, pair_seconds=2.0, alphas=(20.0,), sweep=(), iti=(3.0,), resid=(3.0,),
         smitin_resid=(16.0,), ladder=(20.0,), n_seeds=3, n_text_seeds=2, n_part_seeds=2, pilot_seeds=2, sizes=(8,),
-        seconds=2.5, prompt_seconds=1.0, n_reference=12, n_bootstrap=20, n_sounds=0,
+        seconds=2.5, prompt_seconds=1.0, n_reference=12, n_sounds=0,
     )  # fmt: skip
-    return smitin.main(config, progress=False)
+    return smitin.Smitin(config, progress=False).run()
 
 
 def run_transfer(out: Path, trait: str, pair: str, n_clips: int) -> Mapping[str, pd.DataFrame]:
@@ -139,7 +139,11 @@ def run_transfer(out: Path, trait: str, pair: str, n_clips: int) -> Mapping[str,
         out=out, trait=trait, pairs=(pair,), n_clips=n_clips, strengths=(0.3,), doses=(3.0,), layers=(4,),
         grid_seeds=2, n_seeds=2, text_seeds=2, seconds=2.5, prompt_seconds=1.2, n_sounds=1,
     )  # fmt: skip
-    return timbre_transfer.main(config, progress=False)
+    study = timbre_transfer.TimbreTransfer(config, progress=False)
+    tables, source, target = study.run(), *pair.split(":")
+    clips = [study.moved.all("clips").assign(mode="continuation"), study.asked.all("clips").assign(mode="text")]
+    clips = pd.concat(clips, ignore_index=True)
+    return tables | {"clips": clips.assign(p_source=clips[f"p_{source}"], p_target=clips[f"p_{target}"])}
 
 
 def run_genre_fusion(out: Path) -> Mapping[str, pd.DataFrame]:
@@ -147,7 +151,8 @@ def run_genre_fusion(out: Path) -> Mapping[str, pd.DataFrame]:
         out=out, sets=("jazz:rock",), n_clips=120, ratios=(0.0, 0.5, 1.0), layers=(3,), pilot_seeds=2, n_seeds=2,
         fade_seeds=2, seconds=2.5, prompt_seconds=1.2, fade_seconds=2.4, switch_second=1.2, hop=0.7, n_sounds=1,
     )  # fmt: skip
-    return genre_fusion.main(config, progress=False)
+    study = genre_fusion.GenreFusion(config, progress=False)
+    return study.run() | {"clips": study.fusion.all("clips")}
 
 
 def run_regression_vs_classification(out: Path) -> Mapping[str, pd.DataFrame]:
@@ -155,7 +160,7 @@ def run_regression_vs_classification(out: Path) -> Mapping[str, pd.DataFrame]:
         out=out, traits=("drums",), n_clips=80, n_splits=2, n_blocks=4, n_bootstrap=50, doses=(2.0,), n_seeds=2,
         pilot_seeds=2, heads=4,
     )  # fmt: skip
-    return regression_vs_classification.main(config, progress=False)
+    return regression_vs_classification.RegressionVsClassification(config, progress=False).run()
 
 
 def run_direction_geometry(out: Path) -> Mapping[str, pd.DataFrame]:
@@ -211,9 +216,8 @@ ANSWERS = (
 )
 JUDGED = f"hit score not_music degenerate similarity {ANSWERS}"
 GAIN = "n rate lo hi not_music diff diff_lo diff_hi p p_holm"
-# without intervals of FAD and the gap between two of them: they are the jackknife's now, which needs four seeds
 CAUSAL = f"hits {GAIN} p_max degenerate similarity kept fad kad fad_any"
-BESIDE_ITI = "iti_dose iti_success iti_equal iti_fad iti_kad"
+BESIDE_ITI = "iti_dose iti_success iti_equal iti_fad iti_kad fad_gap fad_gap_lo fad_gap_hi"
 COSINE = (
     "cosine null_lo null_hi p cosine_across ceiling reliability_a reliability_b disattenuated lo hi null_covariance "
     "null_permuted"
@@ -221,12 +225,7 @@ COSINE = (
 PROBED = "n_train n_test cv_score test_score lo hi chance null_max_95 p p_max q l2"
 SOME_SITES = "kind == 'resid' or head == 0"
 
-ROUNDED: dict[str, Callable[[pd.DataFrame], Any]] = {
-    name: lambda table, name=name: table[name].astype(float).round(5)  # type: ignore[misc]
-    for name in ANSWERS.split()
-}
-"""Probabilities to five digits: as they were kept, and as they are published."""
-
+ROUNDED = {name: (lambda table, name=name: table[name].round(5)) for name in ANSWERS.split()}
 STEERING_VALIDATION = {
     "clips": Table("arm dose seed", JUDGED),
     "scan_clips": Table("arm dose seed", JUDGED, file=".cache/*/scan_drums_clips.csv", today=ROUNDED),
@@ -250,19 +249,40 @@ STEERING_VALIDATION = {
     ),
 }
 
+
+def none(table: pd.DataFrame) -> Any:
+    return table["arm"].str.replace(r", .* pairs$", "", regex=True).replace("unsteered", "none")
+
+
+def named(table: pd.DataFrame) -> Any:
+    return table["similarity"].fillna(table["named"]) if "named" in table else table["similarity"]
+
+
+TODAY = {"arm": none, "strength": "dose"}
 PLAYED = "hit score not_music similarity acted level"
 SUMMARY = f"{GAIN} fad fad_diff fad_diff_lo fad_diff_hi kad similarity similarity_lo similarity_hi acted level"
 SMITIN = {
-    "continuation": Table("arm strength seed", f"probe {PLAYED}", file=".cache/*/continuation_drums.csv"),
-    "text": Table("arm strength seed", f"probe {PLAYED}", file=".cache/*/text_drums.csv"),
-    "ladder_clips": Table("arm strength seed", PLAYED, file=".cache/*/ladder_drums.csv"),
-    "removal_clips": Table("arm strength seed", PLAYED, file=".cache/*/removal_drums.csv"),
-    "pairs_clips": Table("arm method strength seed", PLAYED, file=".cache/*/pairs_drums.csv"),
-    "success": Table("trait task arm strength", f"{SUMMARY} probe"),
-    "ladder": Table("trait task arm strength", SUMMARY),
-    "removal": Table("trait task arm strength", SUMMARY),
-    "equal_success": Table("trait arm strength", "success fad fad_against difference lo hi reached"),
-    "pairs": Table("trait arm strength n_pairs", "accuracy_heads accuracy_monitor rate diff diff_lo diff_hi acted"),
+    "continuation": Table("arm strength seed", f"probe {PLAYED}", ".cache/*/continuation_drums_clips.csv", today=TODAY),
+    "text": Table(
+        "arm strength seed", f"probe {PLAYED}", ".cache/*/text_drums_clips.csv", today=TODAY | {"similarity": "named"}
+    ),
+    "ladder_clips": Table("arm strength seed", PLAYED, ".cache/*/rungs_drums_clips.csv", today=TODAY),
+    "removal_clips": Table("arm strength seed", PLAYED, ".cache/*/removed_drums_clips.csv", today=TODAY),
+    "pairs_clips": Table(
+        "arm method strength seed",
+        PLAYED,
+        ".cache/*/few_drums_clips.csv",
+        today=TODAY | {"method": lambda t: t["n_pairs"].replace(0, "none").astype(str)},
+    ),
+    "success": Table(
+        "trait task arm strength", f"{SUMMARY} probe", today=TODAY | {"probe": "own", "similarity": named}
+    ),
+    "ladder": Table("trait task arm strength", SUMMARY, today=TODAY),
+    "removal": Table("trait task arm strength", SUMMARY, today=TODAY),
+    "equal_success": Table("trait arm strength", "success fad fad_against difference lo hi reached", today=TODAY),
+    "pairs": Table(
+        "trait arm strength n_pairs", "accuracy_heads accuracy_monitor rate diff diff_lo diff_hi acted", today=TODAY
+    ),
     "probes": Table("site method pool", "n_train n_test cv_score test_score"),
 }
 
@@ -270,25 +290,44 @@ HEARD = "p_target p_source answer hit source_heard not_music degenerate chroma e
 OUTCOME = "n hits rate lo hi source_heard not_music degenerate diff diff_lo diff_hi p p_holm source_diff"
 
 
+def dotted(answers: str) -> dict[str, str]:
+    return {name: name.replace("p.", "p_") for name in answers.split()}
+
+
 def transfer_tables(answers: str, other: str) -> dict[str, Table]:
     kept = f"kept.drums kept.bass kept.{other} density_change tempo_kept mode_kept"
+    now = {
+        "push": lambda t: t["push"].replace("none", ""),
+        "amount": "dose",
+        "source_diff": "source_heard_diff",
+        "chroma_lo": "chroma_diff_lo",
+        "chroma_hi": "chroma_diff_hi",
+        "site": lambda t: t["site"].fillna(""),
+    }
     return {
-        "clips": Table("mode push method amount seed", f"{HEARD} {answers} {kept}"),
-        "grid": Table("site push method amount", f"{OUTCOME} chroma embedding"),
+        "clips": Table("mode push method amount seed", f"{HEARD} {answers} {kept}", today=now | dotted(answers)),
+        "grid": Table("site push method amount", f"{OUTCOME} chroma embedding", today=now),
         "sites": Table("pair kind", "site rate n"),
-        "transfer": Table("push method amount", f"{OUTCOME} chroma embedding fad kad"),
+        "transfer": Table("push method amount", f"{OUTCOME} chroma embedding fad kad", today=now),
         "contrasts": Table("push measure a b", "difference lo hi p p_holm"),
-        "at_quality": Table("push method", "amount rate not_music fad kad chroma diff diff_lo diff_hi p_holm"),
-        "kept": Table("push method amount", f"{kept} chroma chroma_diff chroma_lo chroma_hi"),
-        "text": Table("push method amount", OUTCOME),
+        "at_quality": Table(
+            "push method", "amount rate not_music fad kad chroma diff diff_lo diff_hi p_holm", today=now
+        ),
+        "kept": Table("push method amount", f"{kept} chroma chroma_diff chroma_lo chroma_hi", today=now),
+        "text": Table("push method amount", OUTCOME, today=now),
     }
 
 
 GENRES = "p.classical p.rock p.jazz p.electronic"
 FUSED = "p_a p_b mix heard_a heard_b heard_any both not_music"
 GENRE_FUSION = {
-    "clips": Table("method weights seed", f"{GENRES} answer {FUSED} degenerate chroma embedding"),
-    "fade_clips": Table("method seed part seconds", f"{GENRES} answer {FUSED}", file=".cache/*/fade_jazz-rock.csv"),
+    "clips": Table("method weights seed", f"{GENRES} answer {FUSED} degenerate chroma embedding", today=dotted(GENRES)),
+    "fade_clips": Table(
+        "method seed part seconds",
+        f"{GENRES} answer {FUSED}",
+        ".cache/*/fade_jazz-rock_clips.csv",
+        today=dotted(GENRES),
+    ),
     "pilot": Table("site", "rate not_music n"),
     "fusion": Table("method weights", f"n {FUSED} mix_lo mix_hi chroma fad"),
     "trends": Table("method", "slope lo hi p rho error p_holm"),
@@ -320,7 +359,8 @@ DIRECTION_GEOMETRY = {
     "traits": Table("trait site a b", COSINE),
     "paths": Table("trait site method penalty", PATH, rows=SOME_SITES.replace("head == 0", "site.str.contains('H0')")),
     "by_size": Table(
-        "trait method site size draw", "n_clips cosine_full cosine_disjoint",
+        "trait method site size draw",
+        "n_clips cosine_full cosine_disjoint",
         today={"draw": lambda table: table.groupby(["trait", "method", "site", "size"]).cumcount()},
     ),
     "layers": Table("trait method site_a site_b", "cosine null_hi", rows="layer_a == 2"),

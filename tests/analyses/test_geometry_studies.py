@@ -12,6 +12,7 @@ import pytest
 from analyses import direction_geometry, regression_vs_classification
 from analyses._regression_tables import contrast, contrasts, effects, per_seed
 from analyses.direction_geometry import DirectionGeometry
+from analyses.regression_vs_classification import RegressionVsClassification
 from interp.errors import DataError
 
 
@@ -101,12 +102,13 @@ def test_a_judge_says_how_far_it_agrees_with_the_labels(tmp_path: Path) -> None:
         DirectionGeometry(replace(config, traits=("tempo",)), progress=False).heard.all()
 
 
+@pytest.mark.slow
 def test_regression_vs_classification(tmp_path: Path) -> None:
     config = regression_vs_classification.Config(
         out=tmp_path, traits=("drums",), methods=("logistic", "least_squares", "mean_diff"), n_clips=64, n_splits=2,
         n_blocks=4, n_bootstrap=50, doses=(2.0,), n_seeds=2, pilot_seeds=2, heads=0,
     )  # fmt: skip
-    found = regression_vs_classification.main(config, progress=False)
+    found = RegressionVsClassification(config, progress=False).run()
     assert list(found["answer"]["method"]) == ["logistic", "least_squares", "mean_diff"]
     assert found["answer"].notna().all(axis=None)
     assert found["detection"]["auroc"].between(0, 1).all()
@@ -117,6 +119,6 @@ def test_regression_vs_classification(tmp_path: Path) -> None:
     assert "logistic" in (tmp_path / "answer.md").read_text()
     assert (tmp_path / "dose_resid_drums.png").is_file() and (tmp_path / "path_drums.png").is_file()
     with pytest.raises(DataError, match="two seeds or more"):
-        regression_vs_classification.main(replace(config, pilot_seeds=1), progress=False)
+        replace(config, pilot_seeds=1)
     with pytest.raises(DataError, match="must include logistic"):
-        regression_vs_classification.main(replace(config, methods=("ridge",)), progress=False)
+        RegressionVsClassification(replace(config, methods=("ridge",)))

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analyses.steering_validation import Config, main
+from analyses.steering_validation import Config, SteeringValidation
 from interp import validation
 from interp.errors import DataError
 
@@ -25,7 +25,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_whole_study_and_going_on(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = main(replace(SMALL, out=out), progress=False)
+    found = SteeringValidation(replace(SMALL, out=out), progress=False).run()
     arms = found["arms"]
     assert {"unsteered", "probe", "random", "shuffled labels", "other layer", "text"} <= set(arms["arm"])
     assert arms[["fad", "kad", "kept"]].notna().all().all()
@@ -51,12 +51,14 @@ def test_the_whole_study_and_going_on(out: Path, monkeypatch: pytest.MonkeyPatch
 
     for name in ("run_arms", "scan", "leakage", "head_changes", "refit_after"):
         monkeypatch.setattr(validation, name, never)
-    again = main(replace(SMALL, out=out), progress=False)
+    again = SteeringValidation(replace(SMALL, out=out), progress=False).run()
     assert np.array_equal(again["arms"]["rate"], arms["rate"])
 
 
-def test_another_model_needs_a_judge() -> None:
+def test_bad_input_is_refused_at_once() -> None:
     with pytest.raises(DataError, match="needs a judge that knows it: --judge clap"):
-        main(Config(model="facebook/musicgen-large"), progress=False)
+        SteeringValidation(Config(model="facebook/musicgen-large"), progress=False).run()
     with pytest.raises(DataError, match="no judge 'ears'"):
-        main(Config(judge="ears"), progress=False)
+        SteeringValidation(Config(judge="ears"), progress=False).run()
+    with pytest.raises(DataError, match="3 traits need 3 texts, not 1"):
+        SteeringValidation(Config(texts=("drums",)))

@@ -14,7 +14,15 @@ import pandas as pd
 import pytest
 
 import interp.data
-from analyses import _smitin_music, genre_fusion, smitin, steering_validation, timbre_transfer
+from analyses import (
+    _smitin_arms,
+    demo,
+    genre_fusion,
+    regression_vs_classification,
+    smitin,
+    steering_validation,
+    timbre_transfer,
+)
 from interp import plots
 from interp.clips import Clips
 from interp.judges import ClapJudge, RenderedJudge
@@ -54,9 +62,9 @@ def heard(hub: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     def never(*args: object, **settings: object) -> None:
         raise AssertionError("rendered music in a study of given music")
 
-    for module in (interp.data, _smitin_music):
-        for name in ("render_clips", "render_arrays"):
-            monkeypatch.setattr(module, name, never)
+    monkeypatch.setattr(interp.data, "render_clips", never)
+    monkeypatch.setattr(steering_validation, "render_clips", never)
+    monkeypatch.setattr(_smitin_arms, "render_arrays", never)
     monkeypatch.setattr(RenderedJudge, "__init__", never)
     save = plots.save  # a PDF of every figure would take as long as all the rest
     monkeypatch.setattr(plots, "save", lambda ax, stem, **settings: save(ax, stem, **settings | {"formats": ("png",)}))
@@ -96,7 +104,7 @@ def test_steering_validation(folder: Path, clap_checkpoint: Path, heard: dict[st
         alphas=(8.0,), k=2, k_iti=4, n_reference=6, n_heard=40, n_permutations=0, prompt_seconds=0.8, seconds=1.6,
         guidance=3.0,
     )  # fmt: skip
-    found = steering_validation.main(config, progress=False)
+    found = steering_validation.SteeringValidation(config, progress=False).run()
     assert heard["clap"] and from_the_folder(heard, folder)
     finite(found["arms"], "rate", "lo", "hi", "not_music", "fad", "kad")
     finite(found["bars"], "success", "gain", "fad", "fad_gap")
@@ -109,12 +117,12 @@ def test_steering_validation(folder: Path, clap_checkpoint: Path, heard: dict[st
 def test_smitin(folder: Path, clap_checkpoint: Path, heard: dict[str, Any], outs: Path) -> None:
     out = outs / "smitin"
     config = smitin_config(out, folder, f"clap:{clap_checkpoint}", "genre=jazz")
-    found = smitin.main(config, progress=False)
+    found = smitin.Smitin(config, progress=False).run()
     assert heard["clap"] and from_the_folder(heard, folder)
-    finite(found["paper_form"], "success %", "FAD", "similarity")
+    finite(found["paper_form"], "success %", "FAD")
     finite(found["success"], "rate", "lo", "hi", "not_music", "fad", "kad")
     page = (out / "index.html").read_text()
-    assert "judge: clap; accuracy: not measured" in page and NAME in page and "<audio" in page
+    assert "judge: clap:" in page and NAME in page and "<audio" in page
 
 
 def smitin_config(out: Path, data: Path, judge: str, *traits: str) -> smitin.Config:
@@ -122,13 +130,13 @@ def smitin_config(out: Path, data: Path, judge: str, *traits: str) -> smitin.Con
         out=out, model=NAME, data=data, judge=judge, traits=traits, n_pairs=24, k=4, n_monitor=4,
         alphas=(5.0,), sweep=(), tau_low=0.0, iti=(3.0,), resid=(3.0,), smitin_resid=(8.0,), ladder=(5.0,),
         n_seeds=2, n_text_seeds=2, n_part_seeds=2, pilot_seeds=2, sizes=(8,), seconds=1.6, prompt_seconds=0.8,
-        guidance=3.0, n_reference=6, n_bootstrap=10, n_sounds=1,
+        guidance=3.0, n_reference=6, n_sounds=1,
     )  # fmt: skip
 
 
 def test_smitin_with_the_models_own_probes(folder: Path, heard: dict[str, Any], outs: Path) -> None:
     out = outs / "smitin"
-    found = smitin.main(smitin_config(out, folder, "probe", "drums", "genre=jazz"), progress=False)
+    found = smitin.Smitin(smitin_config(out, folder, "probe", "drums", "genre=jazz"), progress=False).run()
     assert not heard["clap"]
     finite(found["success"], "rate", "lo", "hi")
     assert "NOT independent" in (out / "index.html").read_text()
@@ -138,17 +146,17 @@ def test_smitin_with_the_models_own_probes(folder: Path, heard: dict[str, Any], 
 def test_style_transfer(folder: Path, clap_checkpoint: Path, heard: dict[str, Any], outs: Path, judge: str) -> None:
     out = outs / "transfer"
     config = timbre_transfer.Config(
-        out=out, model=NAME, data=folder, trait="genre", pairs=("jazz:rock",), judge_data=folder,
+        out=out, model=NAME, data=folder, trait="genre", pairs=("jazz:rock",),
         judge=f"clap:{clap_checkpoint}" if judge == "clap" else judge, strengths=(0.3,), doses=(3.0,), layers=(1,),
         grid_seeds=2, n_seeds=2, text_seeds=2 if judge == "clap" else 0, seconds=1.6, prompt_seconds=0.8, n_sounds=1,
     )  # fmt: skip
-    found = timbre_transfer.main(config, progress=False)
+    found = timbre_transfer.TimbreTransfer(config, progress=False).run()
     assert bool(heard["clap"]) == (judge == "clap") == from_the_folder(heard, folder)  # probes hear what was made
     for name in {"transfer", "grid", "text"} & set(found):
         finite(found[name], "rate", "lo", "hi", "source_heard", "not_music")
     finite(found["transfer"], "fad", "kad")
     page = (out / "index.html").read_text()
-    assert f"the judge ({judge})" in page and ("not independent" in page) == (judge == "probe")
+    assert f"judge: {judge}" in page and ("not independent" in page) == (judge == "probe")
     assert NAME in page and "<audio" in page
 
 
@@ -156,14 +164,36 @@ def test_style_transfer(folder: Path, clap_checkpoint: Path, heard: dict[str, An
 def test_genre_fusion(folder: Path, clap_checkpoint: Path, heard: dict[str, Any], outs: Path, judge: str) -> None:
     out = outs / "fusion"
     config = genre_fusion.Config(
-        out=out, model=NAME, data=folder, sets=("jazz:rock",), judge_data=folder if judge == "probe" else None,
+        out=out, model=NAME, data=folder, sets=("jazz:rock",),
         judge=f"clap:{clap_checkpoint}" if judge == "clap" else judge, ratios=(0.0, 0.5, 1.0), layers=(1,),
         pilot_seeds=2, n_seeds=2, fade_seeds=2 if judge == "clap" else 0, seconds=1.6, prompt_seconds=0.8,
         fade_seconds=1.6, switch_second=0.8, window=0.8, hop=0.4, n_sounds=1,
     )  # fmt: skip
-    found = genre_fusion.main(config, progress=False)
+    found = genre_fusion.GenreFusion(config, progress=False).run()
     assert bool(heard["clap"]) == (judge == "clap") == from_the_folder(heard, folder)  # probes hear what was made
     assert len(found["clips"]) == 2 * (1 + 3 * 4 + 1)
     page = (out / "index.html").read_text()
-    assert f"the judge ({judge})" in page and ("not independent" in page) == (judge == "probe")
+    assert f"judge: {judge}" in page and ("not independent" in page) == (judge == "probe")
     assert NAME in page and "<audio" in page
+
+
+def test_regression_vs_classification(folder: Path, clap_checkpoint: Path, heard: dict[str, Any], outs: Path) -> None:
+    config = regression_vs_classification.Config(
+        out=outs / "regression", model=NAME, data=folder, judge=f"clap:{clap_checkpoint}", traits=("genre=jazz",),
+        methods=("logistic", "ridge", "mean_diff"), n_splits=2, n_blocks=4, n_bootstrap=20, doses=(3.0,), n_seeds=2,
+        pilot_seeds=2, heads=2, seconds=1.6, prompt_seconds=0.8,
+    )  # fmt: skip
+    found = regression_vs_classification.RegressionVsClassification(config, progress=False).run()
+    assert heard["clap"] and from_the_folder(heard, folder)
+    finite(found["steering"], "gain", "best", "not_music")
+    finite(found["detection"], "auroc", "lo", "hi")
+
+
+def test_demo(folder: Path, clap_checkpoint: Path, heard: dict[str, Any], outs: Path) -> None:
+    config = demo.Config(
+        out=outs / "demo", model=NAME, data=folder, judge=f"clap:{clap_checkpoint}", traits=("genre=jazz",),
+        n_permutations=0, n_bootstrap=10, doses=(2.0,), n_seeds=2, k=2, n_sounds=1, seconds=1.6, prompt_seconds=0.8,
+    )  # fmt: skip
+    found = demo.Demo(config, progress=False).run()
+    assert heard["clap"] and from_the_folder(heard, folder)
+    finite(found["causal"], "rate", "lo", "hi", "not_music")

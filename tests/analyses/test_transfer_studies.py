@@ -11,13 +11,14 @@ import pytest
 
 from analyses import genre_fusion, timbre_transfer
 from analyses._fusion_tables import fade_course, fade_shares, fusion_table, fusion_trends, half_way, with_mix
-from analyses._study import from_command_line
-from analyses._transfer import command, parse_sets, tempo_agrees
-from analyses._transfer_judge import Ear
-from analyses._transfer_tables import contrasts, kept, outcomes, public, success_at_quality
+from analyses._transfer import parse_sets, tempo_agrees
+from analyses._transfer_tables import contrasts, kept, success_at_quality
+from analyses.genre_fusion import GenreFusion
+from analyses.timbre_transfer import MEASURES, TimbreTransfer
 from interp import plots
 from interp.errors import DataError
-from interp.judges import RenderedJudge
+from interp.study.config import read_flags
+from interp.validation import summarise
 
 PAIR = ("piano", "flute")
 
@@ -28,12 +29,12 @@ def judged(effects: dict[str, float], seeds: int = 40) -> pd.DataFrame:
     rows = []
     for seed in range(seeds):
         luck, ruin = rng.random(2)
-        arms = [("", "unsteered", 0.0, 0.0), ("", "other noise", 0.0, 0.0)]
+        arms = [("none", "unsteered", 0.0, 0.0), ("none", "other noise", 0.0, 0.0)]
         arms += [("interpolate", name, amount, effect) for name, effect in effects.items() for amount in (1.0, 2.0)]
         for push, method, amount, effect in arms:
             rows.append(
                 {
-                    "push": push, "method": method, "amount": amount, "pair": "piano:flute", "seed": seed,
+                    "push": push, "method": method, "arm": method, "dose": amount, "pair": "piano:flute", "seed": seed,
                     "content": amount in (0.0, 1.0), "hit": luck < 0.1 + effect * amount, "source_heard": luck > 0.6,
                     "not_music": ruin < 0.2 * amount * (method == "noisy"), "degenerate": False, "chroma": 0.9,
                     "embedding": 0.5, "kept.drums": True, "density_change": 1.0, "tempo_kept": np.nan, "mode_kept": 1.0,
@@ -45,8 +46,11 @@ def judged(effects: dict[str, float], seeds: int = 40) -> pd.DataFrame:
 
 def test_outcomes_find_planted_effects() -> None:
     clips = judged({"ridge": 0.4, "logistic": 0.1, "random": 0.0, "noisy": 0.45})
-    table = outcomes(clips, ["push", "method", "amount"], np.random.default_rng(1).normal(size=(50, 2)))
-    rows = table.set_index(["method", "amount"])
+    table = summarise(
+        clips, ["push", "method", "dose"], unit=["pair", "seed"], family=(), measures=MEASURES,
+        references={"": np.random.default_rng(1).normal(size=(50, 2))},
+    )  # fmt: skip
+    rows = table.set_index(["method", "dose"])
     assert rows.loc[("ridge", 2.0), "rate"] == pytest.approx(0.9, abs=0.12)
     assert rows.loc[("ridge", 2.0), "diff"] == pytest.approx(
         rows.loc[("ridge", 2.0), "rate"] - rows.loc[("unsteered", 0.0), "rate"]
@@ -55,8 +59,7 @@ def test_outcomes_find_planted_effects() -> None:
     assert rows.loc[("ridge", 2.0), "fad"] > rows.loc[("unsteered", 0.0), "fad"]
     assert np.isnan(rows.loc[("unsteered", 0.0), "p"])
     best = success_at_quality(table).set_index("method")
-    assert best.loc["ridge", "amount"] == 2 and np.isnan(best.loc["noisy", "rate"])  # never at most 10 % no music
-    assert set(public(clips).columns) == set(clips.columns) - {"e0", "e1"}
+    assert best.loc["ridge", "dose"] == 2 and np.isnan(best.loc["noisy", "rate"])  # never at most 10 % no music
 
 
 def test_contrasts_are_paired_and_corrected() -> None:
@@ -76,7 +79,7 @@ def fused(slope: float, seeds: int = 12) -> pd.DataFrame:
     rng = np.random.default_rng(3)
     rows = []
     for seed in range(seeds):
-        base = {"weights": "", "ratio": np.nan, "method": "unsteered", "p.jazz": 0.1, "p.rock": 0.1, "answer": "pop"}
+        base = {"weights": "", "ratio": np.nan, "method": "unsteered", "p_jazz": 0.1, "p_rock": 0.1, "answer": "pop"}
         rows.append(base | {"seed": seed})
         for ratio in (0.0, 0.5, 1.0):
             p = float(np.clip(0.5 + slope * (ratio - 0.5) + rng.normal() * 0.05, 0, 1))
@@ -84,8 +87,8 @@ def fused(slope: float, seeds: int = 12) -> pd.DataFrame:
                 "weights": f"{1 - ratio:g}:{ratio:g}",
                 "ratio": ratio,
                 "method": "sum",
-                "p.jazz": 1 - p,
-                "p.rock": p,
+                "p_jazz": 1 - p,
+                "p_rock": p,
             }
             rows.append(says | {"answer": "rock" if p > 0.5 else "jazz", "seed": seed})
             if ratio == 0.5:
@@ -106,7 +109,7 @@ def test_fusion_follows_a_planted_ratio() -> None:
     pairs = half_way(clips)
     row = pairs[(pairs["measure"] == "both") & (pairs["a"] == "random") & (pairs["b"] == "sum")].iloc[0]
     assert row["difference"] == -1 and row["p_holm"] < 0.01
-    nothing = with_mix(clips.assign(**{"p.jazz": 0.0, "p.rock": 0.0, "answer": "not_music"}), ("jazz", "rock"))
+    nothing = with_mix(clips.assign(**{"p_jazz": 0.0, "p_rock": 0.0, "answer": "not_music"}), ("jazz", "rock"))
     assert (nothing["mix"] == 0.5).all() and not nothing["heard_any"].any()
 
 
@@ -117,7 +120,7 @@ def windows(seeds: int = 10) -> pd.DataFrame:
             spans = [("", 0.5), ("", 1.5), ("", 2.5), ("", 3.5), ("before", 1.0), ("after", 3.0)]
             for part, seconds in spans:
                 late = turns and seconds > 2
-                p = {"p.jazz": 0.1 if late else 0.8, "p.rock": 0.8 if late else 0.1}
+                p = {"p_jazz": 0.1 if late else 0.8, "p_rock": 0.8 if late else 0.1}
                 said = {"answer": "rock" if late else "jazz", "not_music": False}
                 rows.append({"method": method, "seed": seed, "part": part, "seconds": seconds} | p | said)
     return with_mix(pd.DataFrame(rows), ("jazz", "rock"))
@@ -161,37 +164,29 @@ def test_sets_tempi_and_commands() -> None:
         parse_sets(["a:b:c"], most=2)
     agrees = tempo_agrees(np.array([100.0, 200.0, 105.0, 130.0, np.nan]), np.full(5, 100.0))
     np.testing.assert_array_equal(agrees, [1, 1, 1, 0, np.nan])
-    config = from_command_line(
-        timbre_transfer.Config, "doc", ["--trait", "genre", "--pairs", "jazz:rock", "--layers", "1,2"]
-    )
-    assert command(config, "x") == "python -m x --trait genre --pairs jazz:rock --layers 1,2"
+    words = ["--trait", "genre", "--pairs", "jazz:rock", "--layers", "1,2"]
+    config = read_flags(timbre_transfer.Config, words, unused=TimbreTransfer.unused)
+    said = "python -m analyses.timbre_transfer --trait genre --layers 1,2 --pairs jazz:rock"
+    assert TimbreTransfer(config).command == said
 
 
 def test_bad_input_is_one_sentence(tmp_path: Path) -> None:
     small = timbre_transfer.Config(out=tmp_path, pairs=("piano:flute",))
     with pytest.raises(DataError, match="two seeds or more"):
-        timbre_transfer.main(replace(small, n_seeds=1), progress=False)
+        replace(small, grid_seeds=1)
     with pytest.raises(DataError, match="no pairs are known"):
-        timbre_transfer.main(replace(small, pairs=(), trait="key"), progress=False)
-    with pytest.raises(DataError, match="cannot hear 'instrument=harp'"):
-        timbre_transfer.main(replace(small, pairs=("piano:harp",)), progress=False)
-    with pytest.raises(DataError, match="--judge probe:FOLDER"):
-        timbre_transfer.main(replace(small, judge="probe"), progress=False)
+        TimbreTransfer(replace(small, pairs=(), trait="key"))
+    with pytest.raises(DataError, match="no use for traits"):
+        TimbreTransfer(replace(small, traits=("drums",)))
+    with pytest.raises(DataError, match="no clip has instrument harp"):
+        TimbreTransfer(replace(small, pairs=("piano:harp",), n_clips=30), progress=False).run()
+    with pytest.raises(DataError, match="labelled clips"):
+        TimbreTransfer(replace(small, judge="probe"), progress=False).run()
     fusion = genre_fusion.Config(out=tmp_path)
     with pytest.raises(DataError, match="leaves less than a window"):
-        genre_fusion.main(replace(fusion, switch_second=3.9), progress=False)
+        GenreFusion(replace(fusion, switch_second=3.9))
     with pytest.raises(DataError, match="two ratios"):
-        genre_fusion.main(replace(fusion, ratios=(0.5,)), progress=False)
-
-
-def test_ear_answers_in_one_form() -> None:
-    ear = Ear(RenderedJudge(), "genre", ["jazz", "rock"])
-    silence = np.zeros((2, 1, 16_000), np.float32)
-    table = ear.hear(silence, 16_000)
-    assert list(table["answer"]) == ["not_music"] * 2 and table["not_music"].all()
-    assert {"p.jazz", "p.rock", "says.drums", "says.instrument"} <= set(table.columns)
-    assert ear.embed(silence, 16_000).shape[0] == 2
-    assert "is right in" in ear.worth()
+        GenreFusion(replace(fusion, ratios=(0.5,)))
 
 
 def test_timbre_transfer(tmp_path: Path) -> None:
@@ -199,17 +194,17 @@ def test_timbre_transfer(tmp_path: Path) -> None:
         out=tmp_path, pairs=("piano:flute",), n_clips=220, strengths=(0.3,), doses=(3.0,), layers=(4,), grid_seeds=2,
         n_seeds=2, text_seeds=2, seconds=2.5, prompt_seconds=1.2, n_sounds=1,
     )  # fmt: skip
-    found = timbre_transfer.main(config, progress=False)
+    found = TimbreTransfer(config, progress=False).run()
     clips = found["clips"]
     assert set(clips["mode"]) == {"continuation", "text"}
     assert (clips["mode"] == "continuation").sum() == 2 * (2 + 3 * 4)  # twins, and three rules with four methods
     assert set(found["sites"]["site"]) == {"L4.resid", "L4.attn"}
     assert found["transfer"]["fad"].notna().all()
-    assert {"interpolate", "add, equal norm", "add, equal dose"} <= set(found["contrasts"]["push"])
+    assert {"interpolate", "add, equal norm", "add, equal dose"} == set(found["contrasts"]["push"])
     page = (tmp_path / "index.html").read_text()
-    assert "<audio" in page and "Regression against classification" in page
+    assert "<audio" in page and "contrasts.csv" in page and "codec round trip" in page
     made = {path: path.stat().st_mtime_ns for path in tmp_path.glob(".cache/*/*.csv")}
-    again = timbre_transfer.main(config, progress=False)  # nothing is generated twice
+    again = TimbreTransfer(config, progress=False).run()  # nothing is generated twice
     assert {path: path.stat().st_mtime_ns for path in made} == made
     for name, table in found.items():
         pd.testing.assert_frame_equal(table, again[name])
@@ -220,7 +215,7 @@ def test_genre_fusion(tmp_path: Path) -> None:
         out=tmp_path, sets=("jazz:rock",), n_clips=130, ratios=(0.0, 0.5, 1.0), layers=(3,), pilot_seeds=2, n_seeds=2,
         fade_seeds=2, seconds=2.5, prompt_seconds=1.2, fade_seconds=2.4, switch_second=1.2, hop=0.7, n_sounds=1,
     )  # fmt: skip
-    found = genre_fusion.main(config, progress=False)
+    found = GenreFusion(config, progress=False).run()
     assert len(found["clips"]) == 2 * (1 + 3 * 4 + 1)
     assert set(found["trends"]["method"]) == {"sum", "equal length", "orthogonal", "interpolate"}
     assert found["fusion"]["mix"].between(0, 1).all()

@@ -306,7 +306,7 @@ def test_describe_says_what_where_how_and_when(make_directions: Make) -> None:
     text = item.describe()
     for part in (
         "treated",
-        "drums=1",
+        "add drums",
         "2 sigma",
         "12 sites",
         "conditional rows",

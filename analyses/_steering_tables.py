@@ -1,4 +1,4 @@
-"""Self-monitored steering of all heads beside one layer and ITI: the arms, and the cost at equal success."""
+"""Of the causal study: self-monitored steering beside one layer and ITI, and the cost at equal success."""
 
 from __future__ import annotations
 
@@ -6,23 +6,30 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from interp import validation
 from interp.directions import Directions, random_like
 from interp.judges import Reference, fad_difference
 from interp.steering import Smitin, soft_weights
-from interp.validation import UNSTEERED, Arm
+from interp.validation import UNSTEERED, Arm, embeddings
 
 if TYPE_CHECKING:
     import xarray as xr
 
     from interp.probes import ProbeResult
 
-__all__ = ["MONITORED", "choose_alpha", "cost_beside_iti", "monitored_arms", "monitored_controls"]
+__all__ = [
+    "MONITORED",
+    "bars",
+    "choose_alpha",
+    "cost_beside_iti",
+    "monitored_arms",
+    "monitored_controls",
+]
 
 MONITORED = "SMITIN"
 _DRAWS = 8
+_CONTROLS = ("random", "shuffled labels")
 _ENOUGH = 0.05
 """Success that much below the other's still counts as equal."""
 
@@ -77,9 +84,7 @@ def choose_alpha(pilot: pd.DataFrame) -> float:
     return validation.choose(rows, slack=_ENOUGH)[1]
 
 
-def cost_beside_iti(
-    table: pd.DataFrame, clips: pd.DataFrame, reference: NDArray[np.float32]
-) -> pd.DataFrame:
+def cost_beside_iti(table: pd.DataFrame, clips: pd.DataFrame, reference: np.ndarray | None) -> pd.DataFrame:
     """FAD of every arm and dose less that of ITI's lowest dose that succeeds as often, or of its best where none does.
 
     Parameters
@@ -87,9 +92,9 @@ def cost_beside_iti(
     table : DataFrame
         Rows of the arms and of ``ITI heads``, all from the same seeds.
     clips : DataFrame
-        Their clips, with embeddings.
-    reference : array of shape (clips, dim)
-        Of music with the trait.
+        Their clips.
+    reference : array of shape (clips, dim), optional
+        Embeddings of music with the trait; without it only successes are compared.
 
     Returns
     -------
@@ -97,21 +102,51 @@ def cost_beside_iti(
         The table with columns about ITI, empty for ITI's own rows and for unsteered music; ``iti_equal`` is false where
         ITI never succeeds as often.
     """
-    iti, known = table[table["arm"] == "ITI heads"].sort_values("dose"), Reference(reference)
+    table = table.reindex(columns=[*table, *(name for name in ("fad", "kad") if name not in table)])
+    iti = table[table["arm"] == "ITI heads"].sort_values("dose")
+    known = None if reference is None else Reference(reference)
+    vectors = {key: embeddings(rows.sort_values("seed")) for key, rows in clips.groupby(["arm", "dose"])}
     rows = []
     for row in table[~table["arm"].isin([UNSTEERED, "ITI heads"])].to_dict("records"):
         equal = iti[iti["rate"] >= row["rate"] - _ENOUGH]
-        against = equal.iloc[0] if len(equal) else iti.loc[iti["rate"].idxmax()]
-        ours, theirs = (
-            validation.embeddings(clips[(clips["arm"] == arm) & (clips["dose"] == dose)])
-            for arm, dose in ((row["arm"], row["dose"]), ("ITI heads", against["dose"]))
-        )
-        gap = fad_difference(ours, theirs, known)
+        other = equal.iloc[0] if len(equal) else iti.loc[iti["rate"].idxmax()]
+        line = {"arm": row["arm"], "dose": row["dose"], "iti_dose": other["dose"], "iti_success": other["rate"]}
+        line |= {"iti_equal": bool(len(equal)), "iti_fad": other["fad"], "iti_kad": other["kad"]}
+        line |= dict.fromkeys(("fad_gap", "fad_gap_lo", "fad_gap_hi"), np.nan)
+        if known is not None:
+            ours, theirs = vectors[row["arm"], row["dose"]], vectors["ITI heads", other["dose"]]
+            gap = fad_difference(ours, theirs, known)
+            line |= {"fad_gap": gap.value, "fad_gap_lo": gap.lo, "fad_gap_hi": gap.hi}
+        rows.append(line)
+    return table.merge(pd.DataFrame(rows), on=["arm", "dose"], how="left")
+
+
+def bars(
+    arms: pd.DataFrame, site: str, dose: float, monitored: pd.DataFrame, alpha: float, cost: pd.DataFrame
+) -> pd.DataFrame:
+    """Gain, controls, and the cost beside that of ITI's heads: of one layer, and of self-monitored heads."""
+    rows = []
+    for how, where, table, arm, at, controls in (
+        ("one layer", site, arms, "probe", dose, _CONTROLS),
+        (MONITORED, "all heads", monitored, MONITORED, alpha, tuple(f"{MONITORED}, {n}" for n in _CONTROLS)),
+    ):
+        treated = table[(table["arm"] == arm) & (table["dose"] == at)].iloc[0]
+        random, shuffled = (_control(table[table["arm"] == name], at) for name in controls)
+        beside = cost[(cost["arm"] == arm) & (cost["dose"] == at)].iloc[0]
         rows.append(
             {
-                "arm": row["arm"], "dose": row["dose"], "iti_dose": against["dose"], "iti_success": against["rate"],
-                "iti_equal": bool(len(equal)), "iti_fad": against["fad"], "iti_kad": against["kad"],
-                "fad_gap": gap.value, "fad_gap_lo": gap.lo, "fad_gap_hi": gap.hi,
+                "how": how, "site": where, "dose": at, "success": treated["rate"],
+                "unsteered": float(table.loc[table["arm"] == UNSTEERED, "rate"].iloc[0]), "gain": treated["diff"],
+                "gain_lo": treated["diff_lo"], "gain_hi": treated["diff_hi"], "p_max": treated["p_max"],
+                "random": random, "shuffled": shuffled, "not_music": treated["not_music"], "fad": treated.get("fad"),
+                "cost_seeds": beside["n"], "cost_success": beside["rate"], "cost_fad": beside["fad"],
+                "cost_kad": beside["kad"], **beside.filter(regex="^(iti|fad_gap)"),
             }
         )  # fmt: skip
-    return table.merge(pd.DataFrame(rows), on=["arm", "dose"], how="left")
+    return pd.DataFrame(rows)
+
+
+def _control(rows: pd.DataFrame, dose: float) -> float:
+    """What a control gains at a dose, or at the largest it was run at."""
+    here = rows[rows["dose"] == dose]
+    return float((here if len(here) else rows.nlargest(1, "dose"))["diff"].iloc[0])
