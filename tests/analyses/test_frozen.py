@@ -217,7 +217,7 @@ ANSWERS = (
 JUDGED = f"hit score not_music degenerate similarity {ANSWERS}"
 GAIN = "n rate lo hi not_music diff diff_lo diff_hi p p_holm"
 CAUSAL = f"hits {GAIN} p_max degenerate similarity kept fad kad fad_any"
-BESIDE_ITI = "iti_dose iti_success iti_equal iti_fad iti_kad fad_gap fad_gap_lo fad_gap_hi"
+BESIDE_ITI = "iti_dose iti_success iti_equal iti_fad iti_kad"  # the gaps of FAD need four seeds
 COSINE = (
     "cosine null_lo null_hi p cosine_across ceiling reliability_a reliability_b disattenuated lo hi null_covariance "
     "null_permuted"
