@@ -50,7 +50,7 @@ Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same res
 Trait = Annotated[str, typer.Option(help="A label column, or one class of it: drums, instrument=piano.")]
 Method = Annotated[str, typer.Option(help="logistic, ridge, mean_diff, ...")]
 Judge = Annotated[
-    str, typer.Option(help="rendered, clap, clap:FOLDER, trained, probe, FILE.py:NAME, ...; several with commas.")
+    str, typer.Option(help="rendered, tagger, clap, clap:FOLDER, trained, probe, FILE.py:NAME; several with commas.")
 ]
 
 

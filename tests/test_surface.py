@@ -18,6 +18,21 @@ ROOMS = [
     "interp", "interp.data", "interp.directions", "interp.geometry", "interp.judges", "interp.plots", "interp.probes",
     "interp.report", "interp.steering", "interp.study", "interp.testbed", "interp.validation",
 ]  # fmt: skip
+# Without an example of their own, for a reason.
+NO_EXAMPLE = {
+    "interp.geometry.map_directions": "UMAP compiles itself for half a minute",
+    "interp.geometry.project": "UMAP compiles itself for half a minute",
+    "interp.judges.train": "trains a judge, for seconds",
+    "interp.study.main": "reads the command line",
+    "interp.testbed.export": "needs a training run",
+    "interp.validation.basic_arms": "needs probes of heads and residual stream",
+    "interp.validation.erasures": "needs probes of the residual stream",
+    "interp.validation.full_arms": "needs probes of heads and residual stream",
+    "interp.validation.leakage": "generates for seconds",
+    "interp.validation.refit_after": "needs labelled music, several times",
+    "interp.validation.shuffled_like": "needs probes of the residual stream",
+    "interp.validation.validate": "a whole experiment, for minutes",
+}
 
 
 def _public(room: str) -> list[tuple[str, object]]:
@@ -53,6 +68,18 @@ def test_every_public_name_says_what_it_is(room: str) -> None:
     silent = [name for name, thing in _described(room) if len((thing.__doc__ or "").strip()) < 20]
     assert not silent
     assert (importlib.import_module(room).__doc__ or "").strip()
+
+
+@pytest.mark.parametrize("room", [room for room in ROOMS if room not in ("interp.directions", "interp.probes")])
+def test_every_public_function_has_an_example_that_runs(room: str) -> None:
+    """Examples are run as tests; here is asked that there are any."""
+    functions = [(name, thing) for name, thing in _described(room) if inspect.isfunction(thing)]
+    assert not [name for name, thing in functions if ">>>" not in (thing.__doc__ or "") and name not in NO_EXAMPLE]
+
+
+def test_no_exception_outlives_its_reason() -> None:
+    things = {name: thing for room in ROOMS for name, thing in _described(room)}
+    assert not [name for name in NO_EXAMPLE if name not in things or ">>>" in (things[name].__doc__ or "")]
 
 
 def _root() -> Path:

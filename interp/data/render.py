@@ -236,6 +236,12 @@ def render_arrays(
     """Render as :func:`render_clips` does; return audio ``[clips, 1, samples]`` and the table of labels.
 
     ``font`` is the path of another General MIDI sound font than TimGM6mb.
+
+    Examples
+    --------
+    >>> audio, labels = render_arrays(2, seed=0, seconds=0.5, factors={"drums": True})
+    >>> audio.shape, labels["drums"].tolist()
+    ((2, 1, 8000), [1, 1])
     """
     import pandas as pd
     from tqdm.auto import tqdm

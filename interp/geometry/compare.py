@@ -69,6 +69,14 @@ def cosine_table(
     ------
     DataError
         If there is no pair to compare.
+
+    Examples
+    --------
+    >>> from interp.directions import Direction
+    >>> pair = [Direction.from_weight("L0.H1", w, method=m, trait="drums", positive="drums") for m, w in (("ridge",
+    ...     [1.0, 0]), ("lda", [1.0, 1.0]))]
+    >>> cosine_table(pair)[["site", "a", "b", "cosine"]].round(2).to_dict("records")
+    [{'site': 'L0.H1', 'a': 'ridge', 'b': 'lda', 'cosine': 0.71}]
     """
     directions = Directions(directions)
     groups: dict[tuple[Any, ...], list[Direction]] = {}
@@ -139,6 +147,18 @@ def compare_methods(
     SiteError, DataError
         If the dataset lacks a site or a label, directions were not fitted on these clips, or there are too few groups
         for a split half.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import interp
+    >>> tones = [np.sin(np.arange(4000) / (5 + 5 * (i % 2))) * (i + 4) / 32 for i in range(24)]
+    >>> clips = interp.Clips.from_arrays(tones, 16_000, {"high": [1 - i % 2 for i in range(24)]})
+    >>> ds = interp.extract(interp.load("tiny", device="cpu"), clips, sites="L3.resid", progress=False)
+    >>> methods = ("ridge", "mean_diff")
+    >>> table = compare_methods(ds, "high", sites="L3.resid", methods=methods, n_permutations=2, n_splits=2)
+    >>> table[["site", "a", "b"]].to_dict("records")
+    [{'site': 'L3.resid', 'a': 'ridge', 'b': 'mean_diff'}]
     """
     directions = _directions(ds, what, clips, sites, pool, methods, l2, shrinkage, scheme, seed)
     return _measured(ds, directions, "method", clips, n_permutations, n_splits, n_blocks, seed)
@@ -164,6 +184,18 @@ def compare_traits(
 
     ``null_permuted`` shuffles the labels of the first trait only: what the second one's direction looks like to a trait
     that is not there.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import interp
+    >>> tones = [np.sin(np.arange(4000) / (5 + 5 * (i % 2))) * (i + 4) / 32 for i in range(24)]
+    >>> labels = {"high": [1 - i % 2 for i in range(24)], "loud": [i > 11 for i in range(24)]}
+    >>> clips = interp.Clips.from_arrays(tones, 16_000, labels)
+    >>> ds = interp.extract(interp.load("tiny", device="cpu"), clips, sites="L3.resid", progress=False)
+    >>> table = compare_traits(ds, ["high", "loud"], sites="L3.resid", n_permutations=2, n_splits=2)
+    >>> table[["site", "a", "b"]].to_dict("records")
+    [{'site': 'L3.resid', 'a': 'high', 'b': 'loud'}]
     """
     directions = _directions(ds, what, clips, sites, pool, [method], l2, shrinkage, scheme, seed)
     return _measured(ds, directions, "trait", clips, n_permutations, n_splits, n_blocks, seed)

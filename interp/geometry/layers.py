@@ -45,6 +45,17 @@ def across_sites(directions: Sequence[Direction], model: Any, metric: Metric = "
     ------
     SiteError
         If the metric has no common space.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import interp
+    >>> from interp.directions import Direction
+    >>> model = interp.load("tiny", device="cpu")
+    >>> pair = [Direction.from_weight(site, np.ones(model.shape.width), model=model.fingerprint)
+    ...     for site in ("L1.resid", "L2.resid")]
+    >>> across_sites(pair, model)[["site_a", "site_b", "cosine"]].round(2).to_dict("records")
+    [{'site_a': 'L1.resid', 'site_b': 'L2.resid', 'cosine': 1.0}]
     """
     if metric not in ("residual", "logits"):
         raise SiteError(f"sites have no common space under {metric!r}: use 'residual' or 'logits'.")

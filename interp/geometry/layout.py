@@ -19,7 +19,15 @@ __all__ = ["clustered", "map_directions", "plane"]
 
 def clustered(matrix: pd.DataFrame) -> pd.DataFrame:
     """A cosine matrix with its rows and columns in the order of an average-linkage tree on ``1 -
-    |cosine|``."""
+    |cosine|``.
+
+    Examples
+    --------
+    >>> names = ["drums", "jazz", "rock"]
+    >>> matrix = pd.DataFrame([[1, 0.1, 0.2], [0.1, 1, 0.9], [0.2, 0.9, 1]], names, names)
+    >>> list(clustered(matrix).index)
+    ['drums', 'rock', 'jazz']
+    """
     from scipy.cluster.hierarchy import leaves_list, linkage, optimal_leaf_ordering
     from scipy.spatial.distance import squareform
 
@@ -60,6 +68,14 @@ def plane(x: ArrayLike, labels: ArrayLike, a: Direction, b: Direction) -> pd.Dat
         If the directions live in different spaces.
     DataError
         If they are parallel, or the width differs.
+
+    Examples
+    --------
+    >>> from interp.directions import Direction
+    >>> a, b = Direction.from_weight("L1.resid", [1.0, 0, 0]), Direction.from_weight("L1.resid", [1.0, 1.0, 0])
+    >>> table = plane(np.eye(3), ["x", "y", "z"], a, b)
+    >>> list(table.columns), round(table.attrs["cosine"], 2)
+    (['along', 'across', 'label'], 0.71)
     """
     same_space([a, b])
     x = np.asarray(x, dtype=np.float64)

@@ -73,6 +73,18 @@ def path_table(
     ------
     DataError
         If a method has no path, a penalty is not positive, or the held-out clips hold one class.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from interp.directions import make_targets
+    >>> rng = np.random.default_rng(0)
+    >>> (target,) = make_targets(pd.DataFrame({"drums": [0, 1] * 20}), ["drums"])
+    >>> x = rng.normal(size=(1, 40, 4)) + 3 * np.eye(4)[0] * np.tile([0, 1], 20)[:, None]
+    >>> table = path_table(x, target, ["L0.resid"], penalties=(0.01, 100.0), methods=("ridge",))
+    >>> table["angle_mean_diff"].round().tolist()
+    [7.0, 9.0]
     """
     for name in methods:
         if find(name).penalty != "l2":

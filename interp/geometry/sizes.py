@@ -54,6 +54,19 @@ def cosine_by_size(
         One row per direction, size and pair: ``trait``, ``positive``, ``method``, ``site``, ``size``, ``n_clips`` (in
         the subsample), ``cosine_full`` (subsample against the direction, whose clips contain it) and
         ``cosine_disjoint`` (two subsamples that share no group).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from interp.directions import fit_directions
+    >>> import interp
+    >>> tones = [np.sin(np.arange(4000) / (5 + 5 * (i % 2))) * (i + 4) / 32 for i in range(24)]
+    >>> clips = interp.Clips.from_arrays(tones, 16_000, {"high": [1 - i % 2 for i in range(24)]})
+    >>> ds = interp.extract(interp.load("tiny", device="cpu"), clips, sites="L3.resid", progress=False)
+    >>> found = fit_directions(ds, "high", sites="L3.resid", methods=("mean_diff",))
+    >>> table = cosine_by_size(ds, found, [8, 12], n=2)
+    >>> table.groupby("size")["cosine_full"].mean().gt(0.5).tolist()
+    [True, True]
     """
     directions = list(directions)
     table, groups = label_table(ds), clip_groups(ds)

@@ -81,6 +81,12 @@ def in_space(
         If directions come from different checkpoints, or another one than ``model``.
     DataError
         If there is no direction, or the metric lacks its covariance or model.
+
+    Examples
+    --------
+    >>> from interp.directions import Direction
+    >>> in_space([Direction.from_weight("L0.H1", [3.0, 4.0])], "raw").round(2).tolist()
+    [[0.6, 0.8]]
     """
     if metric not in METRICS:
         raise DataError(f"no inner product {metric!r}: use one of {', '.join(METRICS)}.")
@@ -125,7 +131,15 @@ def cosine(a: Direction, b: Direction, metric: Metric = "raw", **space: Any) -> 
 
 def cosine_matrix(directions: Sequence[Direction], metric: Metric = "raw", **space: Any) -> pd.DataFrame:
     """Cosines of all pairs, labelled by what tells the directions apart; arguments as for
-    :func:`in_space`."""
+    :func:`in_space`.
+
+    Examples
+    --------
+    >>> from interp.directions import Direction
+    >>> pair = [Direction.from_weight("L0.H1", w, method=m) for m, w in (("ridge", [1.0, 0]), ("lda", [1.0, 1.0]))]
+    >>> cosine_matrix(pair).round(2).to_numpy().tolist()
+    [[1.0, 0.71], [0.71, 1.0]]
+    """
     names = labels_of(directions)
     values = _cosines(in_space(directions, metric, **space), directions)
     frame = pd.DataFrame(values, index=names, columns=names)
@@ -190,6 +204,15 @@ def through_output(directions: Iterable[Direction], model: Any) -> Array:
     ------
     SiteError, CheckpointMismatch
         If a direction does not fit the model.
+
+    Examples
+    --------
+    >>> import interp
+    >>> from interp.directions import Direction
+    >>> model = interp.load("tiny", device="cpu")
+    >>> head = Direction.from_weight("L1.H2", np.ones(model.shape.head_dim), model=model.fingerprint)
+    >>> through_output([head], model).shape
+    (1, 256)
     """
     rows = []
     maps: dict[Site, Array] = {}
@@ -211,6 +234,12 @@ def unembedding(model: Any) -> Array:
     Returns
     -------
     array of shape (codebooks * cardinality, width)
+
+    Examples
+    --------
+    >>> import interp
+    >>> unembedding(interp.load("tiny", device="cpu")).shape
+    (1024, 256)
     """
     heads = np.stack([_numpy(linear.weight) for linear in model.lm.linears])  # [K, card, width]
     heads = heads - heads.mean(axis=1, keepdims=True)

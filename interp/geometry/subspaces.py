@@ -58,6 +58,11 @@ def angle_null(ranks: tuple[int, int], dim: int, *, draws: int = 500, level: flo
     -------
     array of shape (min(ranks),)
         In radians, smallest angle first.
+
+    Examples
+    --------
+    >>> np.degrees(angle_null((1, 1), 64, draws=100)).round().tolist()
+    [77.0]
     """
     if max(ranks) > dim:
         raise DataError(f"subspaces of ranks {ranks} do not fit into {dim} dimensions.")
@@ -79,6 +84,12 @@ def class_subspace(x: ArrayLike, labels: ArrayLike) -> Array:
     Returns
     -------
     array of shape (classes - 1 or fewer, dim)
+
+    Examples
+    --------
+    >>> x = np.array([[1.0, 0, 0], [3.0, 0, 0], [0, 2.0, 0], [0, 4.0, 0]])
+    >>> class_subspace(x, ["a", "a", "b", "b"]).shape
+    (1, 3)
     """
     x, labels = np.asarray(x, dtype=np.float64), np.asarray(labels)
     means = np.stack([x[labels == c].mean(axis=0) for c in np.unique(labels)])
@@ -121,6 +132,17 @@ def orthogonal_probes(
         Orthonormal rows.
     scores : DataFrame
         ``site`` (index), ``rank`` from 0, ``score`` (area under the ROC curve, or correlation).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from interp.directions import make_targets
+    >>> rng = np.random.default_rng(0)
+    >>> (target,) = make_targets(pd.DataFrame({"drums": [0, 1] * 20}), ["drums"])
+    >>> x = rng.normal(size=(1, 40, 4)) + 3 * np.eye(4)[0] * np.tile([0, 1], 20)[:, None]
+    >>> vectors, scores = orthogonal_probes(x, target, 2)
+    >>> vectors.shape, bool(scores["score"].iloc[0] > 0.9)
+    ((1, 2, 4), True)
     """
     if not 0 < k < x.shape[2]:
         raise DataError(f"{k} orthogonal probes were asked for in {x.shape[2]} dimensions.")

@@ -14,6 +14,7 @@ from interp.judges.quality import QualityJudge, degenerate, quality
 from interp.judges.registry import load, panel, register
 from interp.judges.rendered import RenderedJudge
 from interp.judges.similarity import prompt_similarity
+from interp.judges.tagger import TaggerJudge
 from interp.judges.trained import TrainedJudge, train
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "QualityJudge",
     "Reference",
     "RenderedJudge",
+    "TaggerJudge",
     "TrainedJudge",
     "accuracy_table",
     "answers",

@@ -31,9 +31,8 @@ def accuracy_table(judges: Sequence[Judge]) -> pd.DataFrame:
     Examples
     --------
     >>> from interp.judges import QualityJudge
-    >>> accuracy_table([QualityJudge()])[["judge", "measure"]]
-         judge       measure
-    0  quality  not measured
+    >>> accuracy_table([QualityJudge()])[["judge", "measure"]].to_dict("records")
+    [{'judge': 'quality', 'measure': 'not measured'}]
     """
     rows: list[dict[str, Any]] = []
     for judge in judges:

@@ -38,7 +38,8 @@ __all__ = [
 class Judge(Protocol):
     """Measures traits in audio alone.
 
-    A judge may also have ``embed(audio, sample_rate)``, one vector a clip, float32 ``[N, dim]``: distances between
+    A judge may also have ``abstains``, a mapping of answers to sentences that say why it does not give them, and
+    ``embed(audio, sample_rate)``, one vector a clip, float32 ``[N, dim]``: distances between
     sets of clips and similarity to a prompt are measured with it (:func:`has_embedding`).
 
     Attributes
@@ -90,8 +91,8 @@ def has_embedding(judge: Judge) -> bool:
 
     Examples
     --------
-    >>> from interp.judges import DspJudge, RenderedJudge
-    >>> has_embedding(RenderedJudge()), has_embedding(DspJudge())
+    >>> from types import SimpleNamespace
+    >>> has_embedding(SimpleNamespace(embed=len)), has_embedding(SimpleNamespace())
     (True, False)
     """
     return callable(getattr(judge, "embed", None))
@@ -111,9 +112,10 @@ def embed(judge: Judge, audio: Audio, sample_rate: int) -> NDArray[np.float32]:
 
     Examples
     --------
-    >>> from interp.judges import RenderedJudge
-    >>> embed(RenderedJudge(), np.zeros((2, 1, 16_000)), 16_000).shape
-    (2, 96)
+    >>> from types import SimpleNamespace
+    >>> judge = SimpleNamespace(name="ear", embed=lambda audio, sample_rate: np.asarray(audio).mean(axis=2))
+    >>> embed(judge, np.full((2, 1, 100), 0.25), 16_000).tolist()
+    [[0.25], [0.25]]
     """
     if not has_embedding(judge):
         raise DataError(f"the judge {judge.name!r} has no embedding, so no distance can be measured with it.")
@@ -156,15 +158,21 @@ def require(judges: Judge | Sequence[Judge], *traits: str | Trait) -> None:
     Examples
     --------
     >>> from types import SimpleNamespace
-    >>> require(SimpleNamespace(name="ear", questions={"drums": ["drums"]}), "tempo")
+    >>> judge = SimpleNamespace(name="ear", questions={"drums": ["drums"]})
+    >>> require(judge, "drums")
+    >>> require(judge, "drums", "jazz")
     Traceback (most recent call last):
-    interp.errors.DataError: the judge 'ear' cannot hear 'tempo': it knows drums. ...
+        ...
+    interp.errors.DataError: the judge 'ear' cannot hear 'jazz': it knows drums. ...
     """
     several: Any = judges if isinstance(judges, list | tuple) else [judges]
     for judge in several:
         for trait in map(Trait.parse, traits):
             if _answer(judge, trait) is not None:
                 continue
+            why = getattr(judge, "abstains", {}).get(trait.answer)
+            if why:
+                raise DataError(why)
             if not judge.questions:
                 raise DataError(
                     f"the judge {judge.name!r} measures sound and answers no question, so it cannot say whether it "
@@ -192,10 +200,16 @@ def score(judge: Judge, audio: Audio, sample_rate: int) -> pd.DataFrame:
 
     Examples
     --------
-    >>> from interp.judges import RenderedJudge
-    >>> score(RenderedJudge(), np.zeros((1, 1, 16_000)), 16_000)[["drums", "not_music"]]
-       drums  not_music
-    0    0.0        1.0
+    >>> class Ear:
+    ...     name, independent, questions = "ear", True, {"loud": ["loud"]}
+    ...     def score(self, audio, sample_rate):
+    ...         return pd.DataFrame({"loud": np.abs(np.asarray(audio)).max(axis=(1, 2)), "not_music": 0.0})
+    ...     def accuracy_frame(self):
+    ...         return pd.DataFrame()
+    >>> score(Ear(), np.full((2, 1, 100), 0.25), 16_000)
+       loud  not_music
+    0  0.25        0.0
+    1  0.25        0.0
     """
     table = judge.score(audio, sample_rate).reset_index(drop=True)
     if len(table) != len(audio):

@@ -215,7 +215,7 @@ class _Norm(nn.Module):
         self.register_buffer("shift", beta - mean * scale)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * self.scale + self.shift
+        return x * self.get_buffer("scale") + self.get_buffer("shift")
 
 
 def _tensor(weights: Mapping[str, NDArray[np.float32]], name: str) -> Tensor:

@@ -70,9 +70,8 @@ def degenerate(audio: Audio, sample_rate: int, thresholds: Thresholds | None = N
 
     Examples
     --------
-    >>> degenerate([np.zeros(16_000)], 16_000)[["silent", "clipped", "degenerate"]]
-       silent  clipped  degenerate
-    0    True    False        True
+    >>> degenerate(torch.zeros(1, 1, 16_000), 16_000)[["silent", "degenerate"]].to_dict("records")
+    [{'silent': True, 'degenerate': True}]
     """
     limits = thresholds or Thresholds()
     clips = mono(audio, sample_rate, _RATE)
@@ -114,8 +113,8 @@ def quality(
 
     Examples
     --------
-    >>> quality([np.zeros(16_000)], 16_000)["bad"].item()
-    True
+    >>> quality(torch.zeros(1, 1, 16_000), 16_000)["bad"].tolist()
+    [True]
     """
     table = degenerate(audio, sample_rate, thresholds)
     table["bad"] = table["degenerate"]

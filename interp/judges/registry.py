@@ -2,6 +2,8 @@
 
 ==================  ================================================================================================
 rendered            the judge of the shipped model's music (:class:`RenderedJudge`)
+tagger              musicnn's tags, trained on recorded music (:class:`TaggerJudge`); tags for a trait of one's own
+                    with labelled clips: ``tagger:orchestral=strings+classical``, several apart by ``;``
 clap, clap:WHERE    CLAP, asked in words (:class:`ClapJudge`); WHERE is a name on the hub or a folder
 trained             a judge trained on the sound of labelled clips (:func:`interp.judges.train`)
 probe               the model's own probes of labelled clips (:class:`ProbeJudge`): not independent
@@ -109,6 +111,11 @@ def load(
     DataError
         If there is no such judge, it was made for other music than the model's, it needs labelled clips, or it cannot
         hear a trait.
+
+    Examples
+    --------
+    >>> load("quality").name, [judge.name for judge in load("dsp,quality")]
+    ('quality', ['dsp', 'quality'])
     """
     judges = panel(name, model=model, data=data, traits=traits)
     return judges if "," in name else judges[0]
@@ -139,6 +146,11 @@ def panel(
     ------
     DataError
         As :func:`load`, or if an object is no judge.
+
+    Examples
+    --------
+    >>> [judge.name for judge in panel(["dsp", load("quality")])]
+    ['dsp', 'quality']
     """
     wanted = tuple(map(Trait.parse, traits))
     entries: list[str | Judge] = list(judge) if isinstance(judge, list | tuple) else [judge or ""]  # type: ignore[list-item]
@@ -240,8 +252,8 @@ def _default(model: MusicGen | str | None) -> str:
         return "rendered"
     raise DataError(
         f"the music of {name} needs a judge that knows it: --judge clap (or clap:FOLDER with the weights), --judge "
-        "trained with labelled clips, or --judge probe with labelled clips for the model's own probes, which are no "
-        "independent evidence."
+        "tagger (tags of recorded music, offline), --judge trained with labelled clips, or --judge probe with labelled "
+        "clips for the model's own probes, which are no independent evidence."
     )
 
 
@@ -254,6 +266,46 @@ def _rendered(model: MusicGen | None = None) -> Judge:
             "another, or pass interp.judges.RenderedJudge() from Python if the music is alike."
         )
     return RenderedJudge()
+
+
+def _tagger(
+    where: str = "", model: MusicGen | None = None, data: Clips | None = None, traits: tuple[Trait, ...] = ()
+) -> Judge:
+    from interp.judges.base import can_hear
+    from interp.judges.tagger import TaggerJudge, tags_of
+    from interp.judges.trained import sounds
+
+    chosen = _named_tags(where)
+    codec = model is not None and makes_rendered_music(model)
+    judge = TaggerJudge("codec round trip" if codec else "clean")
+    wanted = [Trait.parse(trait) for trait in chosen]
+    wanted += [trait for trait in traits if not can_hear(judge, trait) and trait not in wanted]
+    wanted = [trait for trait in wanted if str(trait) in chosen or trait.answer not in judge.abstains]
+    named = {trait: tags_of(trait, chosen) for trait in wanted}
+    named = {trait: tags for trait, tags in named.items() if tags}
+    if named and data is None:
+        raise DataError(
+            f"what the tagger's tags for {', '.join(map(str, named))} are worth was never measured: give clips that "
+            "are labelled with it (--data FOLDER)."
+        )
+    if data is not None and named:
+        heard = sounds(data, model)
+        for trait, tags in named.items():
+            what = "the labelled clips" if model is None else "the labelled clips, codec round trip"
+            judge.learn(trait, tags, heard, 16_000, data.labels, what)
+    return judge
+
+
+def _named_tags(text: str) -> dict[str, list[str]]:
+    """Tags by trait of ``trait=tag+tag;trait=tag``; a class with its label, ``genre=metal=metal+hard rock``."""
+    chosen = {}
+    for part in filter(None, text.split(";")):
+        trait, equals, tags = part.rpartition("=")
+        names = [name.strip() for name in tags.split("+")]
+        if not equals or not all(names):
+            raise DataError(f"cannot read {part!r}: write a trait and its tags, as in tagger:orchestral=strings+harp.")
+        chosen[str(Trait.parse(trait))] = names
+    return chosen
 
 
 def _clap(
@@ -290,6 +342,7 @@ def _trained(
 
 
 register("rendered", _rendered)
+register("tagger", _tagger)
 register("clap", _clap)
 register("trained", _trained)
 register("probe", "interp.validation.own_probes:probe_judge")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from interp.clips import Clips
     from interp.model import MusicGen
 
-__all__ = ["TrainedJudge", "train"]
+__all__ = ["TrainedJudge", "sounds", "train"]
 
 _STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0)
 """Inverse penalties that cross-validation chooses from."""
@@ -138,7 +138,7 @@ def train(
     for labels in read.values():
         if labels.graded:
             raise DataError(f"{labels.name} is a number: a judge answers yes or no, or one of several classes.")
-    x, clip = _windowed(_sounds(clips, model), SAMPLE_RATE, seconds)
+    x, clip = _windowed(sounds(clips, model), SAMPLE_RATE, seconds)
     groups = clips.labels["group"].astype(str).to_numpy() if "group" in clips.labels else np.arange(len(clips))
     heard = "labelled clips, codec round trip" if model is not None else "labelled clips"
     models, questions, rows = {}, {}, []
@@ -154,7 +154,7 @@ def train(
     return TrainedJudge(models, questions, pd.DataFrame(rows, columns=ACCURACY_COLUMNS), seconds, name)
 
 
-def _sounds(clips: Clips, model: MusicGen | None) -> list[torch.Tensor]:
+def sounds(clips: Clips, model: MusicGen | None) -> list[torch.Tensor]:
     """Mono clips at 16 kHz; through the model's codec where there is one."""
     sounds = []
     for clip in clips:

@@ -63,6 +63,14 @@ def dose_response(
     Returns
     -------
     Axes
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"arm": ["unsteered", "probe", "probe", "random"], "dose": [0, 1, 2, 2],
+    ...     "rate": [0.1, 0.5, 0.9, 0.1]})
+    >>> ax = dose_response(table, title="drums")
+    >>> ax.get_title(), [line.get_label() for line in ax.lines if not line.get_label().startswith("_")]
+    ('drums', ['unsteered'])
     """
     need(table, (arm, dose, score), "a dose-response")
     table = only(table, "a dose-response", trait=trait)
@@ -119,6 +127,14 @@ def arms(
         Of the axes.
     ax : Axes, optional
         Where to draw.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"arm": ["unsteered", "probe", "random"], "control": [True, False, True],
+    ...     "rate": [0.1, 0.9, 0.2]})
+    >>> ax = arms(table.assign(lo=table["rate"] - 0.1, hi=table["rate"] + 0.1))
+    >>> [label.get_text() for label in ax.get_yticklabels()]
+    ['probe', 'random']
     """
     need(table, ("arm", "control", "rate", "lo", "hi"), "a comparison of arms")
     table = only(table, "a comparison of arms", trait=trait)
@@ -163,6 +179,13 @@ def leakage(
         Column to draw; words for it.
     ax : Axes, optional
         Where to draw.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"direction": ["drums", "drums"], "judged": ["drums", "jazz"], "diff": [0.8, -0.05]})
+    >>> ax = leakage(table)
+    >>> [text.get_text() for text in ax.texts]
+    ['+80', '-5']
     """
     need(table, ("direction", "judged", value), "a leakage matrix")
     rows, columns = list(dict.fromkeys(table["direction"])), list(dict.fromkeys(table["judged"]))
@@ -213,6 +236,12 @@ def tradeoff(
     title : str, optional
     ax : Axes, optional
         Where to draw.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"arm": ["probe", "probe"], "dose": [1.0, 2.0], "rate": [0.5, 0.9], "fad": [4.0, 6.0]})
+    >>> tradeoff(table).get_ylabel()
+    'FAD (lower is better)'
     """
     need(table, ("arm", "dose", "rate", quality), "a trade-off")
     table = only(table, "a trade-off", trait=trait)
@@ -255,6 +284,13 @@ def rank_scatter(
     label, title : str, optional
     ax : Axes, optional
         Where to draw.
+
+    Examples
+    --------
+    >>> heads = pd.DataFrame({"site": ["L0.H0", "L0.H1", "L1.H0"], "layer": [0, 0, 1], "size": [0.1, 0.4, 0.2],
+    ...     "probe": [0.5, 0.9, 0.6]})
+    >>> rank_scatter(heads).get_ylabel()
+    'Size of the causal effect (nats a token)'
     """
     need(heads, ("site", "layer", "size", "probe"), "a comparison of rankings")
     ax = axes(ax, height=2.6)
@@ -285,6 +321,14 @@ def refits(table: pd.DataFrame, *, trait: str | None = None, title: str | None =
     title : str, optional
     ax : Axes, optional
         Where to draw.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"way": ["none", "none", "LEACE", "LEACE"], "layer": [3, 4, 3, 4],
+    ...     "test_score": [0.9, 0.9, 0.5, 0.7]})
+    >>> ax = refits(table.assign(chance=0.5, lo=table["test_score"] - 0.1, hi=table["test_score"] + 0.1))
+    >>> ax.get_xlabel()
+    'Layer (residual stream)'
     """
     need(table, ("way", "layer", "test_score", "chance"), "refitted probes")
     table = only(table, "refitted probes", trait=trait)

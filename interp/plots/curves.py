@@ -50,6 +50,14 @@ def baselines(
     Returns
     -------
     Axes
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"name": ["best site", "mel"], "test_score": [0.93, 0.85], "lo": [0.9, 0.8],
+    ...     "hi": [0.96, 0.9]})
+    >>> ax = baselines(table, label="Accuracy")
+    >>> ax.get_xlabel(), ax.get_ylabel()
+    ('', 'Accuracy')
     """
     need(table, (name, score), "baselines")
     traits = table["trait"].unique() if "trait" in table.columns else np.array([""])
@@ -135,6 +143,12 @@ def learning_curve(
     Returns
     -------
     Axes
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"n_train": [16, 64, 256], "test_score": [0.6, 0.8, 0.9], "method": "ridge"})
+    >>> learning_curve(table).get_xscale()
+    'log'
     """
     ax = _curve(table, "n_train", score, by, label, "Training clips", title, ax)
     counts = np.unique(table["n_train"].to_numpy())
@@ -167,6 +181,12 @@ def time_course(
     Returns
     -------
     Axes
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"time": [0.0, 0.5, 1.0], "test_score": [0.5, 0.7, 0.9], "site": "L3.resid"})
+    >>> time_course(table, events={"drums enter": 0.4}).get_xlabel()
+    'Time in the clip (s)'
     """
     x = "seconds" if "time" not in table.columns and "seconds" in table.columns else "time"
     ax = _curve(table, x, score, by, label, "Time in the clip (s)", title, ax)
@@ -198,6 +218,12 @@ def confusion(
     Returns
     -------
     Axes
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"true": ["piano", "piano", "flute"], "predicted": ["piano", "flute", "flute"]})
+    >>> [text.get_text().splitlines()[0] for text in confusion(table).texts]
+    ['100 %', '50 %', '50 %']
     """
     need(table, (true, predicted) if count is None else (true, predicted, count), "a confusion matrix")
     weights = pd.Series(1, index=table.index) if count is None else table[count]

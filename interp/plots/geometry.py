@@ -64,6 +64,13 @@ def cosines(
     Returns
     -------
     Axes
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"site": ["L0.H0", "L0.H1"], "a": "logistic", "b": "ridge", "cosine": [0.8, 0.6],
+    ...     "ceiling": 0.9})
+    >>> cosines(table.assign(null_lo=-0.3, null_hi=0.3)).get_ylabel()
+    'Cosine of the two directions'
     """
     need(table, (*pair, score), "cosines")
     pairs = [(str(a), str(b)) for a, b in table[list(pair)].drop_duplicates().itertuples(index=False)]
@@ -117,6 +124,13 @@ def matrix(
         Of the axes.
     ax : Axes, optional
         Where to draw.
+
+    Examples
+    --------
+    >>> names = ["drums", "jazz"]
+    >>> ax = matrix(pd.DataFrame([[1.0, 0.2], [0.2, 1.0]], names, names), null=0.3)
+    >>> [label.get_text() for label in ax.get_yticklabels()]
+    ['drums', 'jazz']
     """
     values = cosines.to_numpy(dtype=float)
     if values.ndim != 2 or values.shape[0] != values.shape[1] or not len(values):
@@ -157,6 +171,13 @@ def path(
         Of the axes.
     ax : Axes, optional
         Where to draw.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"method": "ridge", "penalty": [0.1, 1.0], "angle_mean_diff": [60.0, 20.0],
+    ...     "angle_lda": [10.0, 50.0]})
+    >>> path(table, title="drums").get_xscale()
+    'log'
     """
     need(table, ("method", "penalty", f"angle_{reference}", f"angle_{other}"), "a path")
     ax = axes(ax, height=2.6)
@@ -187,6 +208,13 @@ def plane(table: pd.DataFrame, *, title: str | None = None, ax: Axes | None = No
         Of the axes.
     ax : Axes, optional
         Where to draw.
+
+    Examples
+    --------
+    >>> points = np.random.default_rng(0).normal(size=(8, 2))
+    >>> table = pd.DataFrame(points, columns=["along", "across"]).assign(label=["jazz", "rock"] * 4)
+    >>> plane(table, title="genres").get_title()
+    'genres'
     """
     need(table, ("along", "across", "label"), "a plane")
     ax = axes(ax, height=3.0)
@@ -235,6 +263,13 @@ def by_size(table: pd.DataFrame, *, title: str | None = None, ax: Axes | None = 
         Of the axes.
     ax : Axes, optional
         Where to draw.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"method": "ridge", "size": [32, 32, 64, 64], "cosine_full": 0.9,
+    ...     "cosine_disjoint": [0.5, 0.6, 0.7, 0.8]})
+    >>> by_size(table).get_xlabel()
+    'Clips'
     """
     need(table, ("method", "size", "cosine_full", "cosine_disjoint"), "cosines by sample size")
     ax = axes(ax, height=2.5)
@@ -277,6 +312,13 @@ def effect_against_detection(
         Of the axes.
     ax : Axes, optional
         Where to draw.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"method": ["ridge", "mean_diff"], "trait": "drums", "test_score": [0.95, 0.85],
+    ...     "effect": [0.2, 0.7]})
+    >>> effect_against_detection(table).get_xlabel()
+    'Detects (held-out score)'
     """
     need(table, ("method", "trait", detection, effect), "effect against detection")
     ax = axes(ax, height=2.8)

@@ -80,6 +80,14 @@ def heatmap(
     ------
     DataError
         If columns are missing, or a head has several rows and ``reduce`` is not given.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"layer": [0, 0, 1, 1], "head": [0, 1, 0, 1], "test_score": [0.5, 0.6, 0.9, 0.7],
+    ...     "kind": "heads"})
+    >>> ax = heatmap(table, title="drums")
+    >>> ax.images[0].get_array().shape
+    (2, 2)
     """
     need(table, ("layer", "head", score), "a heat map of heads")
     if reduce is None or trait is not None or method is not None:
@@ -193,6 +201,14 @@ def ranking(
     Returns
     -------
     Axes
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"site": ["L0.H0", "L1.H0", "L1.H1"], "test_score": [0.6, 0.9, 0.7],
+    ...     "lo": [0.5, 0.8, 0.6], "hi": [0.7, 0.95, 0.8]})
+    >>> ax = ranking(table, top=2)
+    >>> [label.get_text() for label in ax.get_yticklabels()]
+    ['L1.H0', 'L1.H1']
     """
     need(table, ("site", score), "a ranking")
     table = only(table, "a ranking", trait=trait, method=method)

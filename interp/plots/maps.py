@@ -37,6 +37,13 @@ def embedding(
     Returns
     -------
     ndarray of Axes, shape [2]
+
+    Examples
+    --------
+    >>> layout = np.random.default_rng(0).normal(size=(20, 4))
+    >>> table = pd.DataFrame(layout, columns=["umap_1", "umap_2", "pca_1", "pca_2"]).assign(genre=["jazz", "rock"] * 10)
+    >>> embedding(table, "genre").shape
+    (2,)
     """
     need(table, ("umap_1", "umap_2", "pca_1", "pca_2", label), "an embedding")
     if axs is None:
@@ -100,6 +107,13 @@ def directions_map(table: pd.DataFrame, by: str = "label", *, shape: str = "meth
         Columns that give the colour and the marker.
     axs : array of Axes, optional
         Two axes to draw on.
+
+    Examples
+    --------
+    >>> layout = np.random.default_rng(0).normal(size=(4, 4))
+    >>> table = pd.DataFrame(layout, columns=["umap_1", "umap_2", "pca_1", "pca_2"])
+    >>> directions_map(table.assign(label=["drums", "jazz"] * 2, method=["ridge", "ridge", "lda", "lda"])).shape
+    (2,)
     """
     need(table, ("umap_1", "umap_2", "pca_1", "pca_2", by, shape), "a map of directions")
     if axs is None:

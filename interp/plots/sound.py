@@ -108,6 +108,12 @@ def spectrograms(
     ------
     ClipError
         If a sound is empty or not finite.
+
+    Examples
+    --------
+    >>> tone = np.sin(2 * np.pi * 440 * np.arange(8000) / 16000)
+    >>> [panel.get_title() for panel in spectrograms(tone, tone[None] / 2, 16000, start=0.2)]
+    ['unsteered', 'steered']
     """
     levels = mel_levels((before, after), sample_rate, n_mels)
     if axs is None:
@@ -179,6 +185,13 @@ def monitor(
     ------
     DataError
         If a column is missing or there are fewer axes than rows.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"row": 0, "seconds": [0.0, 0.1, 0.2], "C": [0.2, 0.5, 0.9], "tau": 0.8,
+    ...     "acted": [True, True, False]})
+    >>> monitor(table.assign(decided_on=table["C"])).shape
+    (1,)
     """
     need(table, (row, "seconds", "C", "tau", "acted", "decided_on"), "a monitor's trace")
     names = list(table[row].drop_duplicates())[:rows]

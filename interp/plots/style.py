@@ -233,6 +233,12 @@ def data_of(ax: Axes) -> pd.DataFrame:
     ------
     DataError
         If it was not drawn by this package.
+
+    Examples
+    --------
+    >>> ax = remember(axes(None), pd.DataFrame({"genre": ["jazz"], "rate": [0.5]}))
+    >>> data_of(ax).to_dict("list")
+    {'genre': ['jazz'], 'rate': [0.5]}
     """
     if ax not in _DRAWN:
         raise DataError("these axes were not drawn by interp.plots, so there is no table of what they show.")
@@ -318,6 +324,14 @@ def save(
     -------
     dict of str to Path
         The file of every format.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> ax = remember(axes(None), pd.DataFrame({"genre": ["jazz"], "rate": [0.5]}))
+    >>> files = save(ax, Path(tempfile.mkdtemp()) / "rates", made_by={"seed": 0})
+    >>> sorted(file.name for file in files["png"].parent.iterdir())
+    ['rates.csv', 'rates.md', 'rates.png', 'rates.tex']
     """
     several = [ax] if isinstance(ax, Axes) else list(ax)
     figure = several[0].figure

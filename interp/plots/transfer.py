@@ -50,6 +50,13 @@ def strength_by_layer(
     ------
     DataError
         If a column is missing or a cell has several rows.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"layer": [2, 2, 3, 3], "amount": [1, 2, 1, 2], "panel": "ridge",
+    ...     "rate": [0.1, 0.4, 0.5, 0.9]})
+    >>> [panel.get_title() for panel in strength_by_layer(table)]
+    ['ridge']
     """
     need(table, ("layer", "amount", panel, score), "strength by layer")
     if table.duplicated([panel, "layer", "amount"]).any():
@@ -109,6 +116,15 @@ def fusion(table: pd.DataFrame, *, names: tuple[str, str] = ("A", "B"), title: s
     Returns
     -------
     ndarray of Axes, shape [2]
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"method": "mix", "ratio": [0.0, 0.5, 1.0], "mix": [0.1, 0.5, 0.9],
+    ...     "mix_lo": [0.0, 0.4, 0.8]})
+    >>> table = table.assign(mix_hi=table["mix"] + 0.1, heard_a=[0.9, 0.4, 0.0], heard_b=[0.0, 0.4, 0.9],
+    ...     both=[0.0, 0.2, 0.0])
+    >>> fusion(table, names=("jazz", "rock")).shape
+    (2,)
     """
     need(table, ("method", "ratio", "mix", "heard_a", "heard_b", "both"), "a fusion curve")
     figure, panels = subplots(1, 2, width=DOUBLE, height=2.7)
@@ -167,6 +183,15 @@ def switch(
     Returns
     -------
     ndarray of Axes, shape [arms]
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"method": "switch", "seconds": [1.0, 2.0, 3.0], "p_a": [0.9, 0.5, 0.1],
+    ...     "p_b": [0.1, 0.5, 0.9]})
+    >>> for name in ("p_a", "p_b"):
+    ...     table[f"{name}_lo"], table[f"{name}_hi"] = table[name] - 0.1, table[name] + 0.1
+    >>> switch(table, at=2.0, names=("jazz", "rock")).shape
+    (1,)
     """
     need(table, ("method", "seconds", "p_a", "p_b"), "a switch in time")
     chosen = list(arms or table["method"].unique())

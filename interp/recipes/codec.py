@@ -30,13 +30,12 @@ from torch.nn import functional as F
 from interp._files import atomic
 from interp.data.render import render_arrays
 from interp.errors import StoreError
-from interp.testbed.neural_codec import SAMPLE_RATE, CodecSizes, NeuralCodec, Quantiser, magnitudes, synthesise
+from interp.recipes.codec_parts import Follower, Losses, log_magnitude
+from interp.testbed.neural_codec import SAMPLE_RATE, CodecSizes, NeuralCodec, magnitudes, synthesise
 
 __all__ = ["Recipe", "train"]
 
 _CLIP_SECONDS = 4.0
-_RESOLUTIONS = (2048, 1024, 512, 256)
-_FLOOR = 2e-2  # added to magnitudes before the logarithm
 _CHECKED = 48  # held-out clips
 
 
@@ -99,60 +98,6 @@ class Recipe:
         start = self.decay_from * self.steps
         falling = max(0.0, (self.steps - step) / (self.steps - start))
         return self.learning_rate * min(1.0, (step + 1) / self.warmup, falling)
-
-
-class _Follower:
-    """Moving averages that are the entries of a quantiser while it is trained."""
-
-    def __init__(self, quantiser: Quantiser, decay: float) -> None:
-        self.quantiser, self.decay = quantiser, decay
-        books, entries, _ = quantiser.entries.shape
-        self.counts = torch.zeros(books, entries)
-        self.sums = torch.zeros_like(quantiser.entries)
-
-    @torch.no_grad()
-    def start(self, latent: Tensor, seed: int, rounds: int = 15) -> None:
-        """k-means of ``[n, latent]``, codebook after codebook."""
-        torch_seed = torch.Generator().manual_seed(seed)
-        rest = latent.clone()
-        for k, book in enumerate(self.quantiser.entries):
-            book.copy_(rest[torch.randperm(len(rest), generator=torch_seed)[: len(book)]])
-            for _ in range(rounds):
-                code = _nearest(rest, book)
-                counts = torch.bincount(code, minlength=len(book)).float()
-                sums = torch.zeros_like(book).index_add_(0, code, rest)
-                alone = torch.randint(len(rest), (int((counts == 0).sum()),), generator=torch_seed)
-                book.copy_(sums / counts.clamp(min=1)[:, None])
-                book[counts == 0] = rest[alone]
-            code = _nearest(rest, book)
-            # as if the average had seen batches of this distribution for ever
-            share = torch.bincount(code, minlength=len(book)).float().clamp(min=1) / len(rest)
-            self.counts[k] = share * 1024
-            self.sums[k] = book * self.counts[k][:, None]
-            rest = rest - book[code]
-
-    @torch.no_grad()
-    def follow(self, latent: Tensor, codes: Tensor, rng: np.random.Generator) -> None:
-        """Move every entry towards the outputs ``[n, latent]`` it stood for; restart those that stand for none."""
-        rest = latent
-        for k, book in enumerate(self.quantiser.entries):
-            code = codes[:, k]
-            before = book[code]
-            counts = torch.bincount(code, minlength=len(book)).float()
-            sums = torch.zeros_like(book).index_add_(0, code, rest)
-            self.counts[k].mul_(self.decay).add_(counts, alpha=1 - self.decay)
-            self.sums[k].mul_(self.decay).add_(sums, alpha=1 - self.decay)
-            dead = (self.counts[k] < 0.03 * self.counts[k].mean()).nonzero()[:, 0]
-            if len(dead):
-                chosen = torch.from_numpy(rng.integers(len(rest), size=len(dead)))
-                self.counts[k][dead] = self.counts[k].mean()
-                self.sums[k][dead] = rest[chosen] * self.counts[k][dead][:, None]
-            book.copy_(self.sums[k] / self.counts[k][:, None])
-            rest = rest - before
-
-
-def _nearest(points: Tensor, book: Tensor) -> Tensor:
-    return ((book**2).sum(-1) - 2 * points @ book.T).argmin(-1)
 
 
 def train(
@@ -229,7 +174,7 @@ def _render_all(folder: Path, recipe: Recipe, fonts: tuple[Path, ...]) -> None:
             continue
         font = [None, *fonts][part % (len(fonts) + 1)] if part < recipe.parts else None
         hard = part // (len(fonts) + 1) % 3 == 2
-        n = recipe.part_size if part < recipe.parts else _CHECKED
+        n = recipe.part_size if part < recipe.parts else min(_CHECKED, recipe.part_size)
         audio, _ = render_arrays(
             n, recipe.seed * 100_000 + 50_000 + part, _CLIP_SECONDS, mix="hard" if hard else "realistic", font=font
         )
@@ -255,37 +200,6 @@ def _crops(parts: list[npt.NDArray[np.int16]], recipe: Recipe, rng: np.random.Ge
     return torch.from_numpy(crops)
 
 
-class Losses:
-    """Distances between a sound and what the decoder makes of it, in magnitudes of STFTs and of mel bands."""
-
-    def __init__(self) -> None:
-        from torchaudio.functional import melscale_fbanks
-
-        self.windows = [torch.hann_window(n) for n in _RESOLUTIONS]
-        self.filters = {
-            n: melscale_fbanks(n // 2 + 1, 40.0, SAMPLE_RATE / 2, bands, SAMPLE_RATE, norm="slaney") * 100
-            for n, bands in ((2048, 128), (512, 64))
-        }
-
-    def __call__(self, heard: Tensor, made: Tensor) -> Tensor:
-        """Loss of audio ``[B, samples]`` against audio of the same shape."""
-        total = torch.zeros(())
-        for window in self.windows:
-            n = len(window)
-            true, false = magnitudes(heard, window, n // 4), magnitudes(made, window, n // 4)
-            total = total + (_log(true) - _log(false)).abs().mean()
-            miss = torch.linalg.vector_norm(true - false, dim=(1, 2)) / torch.linalg.vector_norm(true, dim=(1, 2))
-            total = total + 0.5 * miss.mean()
-            if n in self.filters:
-                bands = self.filters[n]
-                total = total + (_log(true @ bands) - _log(false @ bands)).abs().mean()
-        return total
-
-
-def _log(magnitude: Tensor) -> Tensor:
-    return torch.log(magnitude + _FLOOR)
-
-
 def _step_loss(
     codec: NeuralCodec, losses: Losses, audio: Tensor, recipe: Recipe, quantised: bool
 ) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -305,7 +219,7 @@ def _step_loss(
     with torch.autocast("cpu", dtype=torch.bfloat16):
         magnitude, phase = codec.spectrum(passed)
     true = magnitudes(audio, codec.window, 160)
-    direct = (_log(true) - _log(magnitude)).abs().mean()
+    direct = (log_magnitude(true) - log_magnitude(magnitude)).abs().mean()
     made = synthesise(magnitude * phase, codec.window)
     return losses(audio, made) + direct + recipe.commitment * commitment, latent.detach(), codes
 
@@ -314,7 +228,7 @@ def _train(folder: Path, recipe: Recipe, on_step: Callable[[int, float], None] |
     torch.manual_seed(recipe.seed)
     codec = NeuralCodec(recipe.sizes)
     average = copy.deepcopy(codec).requires_grad_(False)
-    follower = _Follower(codec.quantiser, recipe.follow)
+    follower = Follower(codec.quantiser, recipe.follow)
     optimiser = torch.optim.AdamW(codec.parameters(), betas=(0.9, 0.98), weight_decay=0.01, fused=True)
     path, done = folder / "codec.pt", 0
     if path.exists():

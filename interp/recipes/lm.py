@@ -75,17 +75,17 @@ class Recipe:
     part_size: int = 500
     first_parts: int = 6
     steps_per_part: int = 20
-    steps: int = 2200
+    steps: int = 6000
     batch_size: int = 16
     learning_rate: float = 1.5e-3
     warmup: int = 150
-    decay_from: float = 15 / 22
+    decay_from: float = 0.7
     weight_decay: float = 0.05
     keep: tuple[float, ...] = (0.85, 0.85, 0.85, 0.6, 0.4, 0.3)
     drop_prompt: float = 0.15
     save_every: int = 250
     codec: str = ""
-    hard: int = 6
+    hard: int = 2
 
     def rate(self, step: int) -> float:
         """Learning rate at a step, from 0."""

@@ -114,6 +114,15 @@ def listening_page(
         If a sound is given twice or missing, or nothing is compared.
     ClipError
         If a sound is empty or not finite.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> tone = np.sin(np.arange(8000) / 9)
+    >>> takes = [Take("unsteered", 0, 1, tone), Take("drums", 2, 1, tone / 2)]
+    >>> page = listening_page(takes, 16000, tempfile.mkdtemp(), title="Drums")
+    >>> sorted(file.name for file in (page.parent / "audio").iterdir())
+    ['drums_2_1.wav', 'unsteered_0_1.wav']
     """
     out = Path(out)
     table = _check(takes)

@@ -29,7 +29,14 @@ Metric = Callable[[Tensor, Tensor], Tensor]
 
 
 def code_log_likelihood(logits: Tensor, codes: Tensor) -> Tensor:
-    """Mean log-likelihood of the codes, in nats a token: the default metric."""
+    """Mean log-likelihood of the codes, in nats a token: the default metric.
+
+    Examples
+    --------
+    >>> logits = torch.zeros(1, 4, 10, 8)
+    >>> code_log_likelihood(logits, torch.zeros(1, 4, 10, dtype=torch.long))
+    tensor([-2.0794])
+    """
     return torch.log_softmax(logits, -1).gather(-1, codes[..., None])[..., 0].mean((1, 2))
 
 
@@ -81,6 +88,15 @@ def causal_ranking(
         If texts and codes differ in number.
     DataError
         If the labels do not fit or have one class, or an effect is not finite (site and row are named).
+
+    Examples
+    --------
+    >>> from interp.backends.build import random_musicgen
+    >>> from interp.model import MusicGen
+    >>> model = MusicGen(random_musicgen())
+    >>> codes = torch.zeros(2, model.n_codebooks, 8, dtype=torch.long)
+    >>> causal_ranking(model, codes, sites="L0.H*", baseline="zero")["rank"].tolist()
+    [1, 2]
     """
     chosen = select_sites(sites, model.shape)
     each = texts_of(codes, texts)

@@ -93,6 +93,16 @@ def load(path: str | Path, *, model: str = "") -> tuple[Intervention, ...]:
         If a direction was read from another checkpoint.
     InterventionError
         If an intervention is not possible.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from interp.directions import Direction
+    >>> from interp.steering import Add
+    >>> push = Add(Direction.from_weight("L3.resid", [0.0, 2.0], sigma=0.5), dose=2.0)
+    >>> (back,) = load(save(Path(tempfile.mkdtemp()) / "push", push))
+    >>> back.dose, str(back.directions[0].site)
+    (2.0, 'L3.resid')
     """
     from safetensors import SafetensorError, safe_open
 

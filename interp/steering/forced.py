@@ -212,6 +212,15 @@ def kl_to_unsteered(generation: Generation, batch_size: int = 16) -> pd.DataFram
         If the music is longer than the model's window.
     InterventionError, ModelError
         If logits are not finite; the row is named.
+
+    Examples
+    --------
+    >>> from interp.backends.build import random_musicgen
+    >>> from interp.model import MusicGen
+    >>> from interp.steering import Row, generate
+    >>> made = generate(MusicGen(random_musicgen()), [Row("a", 1)], 0.1, progress=False)
+    >>> kl_to_unsteered(made)["kl"].tolist()
+    [0.0]
     """
     model, codes = generation.model, generation.codes
     frames = codes.shape[-1]

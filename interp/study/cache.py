@@ -51,6 +51,15 @@ def step(per: str | None = None, *, shown: bool = True) -> Callable[[Callable[..
         Called as the method is. ``self.scan(trait)`` is one result, ``self.scan.all()`` the tables of all one below
         the other. A step returns a DataFrame, :class:`~interp.directions.Directions`, arrays by name, or several of
         these (and what JSON can hold) by name.
+
+    Examples
+    --------
+    >>> from interp.study import Study
+    >>> class Levels(Study):
+    ...     @step(per="trait")
+    ...     def level(self, trait): ...
+    >>> list(Levels.steps())
+    ['level']
     """
 
     def wrap(make: Callable[..., R]) -> Step[R]:

@@ -41,6 +41,12 @@ def load(device: str | torch.device = "cpu", weights: Path = WEIGHTS) -> Any:
     ------
     ModelError
         If the files are missing.
+
+    Examples
+    --------
+    >>> model = load()
+    >>> model.name, model.sample_rate
+    ('tiny', 16000)
     """
     from safetensors.torch import load_file
 
@@ -120,6 +126,11 @@ def card(weights: Path = WEIGHTS) -> str:
     """The model card as text: what the shipped model is, how it was trained, what judges measured of it.
 
     The measurements are those that ``analyses/model_card.py`` wrote beside the weights.
+
+    Examples
+    --------
+    >>> card().splitlines()[0]
+    'tiny: the small MusicGen that ships with interp'
     """
     from safetensors import safe_open
 

@@ -79,7 +79,14 @@ def erasures(
 
 
 def ablation_arms(ways: Mapping[str, tuple[Intervention, ...]]) -> list[Arm]:
-    """One arm without a dose for each way of :func:`erasures`; the random direction is the control."""
+    """One arm without a dose for each way of :func:`erasures`; the random direction is the control.
+
+    Examples
+    --------
+    >>> from interp.steering import Ablate
+    >>> [(arm.name, arm.dosed) for arm in ablation_arms({"mute": (Ablate.zero("L1.resid"),)})]
+    [('mute', False)]
+    """
     return [
         Arm(
             name, lambda dose, i, items=items: items, control=name == RANDOM_OUT, dosed=False,  # type: ignore[misc]

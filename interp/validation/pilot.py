@@ -59,6 +59,24 @@ def scan(
     -------
     Trial
         Its tables have the column ``site`` as well; treated arms are called as their site, controls ``random SITE``.
+
+    Examples
+    --------
+    >>> import interp
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> class Ear:
+    ...     name, independent, questions = "ear", True, {"loud": ["loud"]}
+    ...     def score(self, audio, sample_rate):
+    ...         return pd.DataFrame({"loud": np.ones(len(audio)), "not_music": 0.0})
+    ...     def accuracy_frame(self):
+    ...         return pd.DataFrame()
+    >>> model = interp.load("tiny", device="cpu")
+    >>> loud = Direction.from_weight("L3.resid", np.ones(model.shape.width), trait="loud", sigma=1.0)
+    >>> setting = Setting(seconds=0.2, prompt_seconds=0.0, measure=False, progress=False)
+    >>> trial = scan(model, "loud", [loud], [None, None], [1.0], seeds=[0, 1], judge=Ear(), setting=setting)
+    >>> trial.table[["arm", "dose", "rate"]].to_dict("records")
+    [{'arm': 'unsteered', 'dose': 0.0, 'rate': 1.0}, {'arm': 'L3.resid', 'dose': 1.0, 'rate': 1.0}]
     """
     arms: list[Arm] = [Arm(UNSTEERED, dosed=False, says={"site": UNSTEERED})]
     arms += [push(str(item.site), item, control=False, says={"site": str(item.site)}) for item in candidates]

@@ -43,6 +43,14 @@ def head_changes(model: MusicGen, codes: torch.Tensor, method: str, *, batch_siz
     -------
     DataFrame
         ``site`` and one column a clip, ``0`` to ``clips - 1``: the same table serves every trait of these clips.
+
+    Examples
+    --------
+    >>> from interp.backends.build import random_musicgen
+    >>> from interp.model import MusicGen
+    >>> model = MusicGen(random_musicgen())
+    >>> head_changes(model, torch.zeros(2, model.n_codebooks, 8, dtype=torch.long), "attribution").shape
+    (4, 3)
     """
     table = causal_ranking(model, codes, sites="heads", method=method, batch_size=batch_size)  # type: ignore[arg-type]
     # the table is sorted by rank, its attribute is in the order in which the sites were chosen
@@ -93,6 +101,18 @@ def rank_agreement(
     ------
     DataError
         If fewer than two clips have the trait or lack it, or fewer than three heads are in both tables.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> labels = pd.DataFrame({"drums": [0, 1] * 10, "group": np.arange(20)})
+    >>> matters = np.linspace(0, 1, 4)
+    >>> changes = pd.DataFrame(0.01 * rng.normal(size=(4, 20)) + matters[:, None] * labels["drums"].to_numpy())
+    >>> changes = changes.rename(columns=str).assign(site=["L0.H0", "L0.H1", "L1.H0", "L1.H1"])
+    >>> probes = pd.DataFrame({"site": changes["site"], "cv_score": 0.5 + matters / 2})
+    >>> heads, agreement = rank_agreement(changes, labels, "drums", probes, n_bootstrap=20)
+    >>> agreement.set_index("statistic")["value"].round(2).to_dict()
+    {'Spearman': 1.0, 'Kendall': 1.0}
     """
     trait = Trait.parse(trait)
     with_, without = np.flatnonzero(trait.has(labels)), np.flatnonzero(trait.lacks(labels))

@@ -163,20 +163,19 @@ def run_arms(
 
     Examples
     --------
-    >>> from interp.backends.build import random_musicgen
-    >>> from interp.judges import RenderedJudge
-    >>> from interp.model import MusicGen
-    >>> model = MusicGen(random_musicgen())
-    >>> from interp.steering import Ablate
-    >>> arms = [Arm("without a head", lambda dose, i: (Ablate.zero("L1.H0"),), dosed=False, says={"how": "ablation"})]
-    >>> setting = Setting(seconds=1.0, prompt_seconds=0.0, progress=False)
-    >>> trial = run_arms(model, "drums", arms, [None, None], seeds=[0, 1], judge=RenderedJudge(), setting=setting)
-    >>> trial
-    Trial(drums: 2 arms on 2 paired seeds, heard by rendered)
-    >>> trial.table[["arm", "how", "n"]]
-                  arm       how  n
-    0       unsteered            2
-    1  without a head  ablation  2
+    >>> import interp
+    >>> class Ear:
+    ...     name, independent, questions = "ear", True, {"loud": ["loud"]}
+    ...     def score(self, audio, sample_rate):
+    ...         return pd.DataFrame({"loud": np.ones(len(audio)), "not_music": 0.0})
+    ...     def accuracy_frame(self):
+    ...         return pd.DataFrame()
+    >>> asked = Arm("asked", control=False, dosed=False, text="drums")
+    >>> setting = Setting(seconds=0.2, prompt_seconds=0.0, measure=False, progress=False)
+    >>> model = interp.load("tiny", device="cpu")
+    >>> trial = run_arms(model, "loud", [asked], [None, None], seeds=[0, 1], judge=Ear(), setting=setting)
+    >>> trial.table[["arm", "n", "rate"]].to_dict("records")
+    [{'arm': 'unsteered', 'n': 2, 'rate': 1.0}, {'arm': 'asked', 'n': 2, 'rate': 1.0}]
     """
     trait, setting = Trait.parse(trait), setting or Setting()
     judges = panel(judge, model=model, traits=[trait])

@@ -63,7 +63,7 @@ def draw(
     >>> import pandas as pd
     >>> from interp.clips import Clips
     >>> labels = pd.DataFrame({"drums": [1, 1, 0, 1], "group": ["a", "a", "b", "c"]}, index=list("wxyz"))
-    >>> clips = Clips.from_arrays([np.ones((1, 8000))] * 4, 8000, labels)
+    >>> clips = Clips.from_arrays([np.ones((1, 8))] * 4, 8000, labels)
     >>> list(draw("drums", 2, 1.0, clips=clips).ids)
     ['w', 'z']
     """
@@ -110,12 +110,13 @@ def encode(model: MusicGen, clips: Clips, seconds: float) -> list[torch.Tensor]:
 
     Examples
     --------
+    >>> import numpy as np
     >>> from interp.backends.build import random_musicgen
     >>> from interp.clips import Clips
     >>> from interp.model import MusicGen
-    >>> codes = encode(MusicGen(random_musicgen()), Clips.from_arrays([np.ones((1, 16_000))], 16_000), 0.5)
-    >>> [list(code.shape) for code in codes]
-    [[4, 25]]
+    >>> clips = Clips.from_arrays([np.zeros(16_000)], 16_000)
+    >>> [codes.shape for codes in encode(MusicGen(random_musicgen()), clips, 0.5)]
+    [torch.Size([4, 25])]
     """
     codes = []
     for clip in clips:
@@ -136,6 +137,16 @@ def prompts_without(
     ------
     DataError
         If too few sounds lack it, or one is shorter.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from interp.backends.build import random_musicgen
+    >>> from interp.clips import Clips
+    >>> from interp.model import MusicGen
+    >>> clips = Clips.from_arrays([np.zeros(16_000)] * 2, 16_000, {"drums": ["yes", "no"]})
+    >>> [codes.shape for codes in prompts_without(MusicGen(random_musicgen()), "drums", 1, 0.5, clips=clips)]
+    [torch.Size([4, 25])]
     """
     return encode(model, draw(trait, n, seconds, present=False, seed=seed + PROMPTS, clips=clips), seconds)
 
@@ -149,6 +160,16 @@ def prompts_with(
     ------
     DataError
         If too few sounds have it, or one is shorter.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from interp.backends.build import random_musicgen
+    >>> from interp.clips import Clips
+    >>> from interp.model import MusicGen
+    >>> clips = Clips.from_arrays([np.zeros(16_000)] * 2, 16_000, {"drums": ["yes", "no"]})
+    >>> [codes.shape for codes in prompts_with(MusicGen(random_musicgen()), "drums", 1, 0.5, clips=clips)]
+    [torch.Size([4, 25])]
     """
     return encode(model, draw(trait, n, seconds, seed=seed + PROMPTS, clips=clips), seconds)
 
@@ -188,6 +209,16 @@ def reference_sounds(
     ------
     DataError
         If there are fewer than two.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from interp.backends.build import random_musicgen
+    >>> from interp.clips import Clips
+    >>> from interp.model import MusicGen
+    >>> clips = Clips.from_arrays([np.zeros(16_000)] * 4, 16_000, {"drums": ["yes", "no"] * 2})
+    >>> reference_sounds(MusicGen(random_musicgen()), "drums", 2, 0.5, clips=clips).shape
+    torch.Size([2, 1, 8000])
     """
     trait = None if trait is None else Trait.parse(trait)
     if clips is not None:

@@ -136,13 +136,17 @@ def verdict(
 
     Examples
     --------
+    >>> n = 20
+    >>> rates = {"unsteered": 2, "probe": 18, "random": 2, "shuffled labels": 3}
+    >>> clips = pd.concat(
+    ...     pd.DataFrame({"trait": "drums", "arm": arm, "dose": float(arm != "unsteered"), "seed": range(n)})
+    ...     .assign(hit=np.arange(n) < hits, not_music=False)
+    ...     for arm, hits in rates.items()
+    ... )
     >>> from interp.validation import summarise
-    >>> hits = {("unsteered", 0.0): 1, ("probe", 2.0): 18, ("random", 2.0): 1}
-    >>> clips = pd.concat([
-    ...     pd.DataFrame({"arm": arm, "dose": dose, "seed": range(20), "hit": np.arange(20) < n, "not_music": False})
-    ...     for (arm, dose), n in hits.items()])
-    >>> verdict(summarise(clips), clips, readable=True).outcome
-    'causal'
+    >>> said = verdict(summarise(clips), clips, readable=True)
+    >>> said.outcome, round(said.gain, 1)
+    ('causal', 0.8)
     """
     if "judge" in table and table["judge"].nunique() > 1:
         raise DataError("a verdict is one judge's: choose the rows of one, as in table[table['judge'] == 'rendered'].")
@@ -225,15 +229,30 @@ def necessity(clips: pd.DataFrame, *, ways: Sequence[str] | None = None, rule: R
         ``way, rate, random, loss, lo, hi``: judged share, that with a random direction out, and their paired
         difference with its interval.
 
+    Raises
+    ------
+    DataError
+        If no way that counts was run, or none with a random direction out.
+
     Examples
     --------
-    >>> left = {"unsteered": 19, "random direction out": 18, "direction out": 2}
-    >>> clips = pd.concat([pd.DataFrame({"arm": arm, "seed": range(20), "hit": np.arange(20) < n})
-    ...                    for arm, n in left.items()])
-    >>> necessity(clips)[0]
-    'yes'
+    >>> arms = {"unsteered": 20, "direction out": 2, "random direction out": 19}
+    >>> clips = pd.concat(
+    ...     pd.DataFrame({"trait": "drums", "arm": arm, "dose": 0.0, "seed": range(20), "hit": np.arange(20) < hits})
+    ...     for arm, hits in arms.items()
+    ... )
+    >>> answer, table = necessity(clips)
+    >>> answer, table["loss"].round(2).tolist()
+    ('yes', [-0.85])
     """
     hits = clips.pivot_table(index="seed", columns="arm", values="hit", aggfunc="mean", sort=False).astype(float)
+    counts = ("direction out", "LEACE") if ways is None else tuple(ways)
+    lacking = [name for name in (RANDOM_OUT, *(ways or ())) if name not in hits]
+    if lacking or not set(counts) & set(hits.columns):
+        raise DataError(
+            f"necessity needs clips of the arms {RANDOM_OUT} and {' or '.join(counts)}, and has {', '.join(hits)}: run "
+            "the arms of interp.validation.ablation_arms, or name the ways that count."
+        )
     lines = []
     for way in [name for name in hits.columns if name not in (UNSTEERED, RANDOM_OUT)]:
         change = paired_bootstrap(hits[way], hits[RANDOM_OUT])
@@ -244,7 +263,7 @@ def necessity(clips: pd.DataFrame, *, ways: Sequence[str] | None = None, rule: R
             }
         )  # fmt: skip
     table = pd.DataFrame(lines)
-    counted = table[table["way"].isin(["direction out", "LEACE"] if ways is None else list(ways))]
+    counted = table[table["way"].isin(counts)]
     if ((counted["loss"] <= -rule.loss) & (counted["hi"] < 0)).any():
         return "yes", table
     return ("no" if bool(np.all(counted["lo"] > -rule.loss)) else "unclear"), table

@@ -11,7 +11,7 @@ import pytest
 import interp.judges.registry as registry
 from interp.clips import Clips
 from interp.errors import DataError
-from interp.judges import DspJudge, QualityJudge, RenderedJudge, load, panel, register
+from interp.judges import DspJudge, QualityJudge, RenderedJudge, TaggerJudge, load, panel, register
 from interp.judges.trained import TrainedJudge
 
 OWN = """
@@ -61,6 +61,7 @@ def test_the_judge_that_goes_with_the_model_is_taken_and_no_other_is_assumed(tin
     for model in (tiny_lm_model, "facebook/musicgen-large"):
         with pytest.raises(DataError, match=r"needs a judge that knows it: --judge clap"):
             load("", model=model)
+    assert isinstance(load("tagger", model=tiny_lm_model), TaggerJudge)
     with pytest.raises(DataError, match="'rendered' was trained on the music of the model that ships"):
         load("rendered", model=tiny_lm_model)
     assert panel(RenderedJudge(), model=tiny_lm_model)[0].name == "rendered"  # said by hand
@@ -93,7 +94,7 @@ def test_a_judge_from_a_file_or_a_module_of_ones_own(own, monkeypatch, tiny):
         f"{own}:NoJudge": "NoJudge is no judge: it has no independent, questions, score, accuracy_frame",
         f"{own.parent / 'gone.py'}:Loud": "no file",
         "no_such_module:Loud": "there is no judge 'no_such_module:Loud'",
-        "ears": "there is no judge 'ears': use clap, dsp, probe, quality, rendered",
+        "ears": "there is no judge 'ears': use clap, dsp, probe, quality, rendered, tagger",
         "dsp:somewhere": "takes nothing after its name",
     }.items():
         with pytest.raises(DataError, match=sentence):

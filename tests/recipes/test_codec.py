@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from interp.errors import StoreError
-from interp.recipes.codec import Losses, Recipe, _Follower, train
+from interp.recipes.codec import Recipe, train
+from interp.recipes.codec_parts import Follower, Losses
 from interp.testbed.neural_codec import CodecSizes, NeuralCodec, Quantiser
 
 SMALL = Recipe(
@@ -50,7 +51,7 @@ def test_entries_find_clusters_and_restart_when_nothing_uses_them() -> None:
     centres = torch.randn(6, 3) * 5
     points = centres.repeat(50, 1) + 0.01 * torch.randn(300, 3)
     quantiser = Quantiser(1, 6, 3)
-    follower = _Follower(quantiser, 0.9)
+    follower = Follower(quantiser, 0.9)
     follower.start(points, seed=0)
     rng = np.random.default_rng(0)
     quantiser.entries[0, 0] = 1e3  # out of reach

@@ -80,6 +80,16 @@ def test_necessity(left: float, n: int, answer: str) -> None:
     assert losses["direction out"] == 0 and losses["LEACE"] == pytest.approx(left - 0.9, abs=1.1 / n)
 
 
+def test_necessity_of_nothing_is_no_answer() -> None:
+    arms = ("unsteered", "random direction out", "direction out, every layer")
+    clips = pd.concat([pd.DataFrame({"arm": arm, "seed": range(8), "hit": True}) for arm in arms])
+    for ways in (None, ["LEACE"]):
+        with pytest.raises(DataError, match="necessity needs clips of the arms"):
+            necessity(clips, ways=ways)
+    with pytest.raises(DataError, match="random direction out"):
+        necessity(clips[clips["arm"] != "random direction out"], ways=["direction out, every layer"])
+
+
 def test_the_rule_is_a_value_that_can_be_changed_on_purpose() -> None:
     strict = Rule(gain=0.95)
     assert strict != Rule() and Rule() == Rule(0.30, 0.15, 0.15, 0.20, 0.30, 0.05, ("random", "shuffled labels"))
