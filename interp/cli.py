@@ -394,7 +394,10 @@ def judge(
         said = in_words(each, scores)
         said.insert(0, "file", [name if len(name) <= 20 else f"...{name[-17:]}" for name in files])
         show(said.head(rows), f"{each.name}: {len(table)} sounds")
-    told = worth.assign(range=[_range(lo, hi) for lo, hi in zip(worth["lo"], worth["hi"], strict=True)])
+    told = worth.assign(
+        measure=[name if len(name) <= 26 else f"{name[:23]}..." for name in worth["measure"]],
+        range=[_range(lo, hi) for lo, hi in zip(worth["lo"], worth["hi"], strict=True)],
+    )
     told = told[told["audio"].isna() | (told["audio"] == told.groupby(["judge", "trait"])["audio"].transform("first"))]
     show(told[["judge", "trait", "measure", "value", "range", "chance"]], "What these judges are worth")
     _note(f"Every probability and measure is in {out / 'judged.csv'} and {out / 'judges.csv'}.")

@@ -411,3 +411,59 @@ def test_validate_tells_whether_a_direction_causes_the_trait(folder: Path, store
     assert (folder / "validate" / "dose_response.png").is_file()
     assert "cannot hear 'genre=polka'" in fails("validate", store, "genre=polka", "--out", folder / "validate")
     assert "full or basic" in fails("validate", store, "drums", "--arms", "some", "--out", folder / "validate")
+
+
+EAR = """
+import pandas as pd
+
+class Loud:
+    name, independent, questions = "loud", True, {"drums": ["drums"]}
+
+    def score(self, audio, sample_rate):
+        level = [float(abs(clip).max()) for clip in audio]
+        return pd.DataFrame({"drums": [min(one, 1.0) for one in level], "not_music": 0.0})
+
+    def accuracy_frame(self):
+        return pd.DataFrame()
+"""
+
+
+def test_a_judge_of_ones_own_judges_from_the_command_line(folder: Path) -> None:
+    file = folder / "ear.py"
+    file.write_text(EAR)
+    words = ("--rows", "3", "--out", folder / "own")
+    result = works("judge", folder / "clips", "--judge", f"rendered,{file}:Loud", *words)
+    table = pd.read_csv(folder / "own" / "judged.csv")
+    assert len(table) == 32 and {"rendered.jazz", "loud.drums"} <= set(table.columns)
+    assert "not measured" in result.output
+    sentence = fails("judge", folder / "clips", "--judge", f"{file}:Soft", "--out", folder / "own")
+    assert "no class or function 'Soft'" in sentence
+    assert "no judge 'ears'" in fails("judge", folder / "clips", "--judge", "ears", "--out", folder / "own")
+
+
+def test_what_judges_say_fits_a_terminal_of_eighty_columns(folder: Path) -> None:
+    result = works("judge", folder / "clips", "--judge", "rendered,quality,dsp", "--out", folder / "narrow")
+    lines = result.stdout.splitlines()
+    assert max(len(line.rstrip()) for line in lines) <= 80
+    assert any(line.split()[:2] == ["render-3-00000.wav", "yes"] for line in lines)
+
+
+def test_a_judge_is_trained_on_the_labelled_clips(folder: Path) -> None:
+    words = ("--judge", "trained", "--trait", "drums", "--data", folder / "clips", "--out", folder / "trained")
+    result = call("judge", folder / "clips", *words)
+    # thirty-two clips of eight scores may not do; then it is said, with how often it was right
+    assert result.exit_code == 0 or "does not tell drums: a judge trained on it is right in" in result.stderr
+    assert "name the trait, and their folder" in fails("judge", folder / "clips", "--judge", "trained")
+
+
+@pytest.mark.slow
+def test_several_judges_validate_and_are_told_apart(folder: Path, store: Path) -> None:
+    file, out = folder / "ear.py", folder / "panel"
+    file.write_text(EAR)
+    words = ("--arms", "basic", "--seeds", "8", "--doses", "3", "--site", "L5.resid", "--heads", "4", "--out", out)
+    result = works("validate", store, "drums", "--judge", f"rendered,{file}:Loud", *words)
+    table = pd.read_csv(out / "causal.csv")
+    assert list(dict.fromkeys(table["judge"])) == ["rendered", "loud"]
+    assert list(pd.read_csv(out / "agreement.csv")[["a", "b"]].iloc[0]) == ["rendered", "loud"]
+    assert "by rendered:" in result.stderr and "never measured on drums" in result.stderr
+    assert "L9.resid" in fails("validate", store, "drums", "--site", "L9.resid", "--out", out)

@@ -37,10 +37,10 @@ def accuracy_table(judges: Sequence[Judge]) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for judge in judges:
         frame = judge.accuracy_frame().reindex(columns=ACCURACY_COLUMNS)
-        found = frame.to_dict("records")
+        records = frame.to_dict("records")
         if not frame["lo"].notna().any():  # nothing with an interval was counted
-            found.insert(0, {"trait": "", "measure": "not measured", "value": np.nan})
-        rows += [{"judge": judge.name, "independent": judge.independent, **row} for row in found]
+            records.insert(0, {"trait": "", "measure": "not measured", "value": np.nan})
+        rows += [{"judge": judge.name, "independent": judge.independent, **row} for row in records]
     return pd.DataFrame(rows, columns=["judge", "independent", *ACCURACY_COLUMNS])
 
 
@@ -63,8 +63,8 @@ def worth(judge: Judge, trait: str | Trait) -> str:
     rows = frame[frame["trait"].isin([trait.column, trait.answer]) & frame["lo"].notna()]
     if rows.empty:
         return f"{name} was never measured on {trait}"
-    told = "; ".join(f"{row.value:.1%} on {row.audio}" for row in rows.drop_duplicates("audio").itertuples())
-    return f"{name} is right in {told}"
+    shares_right = "; ".join(f"{row.value:.1%} on {row.audio}" for row in rows.drop_duplicates("audio").itertuples())
+    return f"{name} is right in {shares_right}"
 
 
 def measure(
@@ -95,6 +95,16 @@ def measure(
     ------
     DataError
         If no question has labels, or their number is not that of the clips.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> judge = SimpleNamespace(name="ear", questions={"loud": ["loud"]},
+    ...     score=lambda audio, rate: pd.DataFrame({"loud": [float(np.max(x)) for x in audio], "not_music": 0.0}))
+    >>> clips = [np.full((1, 8), level) for level in (0.9, 0.8, 0.1)]
+    >>> measure(judge, clips, 8, pd.DataFrame({"loud": ["yes", "no", "no"]}))[["trait", "value", "n"]].round(2)
+      trait  value  n
+    0  loud   0.67  3
     """
     return pd.DataFrame(
         measure_answers(judge, score(judge, audio, sample_rate), labels, what), columns=ACCURACY_COLUMNS
@@ -116,7 +126,7 @@ def measure_answers(judge: Judge, scores: pd.DataFrame, labels: pd.DataFrame, au
         raise DataError(
             f"there is no label for any of {', '.join(judge.questions)}: name the columns like the questions."
         )
-    said = answers(judge, scores)
+    answered = answers(judge, scores)
     rows = []
     for question in asked:
         truth = _truth(Trait(question), labels, judge.questions[question])
@@ -125,7 +135,7 @@ def measure_answers(judge: Judge, scores: pd.DataFrame, labels: pd.DataFrame, au
             raise DataError(f"no clip has a label {question!r} that the judge {judge.name!r} could answer.")
         n = int(counted.sum())
         groups = int(labels.loc[counted, "group"].nunique()) if "group" in labels.columns else n
-        right = int((said.loc[counted, question].to_numpy() == truth[counted].to_numpy()).sum())
+        right = int((answered.loc[counted, question].to_numpy() == truth[counted].to_numpy()).sum())
         shares = truth[counted].value_counts(normalize=True)
         rows.append(accuracy_row(question, "accuracy", right, n, float(shares.max()), audio, groups))
     return rows
@@ -139,8 +149,8 @@ def _truth(trait: Trait, labels: pd.DataFrame, answers: Sequence[str]) -> pd.Ser
         empty[asked.has(labels)] = 1.0
         empty[asked.lacks(labels)] = 0.0
         return empty
-    given = labels[trait.column].reset_index(drop=True)
-    return given.where(given.isin(list(answers))).astype(object)
+    cells = labels[trait.column].reset_index(drop=True)
+    return cells.where(cells.isin(list(answers))).astype(object)
 
 
 def accuracy_row(

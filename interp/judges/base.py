@@ -130,7 +130,8 @@ def embed(judge: Judge, audio: Audio, sample_rate: int) -> NDArray[np.float32]:
 
 def describe(judge: Judge) -> str:
     """Name the traits that a judge can be asked for, as they are written: ``drums, instrument=piano, ...``."""
-    return ", ".join(q if len(a) == 1 and a[0] == q else f"{q}={one}" for q, a in judge.questions.items() for one in a)
+    asked = [(question, answer) for question, of in judge.questions.items() for answer in of]
+    return ", ".join(question if question == answer else f"{question}={answer}" for question, answer in asked)
 
 
 def can_hear(judge: Judge, trait: str | Trait) -> bool:
@@ -216,7 +217,7 @@ def score(judge: Judge, audio: Audio, sample_rate: int) -> pd.DataFrame:
             f"the judge {judge.name!r} gave {len(table)} rows for {len(audio)} clips: it must give one a clip."
         )
     if judge.questions:
-        _check(judge, table, [one for of in judge.questions.values() for one in of])
+        _check(judge, table, [answer for of in judge.questions.values() for answer in of])
     return table
 
 
@@ -301,8 +302,8 @@ def hears(
             raise DataError("say the sample rate of the clips that are to be heard, in Hz.")
         heard = score(judge, heard, sample_rate)
     column, of = str(_answer(judge, trait)), judge.questions[trait.column]
-    said = _answered(judge, heard, of)
-    hit = said == (1.0 if len(of) == 1 else column)
+    answered = _answered(judge, heard, of)
+    hit = answered == (1.0 if len(of) == 1 else column)
     return pd.DataFrame({"hit": hit, "score": heard[column].astype(float), "not_music": heard["not_music"] >= 0.5})
 
 
@@ -328,6 +329,13 @@ def judge_all(judges: Sequence[Judge], audio: Audio, sample_rate: int) -> pd.Dat
     ------
     DataError
         If there is no judge, two share a name, or a judge breaks its contract (:func:`score`).
+
+    Examples
+    --------
+    >>> from interp.judges import QualityJudge, RenderedJudge
+    >>> judge_all([RenderedJudge(), QualityJudge()], np.zeros((1, 1, 16_000)), 16_000)[["rendered.bass", "quality.bad"]]
+       rendered.bass  quality.bad
+    0            0.0         True
     """
     named(judges)
     return pd.concat([score(judge, audio, sample_rate).add_prefix(f"{judge.name}.") for judge in judges], axis=1)

@@ -69,7 +69,7 @@ def clap_questions(traits: Sequence[str | Trait], labels: pd.DataFrame | None = 
     wanted = list(map(Trait.parse, traits))
     for name in dict.fromkeys(trait.column for trait in wanted):
         known = asked.get(name, {})
-        named = [one for trait in wanted if trait.column == name for one in (trait.positive, trait.against) if one]
+        named = [side for trait in wanted if trait.column == name for side in (trait.positive, trait.against) if side]
         if labels is not None and name in labels:
             read = Trait(name).read(labels)
             classes = [] if name in read.classes else sorted({*read.classes, *named})
@@ -80,7 +80,7 @@ def clap_questions(traits: Sequence[str | Trait], labels: pd.DataFrame | None = 
         if len(classes) == 1:
             classes.append(f"no {classes[0]}")
         sound = "the sound of {}" if name == "instrument" else "{} music"
-        words = {one: known.get(one, sound.format(one)) for one in classes}
+        words = {answer: known.get(answer, sound.format(answer)) for answer in classes}
         asked[name] = words or {name: f"music with {name}", f"no {name}": f"music without {name}"}
     return asked
 

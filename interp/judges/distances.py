@@ -28,7 +28,7 @@ from interp.stats import Interval, jackknife_interval
 
 __all__ = ["Fad", "Kad", "Reference", "fad", "fad_difference", "fad_interval", "frechet_distance", "kad", "mmd2"]
 
-_FEWEST = 4
+FEWEST = 4
 """Clips below which the jackknife's spread says nothing."""
 KAD_SCALE = 100.0
 """KAD is conventionally 100 times the squared MMD."""
@@ -105,6 +105,11 @@ def frechet_distance(mean_a: ArrayLike, cov_a: ArrayLike, mean_b: ArrayLike, cov
     ----------
     mean_a, mean_b : array_like, ``[dim]``
     cov_a, cov_b : array_like, ``[dim, dim]``
+
+    Examples
+    --------
+    >>> frechet_distance([0, 0], np.eye(2), [3, 4], 4 * np.eye(2))
+    27.0
     """
     delta = np.asarray(mean_a, np.float64) - np.asarray(mean_b, np.float64)
     a, b = np.asarray(cov_a, np.float64), np.asarray(cov_b, np.float64)
@@ -251,7 +256,7 @@ def fad_interval(embeddings: ArrayLike, reference: ArrayLike | Reference) -> Int
     rows, _ = _pair(embeddings, embeddings)
     known = reference if isinstance(reference, Reference) else Reference(reference)
     value = float(known.distances(rows[None])[0])
-    if len(rows) < _FEWEST:
+    if len(rows) < FEWEST:
         return Interval(value, float("nan"), float("nan"))
     return jackknife_interval(value, known.left_out(rows))
 
@@ -292,7 +297,7 @@ def fad_difference(a: ArrayLike, b: ArrayLike, reference: ArrayLike | Reference)
         raise DataError(f"{len(x)} clips and {len(y)} are no pairs: give one clip a seed in both sets.")
     known = reference if isinstance(reference, Reference) else Reference(reference)
     value = float(known.distances(x[None])[0] - known.distances(y[None])[0])
-    if len(x) < _FEWEST:
+    if len(x) < FEWEST:
         return Interval(value, float("nan"), float("nan"))
     return jackknife_interval(value, known.left_out(x) - known.left_out(y))
 

@@ -51,6 +51,12 @@ class DspJudge:
     ------
     DataError
         If a measure is unknown.
+
+    Examples
+    --------
+    >>> tone = np.sin(2 * np.pi * 1000 * np.arange(16_000) / 16_000)
+    >>> DspJudge(["centroid"]).score([tone], 16_000)["centroid"].round(-2).item()
+    1000.0
     """
 
     name = "dsp"
@@ -99,24 +105,24 @@ class DspJudge:
 
         if float(np.sqrt(np.mean(clip**2))) < 1e-5:
             return dict.fromkeys(self.measures, float("nan"))
-        wanted, found = set(self.measures), {}
+        wanted, measured = set(self.measures), {}
         if "tempo" in wanted:
-            found["tempo"] = _tempo(clip)
+            measured["tempo"] = _tempo(clip)
         if "onset_density" in wanted:
-            found["onset_density"] = _n_onsets(clip) / (len(clip) / _RATE)
+            measured["onset_density"] = _n_onsets(clip) / (len(clip) / _RATE)
         if wanted & {"centroid", "percussive_share", "key", "major"}:
             magnitude = np.abs(librosa.stft(clip, n_fft=_N_FFT, hop_length=_HOP))
         if "centroid" in wanted:
             # weighted by energy: a pause's noise floor must not count as much as the music
             power = magnitude.sum(axis=1)
-            found["centroid"] = float(power @ np.linspace(0, _RATE / 2, len(power)) / power.sum())
+            measured["centroid"] = float(power @ np.linspace(0, _RATE / 2, len(power)) / power.sum())
         if "percussive_share" in wanted:
             harmonic, percussive = librosa.decompose.hpss(magnitude)
             energy = float((percussive**2).sum())
-            found["percussive_share"] = energy / (energy + float((harmonic**2).sum()))
+            measured["percussive_share"] = energy / (energy + float((harmonic**2).sum()))
         if wanted & {"key", "major"}:
-            found["key"], found["major"] = krumhansl_key(chroma_vector(clip))
-        return {name: float(found[name]) for name in self.measures}
+            measured["key"], measured["major"] = krumhansl_key(chroma_vector(clip))
+        return {name: float(measured[name]) for name in self.measures}
 
 
 def _n_onsets(clip: NDArray[np.float32]) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +17,6 @@ from interp.judges.quality import degenerate
 from interp.traits import Trait
 
 if TYPE_CHECKING:
-    from interp.clips import Clips
     from interp.directions import Direction
     from interp.model import MusicGen
 
@@ -48,6 +47,17 @@ class ProbeJudge:
         If there is no direction, one has no intercept, or they were read with different pooling.
     CheckpointMismatch
         If a direction was read from another checkpoint.
+
+    Examples
+    --------
+    >>> from interp.backends.build import random_musicgen
+    >>> from interp.directions import Direction
+    >>> from interp.model import MusicGen
+    >>> model = MusicGen(random_musicgen())
+    >>> probe = Direction.from_weight("L1.resid", np.ones(16), trait="drums", intercept=0.0, model=model.fingerprint)
+    >>> judge = ProbeJudge(model, [probe])
+    >>> judge.questions, judge.independent, list(judge.score([np.ones(8_000)], 16_000))
+    ({'drums': ['drums']}, False, ['drums', 'not_music'])
     """
 
     independent = False
@@ -78,46 +88,6 @@ class ProbeJudge:
             if answer not in self.questions.setdefault(question, []):
                 self.questions[question].append(answer)
             self._members.setdefault(answer, []).append(direction)
-
-    @classmethod
-    def fit(
-        cls, model: MusicGen, clips: Clips, traits: Sequence[str | Trait], *, k: int = 16, seed: int = 0,
-        progress: bool = False,
-    ) -> ProbeJudge:  # fmt: skip
-        """Probe labelled clips at every head, and judge by the best heads of each trait.
-
-        Parameters
-        ----------
-        model : MusicGen
-            The unsteered model.
-        clips : Clips
-            Labelled sounds.
-        traits : sequence of str or Trait
-            What is to be heard. Several classes of one label, or a label of several classes, compete.
-        k : int
-            Heads a trait (SMITIN's monitor takes 16).
-        seed : int
-            Of the split.
-        progress : bool
-            Show progress bars.
-        """
-        from interp.activations import extract
-        from interp.probes import probe
-
-        ds = extract(model, clips, sites="heads", progress=progress)
-        columns: dict[str, list[Trait]] = {}
-        for trait in map(Trait.parse, traits):
-            columns.setdefault(trait.column, []).append(trait)
-        chosen: list[Direction] = []
-        for column, wanted in columns.items():
-            asked = str(wanted[0]) if len(wanted) == 1 else column
-            study = probe(
-                ds, asked, sites="heads", methods=("logistic",), n_permutations=0, n_bootstrap=0, seed=seed,
-                progress=progress,
-            )  # fmt: skip
-            best = list(study.ranking("logistic")["site"][:k])
-            chosen += list(study.directions.select(method="logistic", site=best))
-        return cls(model, chosen)
 
     def accuracy_frame(self) -> pd.DataFrame:
         """Return held-out scores as the probes brought them along; `lo` and `hi` are the worst and best of several."""

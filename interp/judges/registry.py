@@ -34,20 +34,21 @@ if TYPE_CHECKING:
 __all__ = ["load", "makes_rendered_music", "names", "panel", "register"]
 
 Factory = Callable[..., Judge]
-_FACTORIES: dict[str, Factory] = {}
+_FACTORIES: dict[str, Factory | str] = {}
+"""Name -> what gives the judge, or where it is: ``module:NAME``, imported when it is asked for."""
 
 
-def register(name: str, factory: Factory) -> None:
+def register(name: str, factory: Factory | str) -> None:
     """Make a judge known by a name.
 
     Parameters
     ----------
     name : str
         What ``--judge`` and :func:`load` take; letters, digits, ``-`` and ``_``.
-    factory : callable
-        A class or function that gives the judge. It is called with those of the keywords ``where`` (what follows the
-        name after a colon), ``model``, ``data`` (:class:`~interp.clips.Clips` or None) and ``traits`` (a tuple of
-        :class:`~interp.traits.Trait`) that it takes.
+    factory : callable or str
+        A class or function that gives the judge, or where it is (``"package.module:NAME"``). It is called with those of
+        the keywords ``where`` (what follows the name after a colon), ``model``, ``data`` (:class:`~interp.clips.Clips`
+        or None) and ``traits`` (a tuple of :class:`~interp.traits.Trait`) that it takes.
 
     Raises
     ------
@@ -66,10 +67,13 @@ def register(name: str, factory: Factory) -> None:
     """
     if not name or not name.replace("-", "").replace("_", "").isalnum():
         raise DataError(f"a judge cannot be called {name!r}: use letters, digits, - and _.")
-    known = _FACTORIES.get(name, factory)
-    if (known.__module__, known.__qualname__) != (factory.__module__, factory.__qualname__):  # a cell may run again
+    if _place(_FACTORIES.get(name, factory)) != _place(factory):  # a cell may run again
         raise DataError(f"there is a judge {name!r} already: give yours another name.")
     _FACTORIES[name] = factory
+
+
+def _place(factory: Factory | str) -> str:
+    return factory if isinstance(factory, str) else f"{factory.__module__}:{factory.__qualname__}"
 
 
 def names() -> list[str]:
@@ -113,8 +117,8 @@ def load(
     >>> load("quality").name, [judge.name for judge in load("dsp,quality")]
     ('quality', ['dsp', 'quality'])
     """
-    found = panel(name, model=model, data=data, traits=traits)
-    return found if "," in name else found[0]
+    judges = panel(name, model=model, data=data, traits=traits)
+    return judges if "," in name else judges[0]
 
 
 def panel(
@@ -149,10 +153,10 @@ def panel(
     ['dsp', 'quality']
     """
     wanted = tuple(map(Trait.parse, traits))
-    given: list[str | Judge] = list(judge) if isinstance(judge, list | tuple) else [judge or ""]  # type: ignore[list-item]
+    entries: list[str | Judge] = list(judge) if isinstance(judge, list | tuple) else [judge or ""]  # type: ignore[list-item]
     parts: list[str | Judge] = []
-    for one in given:
-        parts += [part.strip() for part in one.split(",")] if isinstance(one, str) else [one]
+    for entry in entries:
+        parts += [part.strip() for part in entry.split(",")] if isinstance(entry, str) else [entry]
     clips = _clips(data)
     judges = [_named(part, model, clips, wanted) if isinstance(part, str) else _checked(part) for part in parts]
     named(judges)
@@ -165,7 +169,8 @@ def _named(name: str, model: MusicGen | str | None, data: Clips | None, traits: 
     model = None if isinstance(model, str) else model
     head, colon, where = name.partition(":")
     if head in _FACTORIES:
-        factory = _FACTORIES[head]
+        known = _FACTORIES[head]
+        factory = _imported(known) if isinstance(known, str) else known
     elif colon:
         factory, where = _imported(name), ""
     else:
@@ -336,36 +341,10 @@ def _trained(
     return train(data, traits, model=model)
 
 
-def _probe(
-    where: str = "", model: MusicGen | None = None, data: Clips | None = None, traits: tuple[Trait, ...] = ()
-) -> Judge:
-    data = _clips(where) if where else data
-    if model is None or data is None or not traits:
-        raise DataError(
-            "the judge 'probe' is the model's own probes of labelled clips: name model, trait and their folder (--data "
-            "FOLDER, or --judge probe:FOLDER)."
-        )
-    from interp.judges.probe import ProbeJudge
-
-    return ProbeJudge.fit(model, data, traits)
-
-
-def _dsp() -> Judge:
-    from interp.judges.dsp import DspJudge
-
-    return DspJudge()
-
-
-def _quality() -> Judge:
-    from interp.judges.quality import QualityJudge
-
-    return QualityJudge()
-
-
 register("rendered", _rendered)
 register("tagger", _tagger)
 register("clap", _clap)
 register("trained", _trained)
-register("probe", _probe)
-register("dsp", _dsp)
-register("quality", _quality)
+register("probe", "interp.validation.own_probes:probe_judge")
+register("dsp", "interp.judges.dsp:DspJudge")
+register("quality", "interp.judges.quality:QualityJudge")

@@ -52,6 +52,12 @@ class RenderedJudge:
     ------
     StoreError
         If the weights are missing or damaged.
+
+    Examples
+    --------
+    >>> judge = RenderedJudge()
+    >>> list(judge.questions), judge.score([np.zeros(16_000)], 16_000)["not_music"].item()
+    (['drums', 'bass', 'instrument', 'genre'], 1.0)
     """
 
     name = "rendered"

@@ -76,8 +76,8 @@ class TrainedJudge:
         return standard
 
     def __repr__(self) -> str:
-        told = ", ".join(f"{row.trait} {row.value:.3f}" for row in self._accuracy.itertuples())
-        return f"TrainedJudge({told}; held out)"
+        shares = ", ".join(f"{row.trait} {row.value:.3f}" for row in self._accuracy.itertuples())
+        return f"TrainedJudge({shares}; held out)"
 
 
 def train(
@@ -121,8 +121,17 @@ def train(
     DataError
         If a trait is a number, a class has clips of fewer than two groups, or what the judge hears in clips that were
         left out is no better than the commonest answer (by its interval).
+
+    Examples
+    --------
+    >>> from interp.clips import Clips
+    >>> rng, time = np.random.default_rng(0), np.arange(8_000) / 16_000
+    >>> sounds = [rng.normal(size=8_000) * 0.1 + (i % 2) * np.sin(6_000 * time) for i in range(16)]
+    >>> labels = pd.DataFrame({"whistle": ["no", "yes"] * 8, "group": [f"song {i // 2}" for i in range(16)]})
+    >>> train(Clips.from_arrays([x[None] for x in sounds], 16_000, labels), "whistle")
+    TrainedJudge(whistle 1.000; held out)
     """
-    wanted = [Trait.parse(one) for one in ([traits] if isinstance(traits, str | Trait) else traits)]
+    wanted = [Trait.parse(trait) for trait in ([traits] if isinstance(traits, str | Trait) else traits)]
     read = {trait.column: trait.read(clips.labels) for trait in wanted}
     if len(read) < len(wanted):
         raise DataError("two traits of one label: train a judge for each, or name the label alone to hear all classes.")
@@ -176,7 +185,7 @@ def _mean_by(values: Floats, clip: NDArray[np.int64]) -> Floats:
 def _splits(y: NDArray[Any], groups: NDArray[Any], folds: int, seed: int) -> list[tuple[Any, Any]]:
     from sklearn.model_selection import StratifiedGroupKFold
 
-    fewest = min(len(np.unique(groups[y == one])) for one in np.unique(y))
+    fewest = min(len(np.unique(groups[y == label])) for label in np.unique(y))
     splitter = StratifiedGroupKFold(max(2, min(folds, fewest)), shuffle=True, random_state=seed)
     return list(splitter.split(y, y, groups))
 

@@ -23,7 +23,7 @@ def in_words(judge: Judge, scores: pd.DataFrame) -> pd.DataFrame:
     -------
     DataFrame
         One row a clip. ``music`` and a column a question, with the answer and its probability; of a judge without
-        questions its yes/no flags, or else its first six measures.
+        questions its yes/no flags, or else its first four measures.
 
     Examples
     --------
@@ -36,7 +36,7 @@ def in_words(judge: Judge, scores: pd.DataFrame) -> pd.DataFrame:
     scores = scores.reset_index(drop=True)
     if not judge.questions:
         flags = [name for name in scores if scores[name].dtype == bool]
-        return scores[flags].map(lambda flag: "yes" if flag else "no") if flags else scores.iloc[:, :6]
+        return scores[flags].map(lambda flag: "yes" if flag else "no") if flags else scores.iloc[:, :4]
     said: dict[str, list[str]] = {"music": [_yes_or_no(1 - p) for p in scores["not_music"]]}
     for question, given in answers(judge, scores).items():
         of = judge.questions[str(question)]

@@ -67,15 +67,15 @@ def erasures(
         for site, x in zip(stack.sites, stack.x, strict=True):
             fitted[site] = fit_leace(site, x[rows], labels, trait=treated.trait, model=treated.model)
     rng = np.random.default_rng([seed, 11])
-    found: dict[str, tuple[Intervention, ...]] = {
+    ways: dict[str, tuple[Intervention, ...]] = {
         "direction out": (Ablate.project(treated, on="all"),),
         "LEACE": (Ablate.leace([fitted[treated.site]], on="all"),),
         "LEACE, every layer": (Ablate.leace([fitted[site] for site in sorted(fitted)], on="all"),),
         RANDOM_OUT: (Ablate.project(random_like(treated, rng), on="all"),),
     }
     if len(fitted) == 1:
-        del found["LEACE, every layer"]
-    return found
+        del ways["LEACE, every layer"]
+    return ways
 
 
 def ablation_arms(ways: Mapping[str, tuple[Intervention, ...]]) -> list[Arm]:
@@ -126,7 +126,7 @@ def read_under(
     if len({site.kind for site in sites}) != 1 or any(site.head is not None for site in sites):
         raise DataError("activations under an ablation are read at sites of one kind that are no heads: L3.resid, ...")
     check_interventions(interventions, model.shape, lambda: model.fingerprint)
-    found = np.zeros((len(sites), len(codes), model.shape.dim(sites[0].kind)), dtype=np.float32)
+    means = np.zeros((len(sites), len(codes), model.shape.dim(sites[0].kind)), dtype=np.float32)
     for start in range(0, len(codes), batch_size):
         part = codes[start : start + batch_size].to(model.device)
         timeline = Timeline(0, model.sequence(part[:1])[0].shape[-1], model.frame_rate)
@@ -139,8 +139,8 @@ def read_under(
         visit = {place: visitor(place) for place in edits.keys}
         values = model.predict(part, read=sites, visit=visit, logits=False).values
         for i, site in enumerate(sites):
-            found[i, start : start + len(part)] = values[site].float().mean(1).cpu().numpy()
-    return found
+            means[i, start : start + len(part)] = values[site].float().mean(1).cpu().numpy()
+    return means
 
 
 def refit_after(

@@ -112,7 +112,7 @@ def push(
     if isinstance(directions, Direction):
         directions = Directions([directions])
     each = [directions] if isinstance(directions, Directions) else list(directions)
-    where = ", ".join(dict.fromkeys(str(item.site) for one in each for item in one))
+    where = ", ".join(dict.fromkeys(str(item.site) for directions in each for item in directions))
     return Arm(
         name, lambda dose, i: (Add(each[i % len(each)], dose=sign * dose),), control, where, doses, says=says or {}
     )
@@ -210,7 +210,8 @@ def full_arms(
         push("other layer", moved, control=True, doses=once),
         push("ITI heads", Directions(iti), control=False, doses=tuple(map(float, iti_doses)) or None),
     ]
-    arms += [push(f"other trait: {name}", one, control=True, doses=once) for name, one in (others or {}).items()]
+    named = (others or {}).items()
+    arms += [push(f"other trait: {name}", direction, control=True, doses=once) for name, direction in named]
     if text is not None:
         arms.append(Arm("text", control=False, dosed=False, text=text))
     if sample_rate:
@@ -226,11 +227,17 @@ def far_site(site: Site, sites: Sequence[Site]) -> Site:
     ------
     ControlError
         If there is no other layer.
+
+    Examples
+    --------
+    >>> sites = [Site.parse(f"L{layer}.resid") for layer in range(6)]
+    >>> far_site(sites[4], sites)
+    Site('L0.resid')
     """
-    like = sorted({one for one in sites if one.kind == site.kind and one.head == site.head and one != site})
+    like = sorted({other for other in sites if other.kind == site.kind and other.head == site.head and other != site})
     if not like:
         raise ControlError(f"there is no other layer to push in place of {site}: probe more than one layer.")
-    return max(like, key=lambda one: (abs(one.layer - site.layer), -one.layer))
+    return max(like, key=lambda other: (abs(other.layer - site.layer), -other.layer))
 
 
 def _ranked(heads: ProbeResult, method: str) -> list[Direction]:
@@ -254,7 +261,7 @@ def _randoms(treated: Direction, n: int, seed: int) -> list[Directions]:
 
 
 def _shuffles(ds: xr.Dataset, treated: Direction, study: ProbeResult, n: int, seed: int) -> list[Directions]:
-    return [Directions([one]) for one in shuffled_like(ds, treated, study, n, seed=seed)]
+    return [Directions([direction]) for direction in shuffled_like(ds, treated, study, n, seed=seed)]
 
 
 def shuffled_like(ds: xr.Dataset, treated: Direction, study: ProbeResult, n: int, *, seed: int = 0) -> list[Direction]:

@@ -86,18 +86,18 @@ class Validation(Trial):
     def sentences(self) -> list[str]:
         """What the rule says, a sentence a judge, with what the judge is worth."""
         return [
-            f"{self.trait} at {self.site}, by {name}: {said.outcome}; {said.because}. Needed: {said.necessary}. "
-            f"{said.judge[:1].upper()}{said.judge[1:]}."
-            for name, said in self.verdicts.items()
+            f"{self.trait} at {self.site}, by {name}: {rule.outcome}; {rule.because}. Needed: {rule.necessary}. "
+            f"{rule.judge[:1].upper()}{rule.judge[1:]}."
+            for name, rule in self.verdicts.items()
         ]
 
     def _headline(self) -> str:
-        outcomes = ", ".join(f"{said.outcome} by {name}" for name, said in self.verdicts.items())
+        outcomes = ", ".join(f"{outcome.outcome} by {name}" for name, outcome in self.verdicts.items())
         return f"{super()._headline()}; pushed along {self.method} at {self.site}: {outcomes}"
 
     def _repr_html_(self) -> str:
-        said = "".join(f"<p>{html.escape(line)}</p>" for line in self.sentences())
-        return said + super()._repr_html_()
+        paragraphs = "".join(f"<p>{html.escape(line)}</p>" for line in self.sentences())
+        return paragraphs + super()._repr_html_()
 
 
 def validate(
@@ -210,7 +210,7 @@ class _Experiment:
         studies: tuple[ProbeResult, ProbeResult] | None,
     ) -> Validation:  # fmt: skip
         pilot_seeds = self.design.pilot_seeds
-        codes = self._prompts(prompts_without, n + pilot_seeds)  # too few sounds: said before any work
+        codes = self._prompts(prompts_without, n + pilot_seeds)  # too few sounds: refused before any work
         having = self._prompts(prompts_with, n) if self.full else []
         heads, resid = studies or (self._probe("heads", method), self._probe("resid", method))
         candidates = list(resid.directions.select(method=method, site=site))
@@ -224,15 +224,15 @@ class _Experiment:
         treated = resid.directions.one(site=site, method=method)
         seeds = range(self.seed, self.seed + n)
         made = self._run(self._arms(treated, heads, resid, doses, dose, n), codes[:n], doses, seeds, references)
-        necessary = {one.name: ("not tested", pd.DataFrame()) for one in self.judges}
+        necessary = {judge.name: ("not tested", pd.DataFrame()) for judge in self.judges}
         without = None
         if self.full:
             ways = erasures(self.ds, treated, resid, seed=self.seed)
             plain = replace(self.setting, measure=False, keep_audio=False)
             without = self._run(ablation_arms(ways), having, (0.0,), seeds, None, plain)
-            necessary = {one.name: necessity(without.heard_by(one.name)) for one in self.judges}
+            necessary = {judge.name: necessity(without.heard_by(judge.name)) for judge in self.judges}
         readable = is_readable(resid.table, str(site))
-        verdicts = {one.name: self._verdict(one, made, readable, necessary[one.name][0]) for one in self.judges}
+        verdicts = {judge.name: self._verdict(judge, made, readable, necessary[judge.name][0]) for judge in self.judges}
         losses = [table.assign(judge=name) for name, (_, table) in necessary.items() if len(table)]
         return Validation(
             **vars(made), site=str(site), dose=dose, method=method, sigma=treated.sigma, pilot=pilot,
@@ -258,11 +258,11 @@ class _Experiment:
         n = self.design.n_reference
         if not self.full or not n or not any(map(has_embedding, self.judges)):
             return None
-        by_judge: dict[str, dict[str, Any]] = {one.name: {} for one in self.judges}
+        by_judge: dict[str, dict[str, Any]] = {judge.name: {} for judge in self.judges}
         for name, of in (("", self.trait), ("any", None)):
             music = reference_sounds(self.model, of, n, self.setting.judged, seed=self.seed, clips=self.clips)
-            for one in filter(has_embedding, self.judges):
-                by_judge[one.name][name] = embed(one, music, self.model.sample_rate)
+            for judge in filter(has_embedding, self.judges):
+                by_judge[judge.name][name] = embed(judge, music, self.model.sample_rate)
         return lambda key: by_judge[key["judge"]]
 
     def _pilot(
@@ -308,5 +308,5 @@ class _Experiment:
 
     def _verdict(self, judge: Judge, made: Trial, readable: bool, necessary: str) -> Verdict:
         table = made.table[made.table["judge"] == judge.name]
-        said = verdict(table, made.heard_by(judge.name), readable, necessary=necessary, rule=RULE)
-        return replace(said, judge=worth(judge, self.trait))
+        outcome = verdict(table, made.heard_by(judge.name), readable, necessary=necessary, rule=RULE)
+        return replace(outcome, judge=worth(judge, self.trait))

@@ -54,7 +54,7 @@ def leakage(
     DataFrame
         ``direction, judged, base, rate, diff, lo, hi, p, own``: one row for each direction and answer of the judge.
     """
-    arms = [push(name, one, control=False) for name, one in directions.items()]
+    arms = [push(name, direction, control=False) for name, direction in directions.items()]
     question, first = next((question, of[0]) for question, of in judge.questions.items())
     trait = question if len(judge.questions[question]) == 1 else f"{question}={first}"
     made = run_arms(
@@ -74,6 +74,16 @@ def judged_changes(clips: pd.DataFrame, judge: Judge, *, arm: str, dose: float) 
     -------
     DataFrame
         ``judged, base, rate, diff, lo, hi, p``.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> judge = SimpleNamespace(name="ear", questions={"bass": ["bass"]})
+    >>> clips = pd.DataFrame({"arm": ["unsteered"] * 2 + ["drums"] * 2, "dose": [0.0, 0.0, 1.0, 1.0],
+    ...                       "p_bass": [0.1, 0.9, 0.8, 0.9], "p_not_music": 0.0})
+    >>> judged_changes(clips, judge, arm="drums", dose=1.0)[["judged", "base", "rate", "diff"]]
+      judged  base  rate  diff
+    0   bass   0.5   1.0   0.5
     """
     before = _answers(clips[clips["arm"] == UNSTEERED], judge)
     after = _answers(clips[(clips["arm"] == arm) & (clips["dose"] == dose)], judge)
@@ -93,9 +103,9 @@ def _answers(clips: pd.DataFrame, judge: Judge) -> dict[str, NDArray[np.float64]
     """For every answer of every question, 1 where the judge gives it."""
     columns = [name for name in clips.columns if name.startswith(JUDGED)]
     scores = clips[columns].rename(columns=lambda name: name.removeprefix(JUDGED)).reset_index(drop=True)
-    given = answers(judge, scores)
+    said_by_judge = answers(judge, scores)
     return {
-        one: np.asarray(given[question] == (1.0 if len(of) == 1 else one), dtype=float)
+        answer: np.asarray(said_by_judge[question] == (1.0 if len(of) == 1 else answer), dtype=float)
         for question, of in judge.questions.items()
-        for one in of
+        for answer in of
     }

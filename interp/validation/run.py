@@ -184,9 +184,9 @@ def run_arms(
     says = tuple(dict.fromkeys(name for cell in played.cells for name in cell.arm.says))
     start, base = played.start, played.unsteered
     prompts = None if any(code is None for code in codes) or not start else base[..., :start]
-    listeners = [_Listener(one, trait, setting, prompts, model.sample_rate) for one in judges]
+    listeners = [_Listener(ear, trait, setting, prompts, model.sample_rate) for ear in judges]
     audio: dict[tuple[str, float], torch.Tensor] = {}
-    frames: dict[str, list[pd.DataFrame]] = {one.name: [] for one in judges}
+    frames: dict[str, list[pd.DataFrame]] = {ear.name: [] for ear in judges}
     acted = _acted(played.made.monitor)
     for cell in played.cells:
         arm, n = cell.arm, len(codes)
@@ -195,13 +195,13 @@ def run_arms(
             audio[arm.name, cell.dose] = whole
         where = {"trait": str(trait), "arm": arm.name, "dose": cell.dose, "control": arm.control, "where": arm.where}
         where |= {name: arm.says.get(name, "") for name in says}
-        told = pd.DataFrame({"seed": list(seeds)}).assign(**where)[[*where, "seed"]]
+        labels = pd.DataFrame({"seed": list(seeds)}).assign(**where)[[*where, "seed"]]
         if len(acted):
             rows = range(cell.at, cell.at + n) if cell.at >= 0 else [-1] * n  # edited sound has no row
-            told = told.join(acted.reindex(rows).reset_index(drop=True))
+            labels = labels.join(acted.reindex(rows).reset_index(drop=True))
         part = Part(arm, cell.dose, tuple(seeds), whole[..., start:], prompts, played.codes(cell), model.sample_rate)
         for listener in listeners:
-            frames[listener.judge.name] += listener.hear(part, told)
+            frames[listener.judge.name] += listener.hear(part, labels)
     clips = pd.concat([frame for parts in frames.values() for frame in parts], ignore_index=True)
     monitor = played.made.monitor if played.made.monitor.empty else played.placed(played.made.monitor)
     table = summarise(clips, (*KEY, *says, "start", "stop"), references=references)
@@ -227,14 +227,14 @@ class _Listener:
         if setting.measure and has_embedding(judge) and prompts is not None and setting.prompt_seconds >= _SHORTEST:
             self._prompts = embed(judge, prompts, sample_rate)
 
-    def hear(self, part: Part, told: pd.DataFrame) -> list[pd.DataFrame]:
+    def hear(self, part: Part, labels: pd.DataFrame) -> list[pd.DataFrame]:
         """The clips of one arm and dose, in each window; the unsteered ones come first."""
         windows: Sequence[tuple[float, float | None]] = self.setting.windows or [(0.0, None)]
         frames = []
         for window in windows:
             first, last = round(window[0] * self.rate), None if window[1] is None else round(window[1] * self.rate)
             within = Part(**{**vars(part), "audio": part.audio[..., first:last]})
-            frame = told.copy()
+            frame = labels.copy()
             frame.insert(0, "judge", self.judge.name)
             if window[1] is not None:
                 frame["start"], frame["stop"] = window

@@ -18,7 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from interp.errors import DataError
-from interp.judges.distances import Reference, fad, kad
+from interp.judges.distances import FEWEST, Reference, fad, kad
 from interp.stats import bootstrap_interval, group_weights, holm, jackknife_interval, paired_bootstrap, wilson
 from interp.validation.arms import UNSTEERED
 from interp.validation.effects import cohens_h, matched_odds, sign_flip_max
@@ -247,15 +247,14 @@ def _distances(
         known = twins.reference(reference)
         value = fad(x, reference, n_draws=0).value
         line |= {f"fad{tail}": value, f"kad{tail}": kad(x, reference).value}
-        if len(x) < 4:
-            continue
-        left_out = known.left_out(x)
+        few = len(x) < FEWEST  # then the interval says nothing
+        left_out = np.full(len(x), np.nan) if few else known.left_out(x)
         around = jackknife_interval(value, left_out)
         line |= {f"fad{tail}_lo": around.lo, f"fad{tail}_hi": around.hi}
         if base is not None:
             y = embeddings(base)
             before = fad(y, reference, n_draws=0).value
-            gap = jackknife_interval(value - before, left_out - twins.left_out(base, y, known))
+            gap = jackknife_interval(value - before, left_out - (0 if few else twins.left_out(base, y, known)))
             line |= {f"fad{tail}_diff": gap.value, f"fad{tail}_diff_lo": gap.lo, f"fad{tail}_diff_hi": gap.hi}
     return line
 

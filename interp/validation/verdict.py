@@ -56,6 +56,11 @@ class Rule:
         Level of the corrected p-values, and of "by more than chance".
     controls : tuple of str
         Names of the arms that decide, those that are there; at least one must be.
+
+    Examples
+    --------
+    >>> Rule(gain=0.5).gain, RULE.controls
+    (0.5, ('random', 'shuffled labels'))
     """
 
     gain: float = 0.30
@@ -160,25 +165,25 @@ def verdict(
             reasons.append((row.diff, row, ""))
         elif row.diff >= rule.gain:
             reasons.append((-1.0, row, why))
-    passed = [one for one in reasons if not one[2]]
+    passed = [reason for reason in reasons if not reason[2]]
     best = treated.loc[treated["diff"].idxmax()]
     if passed:
-        _, row, _ = max(passed, key=lambda one: one[0])
-        said = f"at {row.dose:g} sigma the share rises by {row.diff:+.0%} [{row.diff_lo:+.0%}, {row.diff_hi:+.0%}]"
-        said += f", {' and '.join(present)} stay within {rule.control:.0%}"
-        return Verdict("causal", said, row.dose, row.diff, row.diff_lo, row.diff_hi, necessary)
+        _, row, _ = max(passed, key=lambda reason: reason[0])
+        sentence = f"at {row.dose:g} sigma the share rises by {row.diff:+.0%} [{row.diff_lo:+.0%}, {row.diff_hi:+.0%}]"
+        sentence += f", {' and '.join(present)} stay within {rule.control:.0%}"
+        return Verdict("causal", sentence, row.dose, row.diff, row.diff_lo, row.diff_hi, necessary)
     numbers = (float(best["dose"]), float(best["diff"]), float(best["diff_lo"]), float(best["diff_hi"]), necessary)
     if not readable:
         return Verdict("not readable", "no probe beats chance here, and no dose passes", *numbers)
     if (treated["diff_hi"] < rule.none).all():
-        said = f"no dose can raise the share by {rule.none:.0%} (largest upper end {treated['diff_hi'].max():+.0%})"
-        return Verdict("only readable", said, *numbers)
+        sentence = f"no dose can raise the share by {rule.none:.0%} (largest upper end {treated['diff_hi'].max():+.0%})"
+        return Verdict("only readable", sentence, *numbers)
     if reasons:
-        _, row, why = max(reasons, key=lambda one: one[1].diff)
+        _, row, why = max(reasons, key=lambda reason: reason[1].diff)
         return Verdict("inconclusive", f"{row.diff:+.0%} at {row.dose:g} sigma, but {why}", *numbers)
-    said = f"the largest gain, {best['diff']:+.0%} [{best['diff_lo']:+.0%}, {best['diff_hi']:+.0%}] at "
-    said += f"{best['dose']:g} sigma, is below {rule.gain:.0%} but no smaller than {rule.none:.0%} for sure"
-    return Verdict("inconclusive", said, *numbers)
+    sentence = f"the largest gain, {best['diff']:+.0%} [{best['diff_lo']:+.0%}, {best['diff_hi']:+.0%}] at "
+    sentence += f"{best['dose']:g} sigma, is below {rule.gain:.0%} but no smaller than {rule.none:.0%} for sure"
+    return Verdict("inconclusive", sentence, *numbers)
 
 
 def _fails(

@@ -11,7 +11,7 @@ import torch
 import xarray as xr
 
 import interp.validation.experiment as validating
-import interp.validation.run as running
+import interp.validation.play as playing
 from interp.clips import Clips
 from interp.errors import DataError, SiteError
 from interp.model import MusicGen
@@ -31,13 +31,13 @@ def test_validate_chooses_its_site_on_pilot_seeds_and_tells_everything(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     seen: list[int] = []
-    real = running.generate
+    real = playing.generate
 
     def spy(model: MusicGen, rows: list[Any], **settings: Any) -> Any:
         seen.append(len({row.seed for row in rows}))
         return real(model, rows, **settings)
 
-    monkeypatch.setattr(running, "generate", spy)
+    monkeypatch.setattr(playing, "generate", spy)
     study = validate(
         tiny_lm_model, ds, "drums", arms="basic", doses=(1.0, 4.0), n_seeds=3, method="logistic", studies=studies,
         clips=clips, judge=loud, design=Design(k=2, pilot_seeds=2), setting=SHORT,
@@ -116,7 +116,7 @@ def test_what_cannot_be_done_is_said_before_any_work(
         raise AssertionError("work before the refusal")
 
     monkeypatch.setattr(validating, "probe", never)
-    monkeypatch.setattr(running, "generate", never)
+    monkeypatch.setattr(playing, "generate", never)
     asked: dict[str, Any] = {"trait": "drums", "judge": loud, "clips": clips, "n_seeds": 3, **changes}
     with pytest.raises(error, match=sentence):
         validate(tiny_lm_model, ds, **asked, design=Design(pilot_seeds=2), setting=SHORT)

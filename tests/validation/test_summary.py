@@ -111,3 +111,10 @@ def test_a_published_table_has_no_embeddings() -> None:
     shown = public(clips)
     assert not {"e0", "e1"} & set(shown) and (shown["p_drums"] == 0.33333).all() and "e" in shown
     assert (clips["p_drums"] == 1 / 3).all() and embeddings(clips).shape == (len(clips), 2)
+
+
+def test_too_few_clips_have_a_distance_and_no_interval() -> None:
+    clips = planted(3)
+    table = summarise(clips, ["trait", "task", "arm", "dose"], unit=UNIT, references={"": np.eye(4, 2)})
+    assert table["fad"].notna().all() and table[["fad_lo", "fad_hi", "fad_diff_lo", "fad_diff_hi"]].isna().all().all()
+    assert (table["fad_diff"].isna() == (table["arm"] == "unsteered")).all()
