@@ -1,30 +1,23 @@
-"""An ordered list of directions: selected by what they are of, tabulated, saved and loaded.
-
-One safetensors file holds a list, its records as JSON in the header; nothing is pickled.
-"""
+"""An ordered list of directions: selected by what they are of, tabulated, saved and loaded."""
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from interp._files import atomic
 from interp.directions.direction import NUMBERS, WORDS, Array, Direction
-from interp.errors import DataError, SiteError, StoreError
+from interp.errors import DataError, SiteError
 from interp.sites import Site, select_sites
 from interp.traits import Trait
 
 __all__ = ["Directions"]
 
-_FORMAT = "interp.directions/2"
 _ROWS = 20
 """Rows that a notebook shows."""
 
@@ -283,33 +276,9 @@ class Directions(Sequence[Direction]):
         StoreError
             If the list is empty, ``info`` holds something that is not JSON, or the disk refuses.
         """
-        from safetensors.numpy import save
+        from interp.directions.files import save
 
-        path = _with_suffix(path)
-        if not self._items:
-            raise StoreError(f"no directions to save to {path}.")
-        tensors: dict[str, NDArray[Any]] = {
-            name: np.array([getattr(item, name) for item in self._items]) for name in NUMBERS
-        }
-        tensors["width"] = np.array([item.dim for item in self._items], dtype=np.int64)
-        tensors["vector"] = np.concatenate([item.vector for item in self._items])
-        records = [
-            {
-                "site": str(item.site),
-                **{name: getattr(item, name) for name in WORDS},
-                "info": _plain(item.info),
-            }
-            for item in self._items
-        ]
-        try:
-            header = {"format": _FORMAT, "records": json.dumps(records)}
-        except TypeError as error:
-            raise StoreError(
-                f"cannot save directions to {path}: info must hold plain JSON values ({error})."
-            ) from error
-        with atomic(path) as partial:
-            partial.write_bytes(save(tensors, metadata=header))
-        return path
+        return save(self, path)
 
     @classmethod
     def load(cls, path: str | Path, *, model: str = "") -> Directions:
@@ -329,31 +298,9 @@ class Directions(Sequence[Direction]):
         CheckpointMismatch
             If the directions were read from another checkpoint.
         """
-        from safetensors import SafetensorError, safe_open
+        from interp.directions.files import load
 
-        path = _with_suffix(path)
-        if not path.is_file():
-            raise StoreError(f"no directions at {path}: save them there with Directions.save first.")
-        try:
-            with safe_open(path, framework="np") as file:
-                header = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
-            if header.get("format") != _FORMAT:
-                raise StoreError(
-                    f"{path} is not a file of directions that this version reads "
-                    f"(format {header.get('format')!r}, expected {_FORMAT!r})."
-                )
-            records = json.loads(header["records"])
-            if len(records) != len(tensors["width"]) or tensors["width"].sum() != len(tensors["vector"]):
-                raise StoreError(f"{path} is damaged: its records and vectors do not match; write it again.")
-            vectors = np.split(tensors["vector"], np.cumsum(tensors["width"])[:-1])
-            items = [
-                Direction(**record, vector=vector, **_numbers(tensors, row))
-                for row, (vector, record) in enumerate(zip(vectors, records, strict=True))
-            ]
-        except (SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise StoreError(f"{path} is damaged or not a file of directions ({error}); write it again.") from error
-        return cls(items).check_model(model)
+        return cls(load(path)).check_model(model)
 
 
 def _several(name: str, value: Any) -> set[Any]:
@@ -367,23 +314,3 @@ def _value(item: Direction, name: str) -> Any:
     if name in item.__dataclass_fields__:
         return getattr(item, name)
     return item.info.get(name)
-
-
-def _with_suffix(path: str | Path) -> Path:
-    path = Path(path)
-    return path if path.suffix == ".safetensors" else path.with_name(path.name + ".safetensors")
-
-
-def _plain(value: Any) -> Any:
-    """Numpy scalars and arrays as what JSON knows; anything else is left for the JSON writer to judge."""
-    if isinstance(value, np.generic | np.ndarray):
-        return value.tolist()
-    if isinstance(value, Mapping):
-        return {str(key): _plain(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(entry) for entry in value]
-    return value
-
-
-def _numbers(tensors: Mapping[str, NDArray[Any]], row: int) -> dict[str, Any]:
-    return {name: float(tensors[name][row]) for name in NUMBERS}

@@ -6,7 +6,7 @@ weights. A permutation of the labels is a labelling. Whatever is fitted, and who
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -15,7 +15,9 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from interp._threads import each, workers
-from interp.directions.registry import Method, find, methods
+from interp.directions.blocks import rows_at_once, site_chunks
+from interp.directions.checks import check_classes, check_method, check_numbers, checked, penalties_of
+from interp.directions.registry import Method, find
 from interp.directions.solvers.design import Design
 from interp.directions.solvers.problems import ClassWeight, Options, expand, make_problems
 from interp.errors import DataError
@@ -23,15 +25,9 @@ from interp.errors import DataError
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["Fits", "fit", "site_chunks"]
+__all__ = ["Fits", "fit"]
 
 Array = NDArray[np.float64]
-_CACHE_BYTES = 8 * 2**20
-"""Working set of a block on a CPU: large enough to hide the cost of a call, small enough for the outer cache."""
-_HISTORY = 24
-"""Vectors of the problem's width that L-BFGS holds at once, with temporaries."""
-_ROWS = 64
-"""Rows of weights that are fitted together at most."""
 
 
 @dataclass(frozen=True)
@@ -176,21 +172,21 @@ def fit(
     [0.6, 0.8, 1.0]
     """
     entry = find(method)
-    x, labels, rows = _checked(x, y, weights)
+    x, labels, rows = checked(x, y, weights)
     graded = bool(np.issubdtype(np.asarray(y).dtype, np.floating)) if graded is None else graded
-    penalties = _penalties(entry, len(x), shrinkage if entry.penalty == "shrinkage" else l2)
-    _check_method(entry, graded, class_weight)
+    penalties = penalties_of(entry, len(x), shrinkage if entry.penalty == "shrinkage" else l2)
+    check_method(entry, graded, class_weight)
     if graded:
-        _check_numbers(labels, rows)
+        check_numbers(labels, rows)
     else:
-        _check_classes(labels, rows, entry)
+        check_classes(labels, rows, entry)
     if per_clip:
         rows = rows * (rows.shape[1] / rows.sum(axis=1, keepdims=True))
         penalties = penalties * rows.shape[1] if entry.penalty == "l2" else penalties
     kind = torch.float64 if dtype == "float64" else torch.float32
     parts = []
     at_once = workers(device)
-    step = _rows_at_once(x.shape, penalties.shape[1], kind.itemsize, memory // at_once)
+    step = rows_at_once(x.shape, penalties.shape[1], kind.itemsize, memory // at_once)
     for start in range(0, len(rows), step):
         fitter = _Fitter(
             entry, x, labels, rows[start : start + step], penalties, graded, class_weight, kind, device,
@@ -262,142 +258,3 @@ class _Fitter:
             at_once,
         )
         return out
-
-
-def site_chunks(
-    shape: tuple[int, ...],
-    n_folds: int,
-    n_penalties: int,
-    n_labels: int,
-    outputs: int,
-    itemsize: int,
-    memory: int,
-    device: str,
-) -> Iterator[tuple[slice, int]]:
-    """Cut sites (and labellings) into blocks that fit the memory and, on a CPU, the cache.
-
-    Yields
-    ------
-    sites : slice
-    labellings per block : int
-
-    Raises
-    ------
-    DataError
-        If the memory is too small for one site with one labelling.
-    """
-    n_sites, clips, dim = shape
-    per_site = _per_site(shape, n_folds, n_penalties, itemsize)
-    per_label = itemsize * n_folds * n_penalties * outputs * (3 * clips + _HISTORY * (dim + 1))
-    if per_site + per_label > memory:
-        raise DataError(
-            f"the memory budget of {memory / 2**20:.1f} MiB is too small: one site with {clips} clips, {dim} features, "
-            f"{n_folds} folds and {n_penalties} penalties takes "
-            f"{(per_site + per_label) / 2**20:.1f} MiB; raise the budget."
-        )
-    goal = memory if device != "cpu" else min(memory, max(_CACHE_BYTES, per_site + per_label))
-    block = int(np.clip((goal - per_site) // per_label, min(n_labels, 32), n_labels))
-    block = max(1, min(block, (memory - per_site) // per_label))
-    step = int(np.clip(goal // (per_site + block * per_label), 1, n_sites))
-    if device == "cpu" and step < 4:  # a few sites at once cost little cache and save many calls
-        step = int(np.clip(min(4, memory // (per_site + block * per_label)), 1, n_sites)) if block == n_labels else 1
-    for start in range(0, n_sites, step):
-        yield slice(start, min(start + step, n_sites)), block
-
-
-def _per_site(shape: tuple[int, ...], n_folds: int, n_penalties: int, itemsize: int) -> int:
-    _, clips, dim = shape
-    return itemsize * clips * dim * 2 + 8 * dim * dim * (n_folds * (n_penalties + 1) + 2)
-
-
-def _rows_at_once(shape: tuple[int, ...], n_penalties: int, itemsize: int, memory: int) -> int:
-    """Rows of weights whose Gram matrices take at most half of the memory."""
-    one = _per_site(shape, 1, n_penalties, itemsize)
-    more = 8 * shape[2] ** 2 * (n_penalties + 1)
-    return int(np.clip(1 + (memory // 2 - one) // more, 1, _ROWS))
-
-
-def _checked(
-    x: NDArray[np.floating], y: ArrayLike, weights: ArrayLike | None
-) -> tuple[NDArray[np.floating], NDArray[np.generic], NDArray[np.floating] | NDArray[np.bool_]]:
-    x = np.asarray(x)
-    if x.ndim != 3 or not all(x.shape):
-        raise DataError(f"activations have shape {x.shape}: give (sites, clips, dim), none of them empty.")
-    labels = np.atleast_2d(np.asarray(y))
-    if labels.ndim != 2 or labels.shape[1] != x.shape[1]:
-        raise DataError(f"labels of shape {np.shape(y)} do not fit {x.shape[1]} clips: give one label per clip.")
-    rows = np.ones((1, x.shape[1]), dtype=bool) if weights is None else np.atleast_2d(np.asarray(weights))
-    if rows.ndim != 2 or rows.shape[1] != x.shape[1]:
-        raise DataError(f"weights of shape {rows.shape} do not fit {x.shape[1]} clips: give one weight per clip.")
-    if rows.dtype != bool:
-        rows = rows.astype(np.float64)
-        if not np.isfinite(rows).all() or (rows < 0).any():
-            raise DataError("a clip has a negative weight, or one that is not finite: give numbers from 0.")
-    if ((rows > 0).sum(axis=1) < 2).any():
-        raise DataError("a fold trains on fewer than two clips: use fewer folds or more clips.")
-    if not np.isfinite(x.sum(dtype=np.float64)) and not np.isfinite(x).all():
-        site, clip = np.argwhere(~np.isfinite(x).all(axis=2))[0]
-        raise DataError(
-            f"the activation of clip {clip} at site {site} is not finite: leave the clip out or extract it again."
-        )
-    return x, labels, rows
-
-
-def _penalties(entry: Method, n_sites: int, amounts: float | Sequence[float] | Array) -> Array:
-    """Penalties of every site, shape (sites, penalties)."""
-    if not entry.penalty:
-        return np.zeros((n_sites, 1))
-    penalties = np.atleast_1d(np.asarray(amounts, dtype=float))
-    if penalties.ndim == 1:
-        penalties = np.tile(penalties, (n_sites, 1))
-    if penalties.ndim != 2 or len(penalties) != n_sites:
-        raise DataError(f"penalties of shape {penalties.shape} do not fit {n_sites} sites: give (sites, penalties).")
-    if entry.penalty == "shrinkage":
-        if not ((penalties >= 0) & (penalties <= 1)).all():
-            raise DataError(f"shrinkage is {np.unique(penalties).tolist()}: give numbers from 0 to 1.")
-    elif not (np.isfinite(penalties) & (penalties >= 0)).all() or (entry.name == "logistic" and (penalties <= 0).any()):
-        raise DataError(
-            f"l2 is {np.unique(penalties).tolist()}: give positive penalties (zero is allowed for least squares)."
-        )
-    return penalties
-
-
-def _check_method(entry: Method, graded: bool, class_weight: ClassWeight) -> None:
-    if graded and not entry.graded:
-        names = " or ".join(methods(graded=True)[:2])
-        raise DataError(f"{entry.name} needs classes, but the labels are numbers: use {names}, or cut them.")
-    if class_weight is not None and not entry.class_weight:
-        raise DataError(f"class weights are for logistic probes, not for {entry.name}.")
-    if isinstance(class_weight, Mapping) and not all(0 < w < np.inf for w in class_weight.values()):
-        raise DataError(f"class weights are {dict(class_weight)}: give positive numbers.")
-
-
-def _check_numbers(labels: NDArray[np.generic], rows: NDArray[np.floating] | NDArray[np.bool_]) -> None:
-    if not np.isfinite(np.asarray(labels, dtype=float)).all():
-        raise DataError("a graded label is not a finite number: leave the clip out.")
-    for row in rows:
-        used = labels[:, row > 0]
-        if (np.ptp(used, axis=1) == 0).any():
-            raise DataError("a graded trait has the same value in every clip of a fold: there is no direction to find.")
-
-
-def _check_classes(labels: NDArray[np.generic], rows: NDArray[np.floating] | NDArray[np.bool_], entry: Method) -> None:
-    if not np.issubdtype(labels.dtype, np.integer) and labels.dtype != bool:
-        raise DataError(
-            f"class labels are of type {labels.dtype}: give class indices 0, 1, ... (or graded=True for numbers)."
-        )
-    n_classes = int(labels.max()) + 1
-    if labels.min() < 0 or n_classes < 2:
-        raise DataError("labels hold one class: a probe needs two, numbered from 0.")
-    if n_classes > 2 and not entry.several:
-        raise DataError(f"{entry.name} needs two classes, but there are {n_classes}: set one against the others.")
-    used = (rows > 0).astype(np.float32)
-    for k in range(n_classes):
-        held = (labels == k).astype(np.float32) @ used.T
-        if (held == 0).any():
-            labelling, fold = np.argwhere(held == 0)[0]
-            where = f" of labelling {labelling}" if len(labels) > 1 else ""
-            raise DataError(
-                f"the training part of fold {fold} holds no clip of class {k}{where}: use fewer folds, or folds that "
-                "spread the classes (interp.splits.group_folds)."
-            )

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from interp import metrics
 from interp._threads import each, workers
-from interp.directions.fitting import site_chunks
+from interp.directions.blocks import site_chunks
 from interp.directions.registry import Method, find
 from interp.directions.solvers.design import Design
 from interp.directions.solvers.problems import ClassWeight, Options, Problems, expand, make_problems

@@ -34,6 +34,8 @@ from interp.sites import Site
 __all__ = ["Halved", "agreement", "fit_halves", "strata_of"]
 
 Array = NDArray[np.float64]
+Activations = Mapping[Site, NDArray[np.floating]]
+"""Activations of all clips, (clips, dim), by site."""
 _FEWEST_CLIPS = 16
 """Clips of a combination of classes, below which a further trait no longer divides the strata."""
 
@@ -54,7 +56,7 @@ class Halved:
 
 
 def fit_halves(
-    x: Mapping[Site, NDArray[np.floating]],
+    x: Activations,
     estimators: Sequence[Estimator],
     groups: ArrayLike,
     *,
@@ -99,7 +101,7 @@ def fit_halves(
     return Halved(vectors, Halves(weights, part.side))
 
 
-def stack_of(x: Mapping[Site, NDArray[np.floating]], estimator: Estimator) -> NDArray[np.floating]:
+def stack_of(x: Activations, estimator: Estimator) -> NDArray[np.floating]:
     """Activations at an estimator's sites, of shape (sites, clips, dim)."""
     return np.stack([x[site] for site in estimator.sites])
 

@@ -8,7 +8,7 @@ activations add what :func:`interp.geometry.agreement` measures and two stricter
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,14 +22,12 @@ from interp.directions.direction import Direction
 from interp.directions.estimator import Estimator, estimators_of
 from interp.directions.penalty import Amount
 from interp.directions.reading import check_finite, clip_groups, fingerprint, label_table, read_stacks
-from interp.directions.registry import Role, role
 from interp.directions.targets import Scheme
 from interp.errors import DataError
-from interp.geometry.agreement import agreement, fit_halves, stack_of
-from interp.geometry.nulls import covariance_null, covariance_of, sphere_p
+from interp.geometry.agreement import Activations, agreement, fit_halves
+from interp.geometry.nulls import null_columns, sphere_p
 from interp.geometry.spaces import Metric, cosine
 from interp.sites import Site
-from interp.splits import permute_labels
 from interp.stats import cosine_null
 from interp.traits import Trait
 
@@ -40,7 +38,6 @@ __all__ = ["activations_at", "compare_methods", "compare_traits", "cosine_table"
 
 Array = NDArray[np.float64]
 Asked = str | Trait | Iterable[str | Trait] | Directions
-Activations = Mapping[Site, NDArray[np.floating]]
 
 
 def cosine_table(
@@ -273,7 +270,7 @@ def _measured(
             rows.append(_row(site, what, names, len(x[site][0]), record.pop("cosine")) | record)
         table = pd.DataFrame(rows)
         table["n_clips"], table["n_groups"] = int(used.sum()), len(np.unique(groups[used]))
-        tables.append(pd.concat([table, _nulls(x, pairs, groups, used, n_permutations, seed)], axis=1))
+        tables.append(pd.concat([table, null_columns(x, pairs, groups, used, n_permutations, seed)], axis=1))
     if not tables:
         count = "two methods or more are" if by == "method" else "two traits (or a trait of several classes) are"
         raise DataError(f"{count} needed for a cosine between {by}s: there are {directions!r}.")
@@ -296,55 +293,6 @@ def _first(estimators: Sequence[Estimator], estimator: Estimator, by: Literal["m
     return next(
         e for e in estimators if (e.target is estimator.target if by == "method" else e.method == estimator.method)
     )
-
-
-def _nulls(
-    x: Activations,
-    pairs: Sequence[tuple[Estimator, Estimator]],
-    groups: NDArray[np.generic],
-    used: NDArray[np.bool_],
-    n_permutations: int,
-    seed: int,
-) -> pd.DataFrame:
-    """Columns null_covariance and null_permuted, one row per pair and site, in the order of :func:`agreement`."""
-    covariances = {site: covariance_of(values[used]) for site, values in x.items()}
-    noise: dict[tuple[Site, Role, Role], float] = {}
-    shuffled: dict[Estimator, Array] = {}
-    columns: dict[str, list[float]] = {"null_covariance": [], "null_permuted": []}
-    for a, b in pairs:
-        sites = [site for site in a.sites if site in b.sites]
-        roles = role(a.method), role(b.method)
-        for site in sites:
-            if (site, *roles) not in noise:
-                draws = covariance_null(covariances[site], roles, seed=seed)
-                noise[site, *roles] = float(np.quantile(np.abs(draws), 0.95))
-            columns["null_covariance"].append(noise[site, *roles])
-        if not n_permutations:
-            columns["null_permuted"] += [np.nan] * len(sites)
-            continue
-        same = a.target is b.target
-        for e in (a, b) if same else (a,):
-            if e not in shuffled:
-                shuffled[e] = permuted_vectors(x, e, groups, n=n_permutations, seed=seed)
-        at_a, at_b = ([e.sites.index(site) for site in sites] for e in (a, b))
-        if same:
-            null = (shuffled[a][at_a] * shuffled[b][at_b]).sum(axis=-1)
-        else:
-            other = np.stack([b.directions[k].vector for k in at_b])
-            null = np.abs((shuffled[a][at_a] * other[:, None]).sum(axis=-1))
-        columns["null_permuted"] += list(np.nanquantile(null, 0.95, axis=1))
-    return pd.DataFrame(columns)
-
-
-def permuted_vectors(x: Activations, estimator: Estimator, groups: NDArray[np.generic], *, n: int, seed: int) -> Array:
-    """Unit vectors of an estimator fitted on shuffled labels, of shape (sites, n, dim).
-
-    Labels are shuffled between groups where they are constant inside. The same seed gives all estimators of a target
-    the same shuffles.
-    """
-    target = estimator.target
-    order = permute_labels(target.y, groups[target.used], n, rng=np.random.default_rng(seed))
-    return estimator.vectors(stack_of(x, estimator), labellings=target.y[order])
 
 
 def _row(site: Site, target: tuple[str, str, str], names: tuple[str, str], dim: int, value: float) -> dict[str, Any]:

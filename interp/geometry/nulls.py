@@ -4,20 +4,26 @@
   activations are anisotropic.
 * :func:`covariance_null`: unrelated directions drawn as noise would draw them: mean differences from ``N(0, S)``,
   regression weights from ``N(0, S^-1)``.
-* Shuffled labels, in :func:`interp.geometry.compare_methods`: the same estimators fitted to them, which keeps
-  everything but the trait.
+* Shuffled labels, with the same estimators fitted to them: they keep everything but the trait.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from interp.directions.registry import Role
+from interp.directions.estimator import Estimator
+from interp.directions.registry import Role, role
 from interp.errors import DataError
+from interp.geometry.agreement import Activations, stack_of
+from interp.sites import Site
+from interp.splits import permute_labels
 
-__all__ = ["covariance_null", "covariance_of", "sphere_p", "unit"]
+__all__ = ["covariance_null", "covariance_of", "null_columns", "sphere_p", "unit"]
 
 Array = NDArray[np.float64]
 
@@ -77,3 +83,52 @@ def covariance_null(covariance: Array, roles: tuple[Role, Role], *, draws: int =
     # in the eigenbasis, where cosines are the same
     sides = [rng.standard_normal((draws, len(root))) * (root if r == "push" else 1 / root) for r in roles]
     return np.asarray((unit(sides[0]) * unit(sides[1])).sum(axis=1))
+
+
+def null_columns(
+    x: Activations,
+    pairs: Sequence[tuple[Estimator, Estimator]],
+    groups: NDArray[np.generic],
+    used: NDArray[np.bool_],
+    n_permutations: int,
+    seed: int,
+) -> pd.DataFrame:
+    """Columns null_covariance and null_permuted, one row per pair and site, in the order of :func:`agreement`."""
+    covariances = {site: covariance_of(values[used]) for site, values in x.items()}
+    noise: dict[tuple[Site, Role, Role], float] = {}
+    shuffled: dict[Estimator, Array] = {}
+    columns: dict[str, list[float]] = {"null_covariance": [], "null_permuted": []}
+    for a, b in pairs:
+        sites = [site for site in a.sites if site in b.sites]
+        roles = role(a.method), role(b.method)
+        for site in sites:
+            if (site, *roles) not in noise:
+                draws = covariance_null(covariances[site], roles, seed=seed)
+                noise[site, *roles] = float(np.quantile(np.abs(draws), 0.95))
+            columns["null_covariance"].append(noise[site, *roles])
+        if not n_permutations:
+            columns["null_permuted"] += [np.nan] * len(sites)
+            continue
+        same = a.target is b.target
+        for e in (a, b) if same else (a,):
+            if e not in shuffled:
+                shuffled[e] = permuted_vectors(x, e, groups, n=n_permutations, seed=seed)
+        at_a, at_b = ([e.sites.index(site) for site in sites] for e in (a, b))
+        if same:
+            null = (shuffled[a][at_a] * shuffled[b][at_b]).sum(axis=-1)
+        else:
+            other = np.stack([b.directions[k].vector for k in at_b])
+            null = np.abs((shuffled[a][at_a] * other[:, None]).sum(axis=-1))
+        columns["null_permuted"] += list(np.nanquantile(null, 0.95, axis=1))
+    return pd.DataFrame(columns)
+
+
+def permuted_vectors(x: Activations, estimator: Estimator, groups: NDArray[np.generic], *, n: int, seed: int) -> Array:
+    """Unit vectors of an estimator fitted on shuffled labels, of shape (sites, n, dim).
+
+    Labels are shuffled between groups where they are constant inside. The same seed gives all estimators of a target
+    the same shuffles.
+    """
+    target = estimator.target
+    order = permute_labels(target.y, groups[target.used], n, rng=np.random.default_rng(seed))
+    return estimator.vectors(stack_of(x, estimator), labellings=target.y[order])

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from interp import metrics
 from interp._threads import each, workers
-from interp.directions.fitting import site_chunks
+from interp.directions.blocks import site_chunks
 from interp.directions.penalty import cross_validate
 from interp.directions.registry import SHRINKAGE_GRID, find
 from interp.directions.solvers.design import Design
