@@ -151,9 +151,7 @@ def test_extract_goes_on_with_other_sites_clips_and_labels(folder: Path, tmp_pat
         (("--fix", "drums"), 1, "Cannot read --fix 'drums'"),
     ],
 )
-def test_render_refuses_what_it_cannot_make(
-    tmp_path: Path, flags: tuple[str, ...], status: int, sentence: str
-) -> None:
+def test_render_refuses_what_it_cannot_make(tmp_path: Path, flags: tuple[str, ...], status: int, sentence: str) -> None:
     assert sentence in fails("testbed", "render", tmp_path / "x", "--n", "2", *flags, status=status)
     assert not (tmp_path / "x").exists()
 
@@ -323,7 +321,18 @@ def test_stores_and_directions_of_something_else(folder: Path, store: Path, prob
     fails("probe", tmp_path / "junk.zarr", "drums")
     foreign = Direction.from_weight("L0.H0", np.ones(32), method="logistic", trait="drums", sigma=1.0, model="0" * 16)
     Directions([foreign]).save(tmp_path / "foreign.safetensors")
-    text = fails("steer", tmp_path / "foreign.safetensors", "--trait", "drums", "--sites", "L0.H0", "--seconds", "1")
+    text = fails(
+        "steer",
+        tmp_path / "foreign.safetensors",
+        "--trait",
+        "drums",
+        "--method",
+        "logistic",
+        "--sites",
+        "L0.H0",
+        "--seconds",
+        "1",
+    )
     assert "0000000" in text
     (tmp_path / "junk.safetensors").write_bytes(b"junk")
     fails("geometry", tmp_path / "junk.safetensors")

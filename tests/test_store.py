@@ -228,7 +228,7 @@ def test_killed_at_any_moment(tiny_lm_model: MusicGen, tmp_path: Path) -> None:
         "        model = MusicGen(random_musicgen(3, 4, 32, seed=1))\n"
         f"        extract(model, clips, 'heads, resid', out={str(out)!r}, batch_size=2)\n"
         "        os._exit(0)\n"
-        "    time.sleep(draw.uniform(0.0, 0.6))\n"
+        "    time.sleep(draw.uniform(0.0, 0.2))\n"
         "    os.kill(child, signal.SIGKILL)\n"
         "    print(os.waitstatus_to_exitcode(os.wait()[1]), flush=True)\n"
     )
