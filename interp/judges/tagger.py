@@ -2,9 +2,9 @@
 
 A tag is heard as loudly as its models say; what that is worth on the music at hand has to be measured. The shipped
 calibration (``interp.recipes.tagger_judge``) is from rendered clips and from the same clips after the shipped model's
-codec. For each of the two it holds, of every answer, the area under the curve (AUC) of its tags, and the two numbers
-that turn them into a probability. Where the AUC is below .7 the judge does not answer, and says so: it *abstains*.
-Tags for a trait of one's own are calibrated on labelled clips (:meth:`TaggerJudge.learn`).
+codec. For every answer it holds the area under the curve (AUC) of its tags, and the two numbers that turn them into a
+probability. Where the AUC is below .7 the judge does not answer, and says so: it *abstains*. Tags for a trait of one's
+own are calibrated on labelled clips (:meth:`TaggerJudge.learn`).
 """
 
 from __future__ import annotations
@@ -157,8 +157,8 @@ class TaggerJudge:
     Parameters
     ----------
     where : {"clean", "codec round trip"}
-        What is heard: music as it was recorded, or what comes out of the shipped model's codec. Decides how tags turn
-        into probabilities, and which answers the judge abstains from.
+        What is heard: music as it was recorded, or what comes out of the shipped model's codec. Decides which
+        answers the judge abstains from.
     path : Path, optional
         The calibration; the shipped one when None.
 
@@ -185,10 +185,8 @@ class TaggerJudge:
             self.info: dict[str, Any] = json.loads(path.read_text())
             self._music = np.array(self.info["music"]["weights"]), float(self.info["music"]["offset"])
             measured: dict[str, Any] = self.info["answers"]
-            self._calibration = {
-                a: (tuple(m["tags"]), float(m[where]["slope"]), float(m[where]["offset"])) for a, m in measured.items()
-            }
-            aucs = {a: float(m[where]["auc"]) for a, m in measured.items()}
+            self._calibration = {a: (tuple(m["tags"]), m["slope"], m["offset"]) for a, m in measured.items()}
+            aucs = {a: float(m["auc"][where]) for a, m in measured.items()}
         except FileNotFoundError:
             raise StoreError(
                 f"there is no calibration at {path}: make one with interp.recipes.tagger_judge.train_tagger_judge()."

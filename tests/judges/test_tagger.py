@@ -58,7 +58,7 @@ def test_rendered_music_is_music_and_its_traits_are_heard(
             continue
         truth = (labels[["genre", "instrument"]] == answer).any(axis=1)
         truth |= (answer == "drums") & (labels["drums"] == 1)
-        value, there = auc(scores[answer].to_numpy(), truth.to_numpy()), measured["clean"]["auc"]
+        value, there = auc(scores[answer].to_numpy(), truth.to_numpy()), measured["auc"]["clean"]
         few = min(truth.sum(), (~truth).sum())
         error = np.sqrt(there * (1 - there) / few)  # no less than that of Hanley and McNeil 1982
         assert abs(value - there) < 3 * error, answer
@@ -81,8 +81,8 @@ def test_noise_silence_and_clicks_are_no_music(judge: TaggerJudge) -> None:
 
 def test_what_the_tags_do_not_tell_is_not_answered(tmp_path: Path, music: tuple[torch.Tensor, pd.DataFrame]) -> None:
     info = json.loads(WEIGHTS.read_text())
-    info["answers"]["drums"]["codec round trip"]["auc"] = 0.61
-    info["answers"]["rock"]["codec round trip"]["auc"] = 0.5
+    info["answers"]["drums"]["auc"]["codec round trip"] = 0.61
+    info["answers"]["rock"]["auc"]["codec round trip"] = 0.5
     path = tmp_path / "tagger.json"
     path.write_text(json.dumps(info))
     deaf = TaggerJudge("codec round trip", path)
