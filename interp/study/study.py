@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 import logging
 import sys
 import time
@@ -296,6 +297,9 @@ class Study(Generic[C]):
         parts = {k: v for k, v in dataclasses.asdict(self.config).items() if k not in left_out}
         parts |= {"study": self.name(), "data": RENDERED if self.rendered else content_of(self._all_clips)}
         parts |= {"fingerprint": self.model.fingerprint, "code": self.code}
+        own = Path(self.config.judge.rpartition(":")[0])
+        if own.suffix == ".py" and own.is_file():  # a judge of one's own is code too
+            parts["judge"] = f"{self.config.judge} {hashlib.sha256(own.read_bytes()).hexdigest()}"
         return Cache(self.config.out / ".cache", parts)
 
     @functools.cached_property
@@ -373,8 +377,6 @@ def held_back(clips: Clips, seed: int, share: float = 0.3) -> NDArray[np.bool_]:
 
 def content_of(clips: Clips) -> str:
     """Sixteen hexadecimal digits of the audio and the labels of clips, in their order."""
-    import hashlib
-
     digest = hashlib.sha256(clips.labels.to_csv().encode())
     for i in range(len(clips)):
         digest.update(clips.key(i).encode())

@@ -80,7 +80,7 @@ def test_direction_geometry(tmp_path: Path) -> None:
     assert set(tables["inner_products"]["metric"]) == {"raw", "scores", "whitened"}
     for name in ("methods", "paths", "by_size", "layers", "subspaces", "dimensions"):
         assert (tmp_path / f"{name}.csv").is_file() and len(tables[name])
-    for name in ("matrix", "layers", "cosines_drums_1", "atlas_drums_1"):
+    for name in ("matrix", "layers", "cosines_drums", "atlas_drums"):
         assert (tmp_path / f"{name}.png").stat().st_size > 1000
     page = (tmp_path / "index.html").read_text()
     assert "have cosine" in page and "matrix.png" in page

@@ -129,6 +129,19 @@ def test_a_study_outside_the_package(home: Path) -> None:
 
 
 @pytest.mark.slow
+def test_the_study_of_the_readme(home: Path) -> None:
+    text = (Path(__file__).parents[2] / "README.md").read_text()
+    block = text[text.index("@dataclass(frozen=True)\nclass Config(Common)") :].partition("```")[0]
+    imports = ["from dataclasses import dataclass", "from interp.probes import probe",
+               "from interp.study import Common, Study, main, step"]  # fmt: skip
+    (home / "my_study.py").write_text("\n".join([*imports, block]))
+    done = run(home, "--traits", "drums", "--n-clips", "60", "--method", "mean_diff")
+    assert done.returncode == 0, done.stderr
+    assert " hears drums best (" in done.stdout
+    assert len(pd.read_csv(home / "out" / "probes.csv")) == 6
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "status", "sentence"),
     [
@@ -275,6 +288,12 @@ def test_traits_are_parsed_once() -> None:
     assert Small.Config is Config and Small.name() == "test_study"
 
 
-def test_the_code_is_part_of_the_key() -> None:
+def test_the_code_is_part_of_the_key(tmp_path: Path) -> None:
+    ear = tmp_path / "ear.py"
+    folders = []
+    for text in ("LOUD = 1", "LOUD = 1", "LOUD = 2"):  # a judge of one's own is code too
+        ear.write_text(text)
+        folders.append(Small(Config(out=tmp_path, judge=f"{ear}:Ear"), progress=False).cache.folder)
+    assert folders[0] == folders[1] != folders[2]
     assert len(fingerprint_of_code(Small)) == 16
     assert fingerprint_of_code(Small) != fingerprint_of_code(Study)
