@@ -22,7 +22,6 @@ ROOMS = [
 NO_EXAMPLE = {
     "interp.geometry.map_directions": "UMAP compiles itself for half a minute",
     "interp.geometry.project": "UMAP compiles itself for half a minute",
-    "interp.judges.train": "trains a judge, for seconds",
     "interp.study.main": "reads the command line",
     "interp.testbed.export": "needs a training run",
     "interp.validation.basic_arms": "needs probes of heads and residual stream",
