@@ -233,9 +233,7 @@ def sentences(t: Mapping[str, pd.DataFrame], alphas: Sequence[float]) -> Iterato
     mean = gone[(gone["trait"] == AVERAGE) & (gone["arm"] != UNSTEERED)]
     best = mean.loc[mean.groupby("arm")["rate"].idxmax()]
     base = float(gone.loc[(gone["trait"] == AVERAGE) & (gone["arm"] == UNSTEERED), "rate"].iloc[0])
-    words = "; ".join(
-        f"{label(r.arm, r.dose)} {r.rate:.0%} (not music {r.not_music:.0%})" for r in best.itertuples()
-    )
+    words = "; ".join(f"{label(r.arm, r.dose)} {r.rate:.0%} (not music {r.not_music:.0%})" for r in best.itertuples())
     yield (f"Removal, share of continuations that lose the trait: unsteered {base:.0%}; {words}.")
     part = t["pairs"][(t["pairs"]["trait"] == AVERAGE)]
     for (arm, dose), rows in part.groupby(["arm", "dose"]):

@@ -280,9 +280,7 @@ class GenreFusion(Transfer[Config]):
             for part in self.sets:
                 rows = t["fade_course"][t["fade_course"]["set"] == ":".join(part)]
                 arms = ("first throughout", "switch", "cross-fade", "random")
-                axs = list(
-                    plots.switch(rows, c.switch_second, names=(part[0], part[1]), window=c.window, arms=arms)
-                )
+                axs = list(plots.switch(rows, c.switch_second, names=(part[0], part[1]), window=c.window, arms=arms))
                 caption = f"{part[0]} to {part[1]} at {c.switch_second:g} s, judged in windows of {c.window:g} s."
                 yield f"switch_{slug(part)}", axs, f"{caption} A window in the grey band hears both sides."
 

@@ -92,6 +92,7 @@ class ModelCard(Study[Config]):
                 f"{row.trait}: heard as prompted in {row.right:.1%} [{row.lo:.1%}, {row.hi:.1%}] of {row.n} ({bar}"
                 f"chance {row.chance:.0%}; the judge itself {row.judge:.1%})."
             )
+
     def run(self) -> dict[str, pd.DataFrame]:
         t = super().run()
         if self.config.card is not None:

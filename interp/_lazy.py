@@ -194,5 +194,3 @@ def _damage(path: Path, files: Sequence[Path]) -> StoreError:
         f"{files[0]}{more} is missing or damaged: run the same extraction into {path} again, which makes that part "
         "again."
     )
-
-

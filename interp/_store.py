@@ -61,9 +61,7 @@ class Store:
         the disk refuses.
     """
 
-    def __init__(
-        self, path: Path, header: xr.Dataset, dtype: str, batch_size: int, compress: bool = False
-    ) -> None:
+    def __init__(self, path: Path, header: xr.Dataset, dtype: str, batch_size: int, compress: bool = False) -> None:
         made_by = shared(header)
         self.path, self.dtype, self.compress = path, dtype, compress
         self._refuse_foreign()

@@ -454,7 +454,6 @@ class Clips(Sequence[Clip]):
         return Clips(self._labels.iloc[chosen], [self._sources[i] for i in chosen])
 
 
-
 def refuse_taken(folder: Path) -> None:
     """Refuse to write clips into a folder that holds some."""
     if (folder / METADATA).exists():

@@ -54,5 +54,6 @@ def clap_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     return write_clap(tmp_path_factory.mktemp("clap"))
 
+
 # What an outsider writes: run by test_outside.py as a user would, never collected.
 collect_ignore = ["outside"]

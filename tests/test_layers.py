@@ -81,8 +81,7 @@ def test_no_import_runs_upward() -> None:
         f"{name} -> {other}"
         for name, others in graph().items()
         for other in sorted(others)
-        if name.startswith("interp")
-        and (not other.startswith("interp") or FLOOR[room(name)] < FLOOR[room(other)])
+        if name.startswith("interp") and (not other.startswith("interp") or FLOOR[room(name)] < FLOOR[room(other)])
     ]
     assert not upward, "\n".join(upward)
 

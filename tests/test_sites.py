@@ -12,9 +12,7 @@ from interp.model import MusicGen
 from interp.sites import KINDS, ModelShape, Site, select_sites
 
 SHAPE = ModelShape(4, 3, 12)
-SHAPES = st.builds(
-    ModelShape, st.integers(1, 5), st.integers(1, 4), st.just(16), cross_attention=st.booleans()
-)
+SHAPES = st.builds(ModelShape, st.integers(1, 5), st.integers(1, 4), st.just(16), cross_attention=st.booleans())
 NUMBER = st.integers(-3, 7).map(str) | st.sampled_from(["*", "0-2", "1-0", "0--1", "-2--1", "00", "99999999999", "٣"])
 WORDS = st.one_of(
     st.sampled_from([*KINDS, "all", "embed", "", " ", "top:8", "Resid", "L", "L0", "L0.", "L0.H", "L1.X", "L0.mlp.H1"]),

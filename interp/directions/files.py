@@ -42,9 +42,7 @@ def save(directions: Sequence[Direction], path: str | Path) -> Path:
     try:
         header = {"format": _FORMAT, "records": json.dumps(records)}
     except TypeError as error:
-        raise StoreError(
-            f"cannot save directions to {path}: info must hold plain JSON values ({error})."
-        ) from error
+        raise StoreError(f"cannot save directions to {path}: info must hold plain JSON values ({error}).") from error
     with atomic(path) as partial:
         partial.write_bytes(packed(tensors, metadata=header))
     return path

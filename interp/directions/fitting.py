@@ -233,9 +233,7 @@ class _Fitter:
 
         def fit_block(chunk: tuple[slice, int]) -> None:
             sites, block = chunk
-            design = Design(
-                self.x[sites], self.rows, standardize=self.standardize, dtype=self.kind, device=self.device
-            )
+            design = Design(self.x[sites], self.rows, standardize=self.standardize, dtype=self.kind, device=self.device)
             l2 = torch.as_tensor(self.penalties[sites], dtype=self.kind, device=self.device)
             for start in range(0, n_labels, block):
                 chosen = slice(start, min(start + block, n_labels))

@@ -129,9 +129,7 @@ def method(
     """
 
     def register(solve: Solve) -> Solve:
-        entry = Method(
-            name or solve.__name__, solve, role, graded, several, penalty, standardize, coding, class_weight
-        )
+        entry = Method(name or solve.__name__, solve, role, graded, several, penalty, standardize, coding, class_weight)
         if entry.name in _METHODS:
             raise DataError(f"there is a method {entry.name!r} already: choose another name.")
         _METHODS[entry.name] = entry

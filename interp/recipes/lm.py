@@ -189,9 +189,7 @@ def _loss(lm: Any, codes: Tensor, prompts: tuple[Tensor, Tensor]) -> Tensor:
         return torch.nn.functional.cross_entropy(logits, codes[output.mask])
 
 
-def _train_lm(
-    folder: Path, recipe: Recipe, sizes: dict[str, int], on_step: Callable[[int], None] | None
-) -> Path:
+def _train_lm(folder: Path, recipe: Recipe, sizes: dict[str, int], on_step: Callable[[int], None] | None) -> Path:
     from tqdm.auto import tqdm
 
     torch.manual_seed(recipe.seed)

@@ -185,9 +185,7 @@ def _is_wide(path: Path) -> bool:
         return False
 
 
-def _table(
-    table: pd.DataFrame, caption: str, csv: Path | None, digits: int, rows: int, refer: _Address
-) -> str:
+def _table(table: pd.DataFrame, caption: str, csv: Path | None, digits: int, rows: int, refer: _Address) -> str:
     more = f" {_download(csv, 'The whole table as CSV', refer)}." if csv is not None else ""
     cells = [[html.escape(number(value, digits)) for value in row] for row in table.head(rows).itertuples(index=False)]
     right = [pd.api.types.is_numeric_dtype(d) and not pd.api.types.is_bool_dtype(d) for d in table.dtypes]

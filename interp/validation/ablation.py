@@ -191,5 +191,3 @@ def refit_after(
         parts.append(probe_data(data, methods=method, settings=settings).table.assign(way=name))
     table: Any = pd.concat(parts, ignore_index=True)
     return table[["way", "site", "layer", "test_score", "lo", "hi", "chance", "score", "n_train", "n_test"]]
-
-

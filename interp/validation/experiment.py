@@ -82,7 +82,6 @@ class Validation(Trial):
         """What the rule says by the first judge."""
         return self.verdicts[self.judge]
 
-
     def sentences(self) -> list[str]:
         """What the rule says, a sentence a judge, with what the judge is worth."""
         return [

@@ -173,5 +173,3 @@ def _drawn(
     else:
         weights[:, rows] = 1.0
     return weights / weights.sum(1, keepdims=True)
-
-

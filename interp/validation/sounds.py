@@ -81,9 +81,7 @@ def draw(
     return clips.subset(chosen[np.argsort(again, kind="stable")][:n])
 
 
-def _rendered(
-    trait: Trait | None, n: int, seconds: float, present: bool, seed: int
-) -> tuple[Clips, NDArray[np.intp]]:
+def _rendered(trait: Trait | None, n: int, seconds: float, present: bool, seed: int) -> tuple[Clips, NDArray[np.intp]]:
     from interp.data import render_clips
 
     fixed: dict[str, Any] | None = None

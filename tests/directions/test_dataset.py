@@ -70,9 +70,7 @@ def test_one_direction_has_one_name(dataset: Dataset) -> None:
         study = probe(ds, trait, methods=[method], n_permutations=0, n_bootstrap=0)
         train = np.isin(ds["clip"].values, study.clips[~study.split.test])
         for mine in study.directions:
-            twin = fit_directions(
-                ds, trait, sites=mine.site, methods=[method], clips=train, l2=mine.info["l2"]
-            )[0]
+            twin = fit_directions(ds, trait, sites=mine.site, methods=[method], clips=train, l2=mine.info["l2"])[0]
             names = [(d.trait, d.positive, d.against, d.method, d.towards) for d in (mine, twin)]
             assert names[0] == names[1]
             assert mine.vector @ twin.vector > 1 - 1e-12

@@ -26,9 +26,7 @@ SITES = st.sampled_from(["L0.H0", "L3.H7", "L2.X.H1", "L4.resid", "L11.mlp", "em
 
 @st.composite
 def a_direction(draw: st.DrawFn) -> Direction:
-    weight = draw(
-        st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=9).filter(lambda w: np.linalg.norm(w) > 1e-3)
-    )
+    weight = draw(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=9).filter(lambda w: np.linalg.norm(w) > 1e-3))
     fields = {name: draw(WORDS) for name in ("method", "trait", "positive", "against", "model", "pool")}
     return Direction.from_weight(
         draw(SITES), weight, **fields, sigma=abs(draw(NUMBERS)), intercept=draw(NUMBERS), score=draw(NUMBERS),

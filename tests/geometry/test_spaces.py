@@ -71,10 +71,7 @@ def test_whitened_cosine_does_not_depend_on_the_basis(classes: Classes, rng: np.
     mix = rng.standard_normal((12, 12))
     values = []
     for site in (x[0], x[0] @ mix):
-        found = [
-            Direction.from_weight("L0.H0", weight_of(site, y, m), method=m)
-            for m in ("lda", "mean_diff")
-        ]
+        found = [Direction.from_weight("L0.H0", weight_of(site, y, m), method=m) for m in ("lda", "mean_diff")]
         values.append(cosine_matrix(found, "whitened", covariance=covariance_of(site)).to_numpy())
     np.testing.assert_allclose(values[0], values[1], atol=1e-8)
 
