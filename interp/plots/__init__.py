@@ -42,7 +42,7 @@ from interp.plots.geometry import by_size, cosines, effect_against_detection, ma
 from interp.plots.heads import heatmap, ranking
 from interp.plots.maps import directions_map, embedding
 from interp.plots.sound import monitor, spectrograms
-from interp.plots.style import data_of, save
+from interp.plots.style import save
 from interp.plots.transfer import fusion, strength_by_layer, switch
 
 __all__ = [
@@ -51,7 +51,6 @@ __all__ = [
     "by_size",
     "confusion",
     "cosines",
-    "data_of",
     "directions_map",
     "dose_response",
     "effect_against_detection",

@@ -118,7 +118,7 @@ def verdict(
     Parameters
     ----------
     table : DataFrame
-        Of :class:`interp.validation.Trial`, as one judge heard it: one row per arm and dose.
+        Of :class:`interp.validation.run.Trial`, as one judge heard it: one row per arm and dose.
     clips : DataFrame
         Its clips, by the same judge, for the paired comparison with controls.
     readable : bool
