@@ -154,7 +154,7 @@ def cosine_matrix(
     [[1.0, 0.71], [0.71, 1.0]]
     >>> three = [Direction.from_weight("L0.H1", w, trait=t) for w, t in (([0, 1], "a"), ([2, 1], "b"), ([1, 9], "c"))]
     >>> list(cosine_matrix(three, clustered=True))
-    ['b', 'a', 'c']
+    ['b', 'c', 'a']
     """
     names = labels_of(directions)
     values = _cosines(in_space(directions, metric, **space), directions)

@@ -27,7 +27,7 @@ def judge_files(judges: Sequence[Judge], path: str | Path) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row a file: ``file``, and the columns of :func:`interp.judges.judge_all`.
+        One row a file: ``file``, and the columns of :func:`interp.judges.base.judge_all`.
 
     Raises
     ------

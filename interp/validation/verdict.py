@@ -91,7 +91,7 @@ class Verdict:
     necessary : str
         ``yes``, ``no``, ``unclear``, or ``not tested``.
     judge : str
-        Who heard it, and how often that judge is right, in words (:func:`interp.judges.worth`).
+        Who heard it, and how often that judge is right, in words (:func:`interp.judges.accuracy.worth`).
     """
 
     outcome: Outcome
