@@ -24,12 +24,9 @@ NO_EXAMPLE = {
     "interp.geometry.map_directions": "UMAP compiles itself for half a minute",
     "interp.geometry.project": "UMAP compiles itself for half a minute",
     "interp.study.main": "reads the command line",
-    "interp.testbed.export": "needs a training run",
     "interp.validation.basic_arms": "needs probes of heads and residual stream",
-    "interp.validation.erasures": "needs probes of the residual stream",
     "interp.validation.full_arms": "needs probes of heads and residual stream",
     "interp.validation.leakage": "generates for seconds",
-    "interp.validation.refit_after": "needs labelled music, several times",
     "interp.validation.shuffled_like": "needs probes of the residual stream",
     "interp.validation.validate": "a whole experiment, for minutes",
 }

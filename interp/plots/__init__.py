@@ -47,7 +47,7 @@ from interp.plots.heads import heatmap, ranking
 from interp.plots.maps import directions_map, embedding
 from interp.plots.mechanisms import attention, attention_page, lens, logit_attribution, patching
 from interp.plots.sound import monitor, spectrograms
-from interp.plots.style import data_of, save
+from interp.plots.style import save
 from interp.plots.transfer import fusion, strength_by_layer, switch
 
 __all__ = [
@@ -58,7 +58,6 @@ __all__ = [
     "by_size",
     "confusion",
     "cosines",
-    "data_of",
     "directions_map",
     "dose_response",
     "effect_against_detection",
