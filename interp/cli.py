@@ -470,6 +470,38 @@ def validate(
     _note(f"Figures, tables and every clip's verdict are in {out}.")
 
 
+@app.command()
+def check(
+    model: Annotated[str, typer.Argument(help="tiny, a checkpoint folder, or a hub name.")],
+    out: Annotated[Path | None, typer.Option(help="Folder for check.json and check.md.")] = None,
+    seconds: Annotated[float, typer.Option(min=0.05, help="Length of the music that is compared.")] = 1.0,
+    prompts: Annotated[
+        str, typer.Option(help="Two texts that should not sound alike, with a bar between them.")
+    ] = "jazz, piano, drums|rock, guitar, no drums",
+    device: Device = "",
+    dtype: Annotated[str, typer.Option(help="float32, float16 or bfloat16; the device's own when not given.")] = "",
+) -> None:
+    """Does a checkpoint, here and in this precision, do what every result rests on? Exit status 1 if not."""
+    import interp
+    from interp import check as room
+    from interp._files import atomic
+
+    one, bar, other = (part.strip() for part in prompts.partition("|"))
+    if not one or not bar or not other:
+        raise DataError(f"cannot read --prompts {prompts!r}: write two texts with a bar between, as in 'jazz|rock'.")
+    musicgen = interp.load(model, device=device or None, dtype=dtype or None)
+    done = room.check(musicgen, seconds=seconds, prompts=(one, other))
+    show(done.table, f"{done.model}: " + ", ".join(f"{name} {value}" for name, value in done.facts.items()))
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        for name, text in (("check.json", json.dumps(done.to_dict(), indent=2)), ("check.md", done.to_markdown())):
+            with atomic(out / name) as partial:
+                partial.write_text(text + "\n")
+    if not done.passed:
+        raise DataError(f"{done.model} is not to be trusted here: {'; '.join(done.failures)}.")
+    _note("Everything that can be checked holds.")
+
+
 @testbed.command("train")
 def testbed_train(
     folder: Annotated[Path, typer.Argument(help="Where the training goes; killed, it goes on from there.")],

@@ -15,8 +15,9 @@ import pytest
 import interp
 
 ROOMS = [
-    "interp", "interp.data", "interp.directions", "interp.geometry", "interp.judges", "interp.plots", "interp.probes",
-    "interp.report", "interp.steering", "interp.study", "interp.testbed", "interp.validation",
+    "interp", "interp.data", "interp.directions", "interp.geometry", "interp.judges", "interp.mechanisms",
+    "interp.plots", "interp.probes", "interp.report", "interp.steering", "interp.study", "interp.testbed",
+    "interp.validation",
 ]  # fmt: skip
 # Without an example of their own, for a reason.
 NO_EXAMPLE = {
