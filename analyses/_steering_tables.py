@@ -9,13 +9,11 @@ import pandas as pd
 
 from interp import validation
 from interp.directions import Directions, random_like
-from interp.judges import fad_difference
-from interp.judges.distances import Reference
 from interp.steering import Smitin
 from interp.steering.interventions import soft_weights
 from interp.validation import UNSTEERED, Arm
+from interp.validation.cost import ENOUGH
 from interp.validation.pilot import choose_site
-from interp.validation.summary import embeddings
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -26,7 +24,6 @@ __all__ = [
     "MONITORED",
     "bars",
     "choose_alpha",
-    "cost_beside_iti",
     "monitored_arms",
     "monitored_controls",
 ]
@@ -34,8 +31,6 @@ __all__ = [
 MONITORED = "SMITIN"
 _DRAWS = 8
 _CONTROLS = ("random", "shuffled labels")
-_ENOUGH = 0.05
-"""Success that much below the other's still counts as equal."""
 
 
 def _heard(heads: ProbeResult) -> tuple[Directions, tuple[float, ...]]:
@@ -85,44 +80,7 @@ def _arm(
 def choose_alpha(pilot: pd.DataFrame) -> float:
     """The strength that :func:`interp.validation.pilot.choose_site` takes."""
     rows = pilot[pilot["arm"] == MONITORED].assign(site="all heads", control=False)
-    return choose_site(rows, slack=_ENOUGH)[1]
-
-
-def cost_beside_iti(table: pd.DataFrame, clips: pd.DataFrame, reference: np.ndarray | None) -> pd.DataFrame:
-    """FAD of every arm and dose less that of ITI's lowest dose that succeeds as often, or of its best where none does.
-
-    Parameters
-    ----------
-    table : DataFrame
-        Rows of the arms and of ``ITI heads``, all from the same seeds.
-    clips : DataFrame
-        Their clips.
-    reference : array of shape (clips, dim), optional
-        Embeddings of music with the trait; without it only successes are compared.
-
-    Returns
-    -------
-    DataFrame
-        The table with columns about ITI, empty for ITI's own rows and for unsteered music; ``iti_equal`` is false where
-        ITI never succeeds as often.
-    """
-    table = table.reindex(columns=[*table, *(name for name in ("fad", "kad") if name not in table)])
-    iti = table[table["arm"] == "ITI heads"].sort_values("dose")
-    known = None if reference is None else Reference(reference)
-    vectors = {key: embeddings(rows.sort_values("seed")) for key, rows in clips.groupby(["arm", "dose"])}
-    rows = []
-    for row in table[~table["arm"].isin([UNSTEERED, "ITI heads"])].to_dict("records"):
-        equal = iti[iti["rate"] >= row["rate"] - _ENOUGH]
-        other = equal.iloc[0] if len(equal) else iti.loc[iti["rate"].idxmax()]
-        line = {"arm": row["arm"], "dose": row["dose"], "iti_dose": other["dose"], "iti_success": other["rate"]}
-        line |= {"iti_equal": bool(len(equal)), "iti_fad": other["fad"], "iti_kad": other["kad"]}
-        line |= dict.fromkeys(("fad_gap", "fad_gap_lo", "fad_gap_hi"), np.nan)
-        if known is not None:
-            ours, theirs = vectors[row["arm"], row["dose"]], vectors["ITI heads", other["dose"]]
-            gap = fad_difference(ours, theirs, known)
-            line |= {"fad_gap": gap.value, "fad_gap_lo": gap.lo, "fad_gap_hi": gap.hi}
-        rows.append(line)
-    return table.merge(pd.DataFrame(rows), on=["arm", "dose"], how="left")
+    return choose_site(rows, slack=ENOUGH)[1]
 
 
 def bars(

@@ -45,7 +45,7 @@ from interp.probes import ProbeResult, probe
 from interp.sites import Site
 from interp.study import Common, Drawing, Study, main, slug, step
 from interp.traits import Trait
-from interp.validation import UNSTEERED, Arm, prompts_without, push, run_arms, shuffled_like
+from interp.validation import UNSTEERED, Arm, push, run_arms, shuffled_like
 from interp.validation.run import Trial
 
 if TYPE_CHECKING:
@@ -216,12 +216,9 @@ class RegressionVsClassification(Study[Config]):
     def play(self, trait: Trait, arms: list[Arm], doses: tuple[float, ...], *, pilot: bool) -> Trial:
         c = self.config
         n, first = (c.pilot_seeds, c.seed + 20_000) if pilot else (c.n_seeds, c.seed)
-        taken = c.n_seeds if pilot and self.sounds is not None else 0  # a folder's sounds do not change with the seed
-        codes = prompts_without(
-            self.model, trait, taken + n, c.prompt_seconds, seed=c.seed + 500 * pilot, clips=self.sounds
-        )
+        codes = self.prompts(trait, n, seed=c.seed + 500 * pilot, taken=c.n_seeds if pilot else 0)
         return run_arms(
-            self.model, trait, arms, codes[taken:], doses, seeds=range(first, first + n), judge=self.judge,
+            self.model, trait, arms, codes, doses, seeds=range(first, first + n), judge=self.judge,
             setting=self.setting(measure=False),
         )  # fmt: skip
 

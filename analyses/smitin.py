@@ -34,35 +34,29 @@ import pandas as pd
 from analyses._smitin_arms import (
     Probes,
     ask,
-    balanced,
     base_prompt,
     fit_probes,
     make_arm,
     monitor_accuracy,
     own_probability,
-    pairs,
     shuffled_probes,
 )
 from analyses._smitin_figures import figures
 from analyses._smitin_tables import (
     CONTINUATION,
     TEXT,
-    equal_success,
     label,
     pairs_table,
     paper_table,
     sentences,
     summary,
 )
-from interp.data.audio import write_audio
-from interp.judges import embed
-from interp.judges.base import has_embedding
+from interp.data.pairs import balanced, render_pairs
 from interp.study import Common, Drawing, Study, main, once, slug, step
 from interp.traits import Trait
 from interp.validation import UNSTEERED, Arm, run_arms
+from interp.validation.cost import equal_success
 from interp.validation.setting import Part
-from interp.validation.sounds import draw as draw_sounds
-from interp.validation.sounds import encode, reference_sounds
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -168,9 +162,9 @@ class Smitin(Study[Config]):
         """Activations of clips with the trait and without."""
         c = self.config
         if self.rendered:
-            clips = pairs(trait, c.n_pairs, c.seed, c.pair_seconds, self.progress)
+            clips = render_pairs(trait, c.n_pairs, seed=c.seed, seconds=c.pair_seconds, progress=self.progress)
         else:
-            clips = balanced(self.clips, trait, c.n_pairs, c.seed)
+            clips = balanced(self.clips, trait, c.n_pairs, seed=c.seed)
         pools = list(dict.fromkeys(("mean", c.pool)))
         return self.activations("heads, resid", clips=clips, name=f"pairs-{trait.slug}", pool=pools)
 
@@ -198,10 +192,7 @@ class Smitin(Study[Config]):
         seconds = c.prompt_seconds if task == CONTINUATION else 0.0
         codes: list[Any] = [None] * n
         if task == CONTINUATION:
-            taken = 0 if self.sounds is None else taken
-            seed = c.seed + 900_001 + 31 * offset
-            music = draw_sounds(trait, taken + n, seconds, present=remove, seed=seed, clips=self.sounds)
-            codes = encode(self.model, music, seconds)[taken:]
+            codes = self.prompts(trait, n, present=remove, seed=c.seed + 31 * offset, taken=taken)
         measures: list[Callable[[Part], pd.DataFrame]] = []
         if own is not None:
             measures.append(own_probability(self.model, own, c, seconds))
@@ -258,12 +249,8 @@ class Smitin(Study[Config]):
             (TEXT, True, c.seconds),
             ("removal", False, c.seconds - c.prompt_seconds),
         ):
-            if has_embedding(self.judge):
-                music = reference_sounds(
-                    self.model, trait, c.n_reference, seconds, present=present, seed=c.seed, clips=self.sounds
-                )
-                arrays[name] = embed(self.judge, music, self.model.sample_rate)
-        return arrays
+            arrays[name] = self.reference_embeddings(trait, c.n_reference, present=present, seconds=seconds)
+        return {name: array for name, array in arrays.items() if array is not None}
 
     @step(per="trait", shown=False)
     def continuation(self, trait: Trait) -> Made:
@@ -395,14 +382,15 @@ class Smitin(Study[Config]):
             rows = t["success"]
             rows = rows[(rows["trait"] == str(trait)) & (rows["task"] == CONTINUATION) & rows["arm"].isin(_PLAYED)]
             best = rows.loc[rows.groupby("arm", sort=False)["rate"].idxmax()]
-            sounds = self.continuation(trait)["sounds"]
-            lines: list[dict[str, Any]] = [{"seed": self.config.seed + i} for i in range(self.config.n_sounds)]
+            sounds, parts = self.continuation(trait)["sounds"], {}
             for arm, dose in best[["arm", "dose"]].itertuples(index=False, name=None):
-                for i, line in enumerate(lines):
-                    file = self.config.out / "audio" / f"{trait.slug}_{slug(arm)}_{dose:g}_{i}.wav"
-                    line[label(arm, dose)] = write_audio(file, sounds[f"{arm}|{dose:g}"][i], self.model.sample_rate)
-            if lines:
-                yield f"`{trait}`, the first seeds, not chosen:", pd.DataFrame(lines)
+                if self.config.n_sounds:
+                    stem = f"{trait.slug}_{slug(arm)}_{dose:g}"
+                    parts[label(arm, dose)] = stem, sounds[f"{arm}|{dose:g}"]
+            lines = self.recorded(parts)
+            if len(lines):
+                lines.insert(0, "seed", self.config.seed + np.arange(len(lines)))
+                yield f"`{trait}`, the first seeds, not chosen:", lines
 
 
 def middle(strengths: tuple[float, ...]) -> float:

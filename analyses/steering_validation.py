@@ -27,22 +27,21 @@ import pandas as pd
 import torch
 
 import interp
-from analyses._steering_tables import bars, choose_alpha, cost_beside_iti, monitored_arms, monitored_controls
+from analyses._steering_tables import bars, choose_alpha, monitored_arms, monitored_controls
 from analyses._steering_words import figures_of, sentence
 from interp import plots, validation
 from interp.data import render_clips
 from interp.directions import Direction, Directions, fit_directions
 from interp.errors import DataError
-from interp.judges import embed
-from interp.judges.base import has_embedding
 from interp.probes import ProbeResult, probe
 from interp.study import Common, Drawing, Study, main, once, step
 from interp.traits import Trait
 from interp.validation import UNSTEERED, Arm, pilot
 from interp.validation.ablation import erasures, refit_after
+from interp.validation.cost import cost_beside
 from interp.validation.pilot import PILOT_SEED, is_readable, pilot_doses
 from interp.validation.ranking import head_changes
-from interp.validation.sounds import draw, encode, reference_sounds
+from interp.validation.sounds import draw, encode
 from interp.validation.summary import public
 from interp.validation.verdict import RULE
 
@@ -158,13 +157,9 @@ class SteeringValidation(Study[Config]):
     @step(per="trait", shown=False)
     def references(self, trait: Trait) -> Made:
         """Embeddings of music with the trait, and of music of all kinds."""
-        c, arrays = self.config, {}
-        for name, of in (("trait", trait), ("any", None)) if has_embedding(self.judge) else ():
-            music = reference_sounds(
-                self.model, of, c.n_reference, c.seconds - c.prompt_seconds, seed=c.seed, clips=self.sounds
-            )
-            arrays[name] = embed(self.judge, music, self.model.sample_rate)
-        return arrays
+        n = self.config.n_reference
+        arrays = {name: self.reference_embeddings(of, n) for name, of in (("trait", trait), ("any", None))}
+        return {name: array for name, array in arrays.items() if array is not None}
 
     @once
     def near(self, trait: Trait) -> dict[str, np.ndarray]:
@@ -172,13 +167,9 @@ class SteeringValidation(Study[Config]):
         return {"": arrays["trait"], "any": arrays["any"]} if arrays else {}
 
     @once
-    def prompts(self, trait: Trait) -> list[torch.Tensor]:
+    def lacking(self, trait: Trait) -> list[torch.Tensor]:
         """Sounds without the trait: those of the study, then those of the pilot."""
-        c = self.config
-        n = c.n_seeds + c.pilot_seeds
-        return validation.prompts_without(
-            self.model, trait, n, c.prompt_seconds, seed=c.seed, clips=self.sounds
-        )  # fmt: skip
+        return self.prompts(trait, self.config.n_seeds + self.config.pilot_seeds)
 
     def play(self, trait: Trait, arms: list[Arm], codes: Any, first: int, doses: Any = (0.0,), **differs: Any) -> Made:
         """Table and clips of some arms."""
@@ -193,7 +184,7 @@ class SteeringValidation(Study[Config]):
     @step(per="trait", shown=False)
     def scan(self, trait: Trait) -> Made:
         """Every layer and dose of the pilot, and random directions there."""
-        c, codes = self.config, self.prompts(trait)[self.config.n_seeds :]
+        c, codes = self.config, self.lacking(trait)[self.config.n_seeds :]
         candidates = list(self.probed(trait)[1].directions.select(method=c.method))
         first = c.seed + PILOT_SEED
         made = pilot.scan(
@@ -214,7 +205,7 @@ class SteeringValidation(Study[Config]):
             sample_rate=self.model.sample_rate, k=c.k, k_iti=c.k_iti, iti_doses=c.iti_doses, n_seeds=c.n_seeds,
             seed=c.seed,
         )  # fmt: skip
-        return self.play(trait, arms, self.prompts(trait)[: c.n_seeds], c.seed, c.doses)
+        return self.play(trait, arms, self.lacking(trait)[: c.n_seeds], c.seed, c.doses)
 
     def erasing(self, trait: Trait) -> Any:
         return erasures(self.ds, self.treated(trait), self.probed(trait)[1], seed=self.config.seed)
@@ -223,9 +214,7 @@ class SteeringValidation(Study[Config]):
     def without(self, trait: Trait) -> Made:
         """The direction taken out of music that has the trait, continued from such sounds."""
         c = self.config
-        codes = validation.prompts_with(
-            self.model, trait, c.ablation_seeds, c.prompt_seconds, seed=c.seed, clips=self.sounds
-        )
+        codes = self.prompts(trait, c.ablation_seeds, present=True)
         return self.play(trait, validation.ablation_arms(self.erasing(trait)), codes, c.seed)
 
     @step(per="trait", shown=False)
@@ -241,7 +230,7 @@ class SteeringValidation(Study[Config]):
     def monitored_pilot(self, trait: Trait) -> Made:
         """SMITIN along the method's directions, its monitor hearing the logistic probes, on the pilot's seeds."""
         c = self.config
-        arms, codes = monitored_arms(self.monitors(trait), c.method, c.alphas), self.prompts(trait)[c.n_seeds :]
+        arms, codes = monitored_arms(self.monitors(trait), c.method, c.alphas), self.lacking(trait)[c.n_seeds :]
         return self.play(trait, arms, codes, c.seed + PILOT_SEED)
 
     @step(per="trait", shown=False)
@@ -251,7 +240,7 @@ class SteeringValidation(Study[Config]):
         strengths = tuple(sorted({max(c.alphas), choose_alpha(self.monitored_pilot(trait)["table"])}))
         arms = monitored_arms(heads, c.method, c.alphas)
         arms += monitored_controls(self.ds, heads, c.method, strengths, c.seed)
-        return self.play(trait, arms, self.prompts(trait)[: c.n_seeds], c.seed)
+        return self.play(trait, arms, self.lacking(trait)[: c.n_seeds], c.seed)
 
     @step(per="trait", shown=False)
     def cost(self, trait: Trait) -> Made:
@@ -263,11 +252,8 @@ class SteeringValidation(Study[Config]):
             *monitored_arms(self.monitors(trait), c.method, c.alphas),
             validation.push("ITI heads", Directions(best[: c.k_iti]), control=False, doses=c.iti_doses),
         ]
-        seen = 0 if self.sounds is None else c.n_seeds + c.pilot_seeds  # a folder's sounds do not change with the seed
-        codes = validation.prompts_without(
-            self.model, trait, seen + c.cost_seeds, c.prompt_seconds, seed=c.seed + 800_001, clips=self.sounds
-        )
-        return self.play(trait, arms, codes[seen:], c.seed + 40_000)
+        codes = self.prompts(trait, c.cost_seeds, seed=c.seed + 800_001, taken=c.n_seeds + c.pilot_seeds)
+        return self.play(trait, arms, codes, c.seed + 40_000)
 
     @once
     def other_music(self) -> tuple[torch.Tensor, pd.DataFrame]:
@@ -323,7 +309,9 @@ class SteeringValidation(Study[Config]):
         c, (site, dose) = self.config, self.chosen(trait)
         arms, scan, cost = self.arms(trait), self.scan(trait), self.cost(trait)
         monitored, alpha = self.monitored(trait)["table"], choose_alpha(self.monitored_pilot(trait)["table"])
-        cost_table = cost_beside_iti(cost["table"], cost["clips"], self.near(trait).get(""))
+        cost_table = cost_beside(
+            cost["table"], cost["clips"], self.near(trait).get(""), against="ITI heads", prefix="iti"
+        )
         music = {"continued": self.without(trait), "asked for": self.without_text(trait)}
         losses = {name: validation.necessity(made["clips"]) for name, made in music.items()}
         resid = self.probed(trait)[1].table
