@@ -49,10 +49,10 @@ def test_a_thousand_traces_leave_memory_flat() -> None:
     import interp
 
     model = interp.load("tiny")
-    tokens = torch.randint(0, 256, (2, 4, 50), generator=torch.Generator().manual_seed(0))
+    codes = torch.randint(0, 256, (2, 4, 50), generator=torch.Generator().manual_seed(0))
 
     def trace() -> None:
-        with model.trace(tokens):
+        with model.trace(codes=codes):
             model.heads[3].save()
             model.resid[2].save()
 
