@@ -10,7 +10,8 @@ from analyses._steering_tables import MONITORED
 from interp import plots
 from interp.study import Drawing
 from interp.traits import Trait
-from interp.validation import CURVES, UNSTEERED
+from interp.validation import UNSTEERED
+from interp.validation.arms import CURVES
 
 __all__ = ["figures_of", "sentence"]
 

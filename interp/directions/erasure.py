@@ -103,6 +103,16 @@ def fit_leace(
     ------
     InterventionError
         If shapes do not fit, values are not finite, or ``z`` is constant.
+
+    Examples
+    --------
+    >>> x = np.random.default_rng(0).standard_normal((40, 3))
+    >>> z = np.arange(40) % 2
+    >>> x[:, 0] += 3 * z
+    >>> eraser = fit_leace("L0.resid", x, z, trait="drums")
+    >>> before, after = (np.linalg.norm(h[z == 1].mean(0) - h[z == 0].mean(0)) for h in (x, eraser(x)))
+    >>> bool(before > 2), bool(after < 1e-9)
+    (True, True)
     """
     data = np.asarray(x, dtype=np.float64)
     labels = np.asarray(z)
@@ -161,9 +171,8 @@ def erase(direction: Direction, eraser: Eraser, *, activations: Array | None = N
     if eraser.site != direction.site or eraser.mean.size != direction.dim:
         raise SiteError(f"an eraser of {eraser.site} does not act on {direction}: fit one at {direction.site}.")
     v = direction.weight
-    from interp.directions.registry import role  # which knows the solvers, and so needs torch
 
-    push = role(direction.method) == "push"
+    push = direction.role == "push"
     left = v - (eraser.left @ (eraser.right @ v) if push else eraser.right.T @ (eraser.left.T @ v))
     kept = float(left @ left / (v @ v))
     if kept < 1e-16:

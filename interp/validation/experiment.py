@@ -13,16 +13,17 @@ import torch
 from interp.activations import held
 from interp.directions import Direction
 from interp.errors import DataError, SiteError
-from interp.judges import Judge, embed, has_embedding, panel
+from interp.judges import Judge, embed
 from interp.judges.accuracy import worth
-from interp.judges.registry import makes_rendered_music
+from interp.judges.base import has_embedding
+from interp.judges.registry import makes_rendered_music, panel
 from interp.probes import ProbeResult, probe
 from interp.sites import Site, select_sites
 from interp.traits import Trait
 from interp.validation.ablation import ablation_arms, erasures
 from interp.validation.arms import Arm, basic_arms, full_arms
 from interp.validation.effects import agreement
-from interp.validation.pilot import PILOT_SEED, choose, is_readable, pilot_doses, scan
+from interp.validation.pilot import PILOT_SEED, choose_site, is_readable, pilot_doses, scan
 from interp.validation.run import Trial, run_arms
 from interp.validation.setting import Design, Setting
 from interp.validation.sounds import prompts_with, prompts_without, reference_sounds
@@ -219,7 +220,7 @@ class _Experiment:
         pilot, dose = pd.DataFrame(), float("nan")
         if self.full or site is None:
             pilot = self._pilot(candidates, codes[n:], doses, references)
-            site, dose = choose(pilot)
+            site, dose = choose_site(pilot)
         treated = resid.directions.one(site=site, method=method)
         seeds = range(self.seed, self.seed + n)
         made = self._run(self._arms(treated, heads, resid, doses, dose, n), codes[:n], doses, seeds, references)

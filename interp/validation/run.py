@@ -13,7 +13,10 @@ import torch
 from numpy.typing import NDArray
 
 from interp.errors import DataError
-from interp.judges import Judge, accuracy_table, degenerate, embed, has_embedding, hears, panel, score
+from interp.judges import Judge, accuracy_table, embed, hears, score
+from interp.judges.base import has_embedding
+from interp.judges.quality import degenerate
+from interp.judges.registry import panel
 from interp.stats import dose_response
 from interp.traits import Trait
 from interp.validation.arms import UNSTEERED, Arm

@@ -101,7 +101,7 @@ def summarise(
         `by`, ``control, where, n, hits, rate, lo, hi`` (Wilson), ``not_music``; the paired difference to the twins
         ``diff, diff_lo, diff_hi`` (bootstrap over units) with ``p`` (sign flips), ``p_holm`` and ``p_max`` (corrected
         by Holm and by the largest statistic) and the effect sizes ``h`` and ``odds``; ``degenerate``; for each measure
-        its mean and difference with intervals; ``fad, fad_lo, fad_hi`` (:func:`interp.judges.fad_interval`),
+        its mean and difference with intervals; ``fad, fad_lo, fad_hi`` (:func:`interp.judges.distances.fad_interval`),
         ``fad_diff`` with its interval (:func:`interp.judges.fad_difference`) and ``kad``.
 
     Raises

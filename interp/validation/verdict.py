@@ -91,7 +91,7 @@ class Verdict:
     necessary : str
         ``yes``, ``no``, ``unclear``, or ``not tested``.
     judge : str
-        Who heard it, and how often that judge is right, in words (:func:`interp.judges.worth`).
+        Who heard it, and how often that judge is right, in words (:func:`interp.judges.accuracy.worth`).
     """
 
     outcome: Outcome
@@ -118,7 +118,7 @@ def verdict(
     Parameters
     ----------
     table : DataFrame
-        Of :class:`interp.validation.Trial`, as one judge heard it: one row per arm and dose.
+        Of :class:`interp.validation.run.Trial`, as one judge heard it: one row per arm and dose.
     clips : DataFrame
         Its clips, by the same judge, for the paired comparison with controls.
     readable : bool
