@@ -43,7 +43,7 @@ app = typer.Typer(
 testbed = typer.Typer(cls=_Sentences, help="The small MusicGen that ships with the package.", no_args_is_help=True)
 app.add_typer(testbed, name="testbed")
 
-Model = Annotated[str, typer.Option(help="tiny, a checkpoint folder in audiocraft's format, or a hub name.")]
+Model = Annotated[str, typer.Option(help="tiny, a checkpoint's folder or hub name; hf:NAME for transformers' files.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; the first GPU, or else the CPU, when not given.")]
 Out = Annotated[Path, typer.Option(help="Folder for tables, figures and sounds.")]
 Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same result.")]
