@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,7 @@ __all__ = [
     "TEXT",
     "label",
     "pairs_table",
+    "paper_order",
     "paper_table",
     "sentences",
     "summary",
@@ -88,6 +90,16 @@ def summary(clips: pd.DataFrame, near: Mapping[tuple[str, str], Array]) -> pd.Da
     table = pd.concat([each, every], ignore_index=True)
     wanted = ["fad", "fad_diff", "fad_diff_lo", "fad_diff_hi", "kad", *_MEASURES, "diff", "diff_lo", "diff_hi"]
     return table.reindex(columns=[*table.columns, *(name for name in wanted if name not in table)])
+
+
+def paper_order(config: Any) -> list[tuple[str, float]]:
+    """Rows of each task in the paper's form: arms and strengths of a configuration of the study."""
+    c = config
+    order = [(UNSTEERED, 0.0), ("text", 0.0), ("ITI", np.nan)]
+    order += [("SMITIN", a) for a in sorted({*c.alphas, *c.sweep})]
+    order += [(f"SMITIN, τ {c.tau_low:g}", max(c.alphas)), ("SMITIN + text", max(c.alphas))]
+    order += [("residual", a) for a in c.resid] + [("SMITIN residual", a) for a in c.smitin_resid]
+    return order
 
 
 def paper_table(t: pd.DataFrame, order: Sequence[tuple[str, float]]) -> pd.DataFrame:

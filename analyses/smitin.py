@@ -31,22 +31,15 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
-from analyses._smitin_arms import (
-    Probes,
-    ask,
-    base_prompt,
-    fit_probes,
-    make_arm,
-    monitor_accuracy,
-    own_probability,
-    shuffled_probes,
-)
+from analyses._smitin_arms import ask, base_prompt, few_arms, ladder_arms, make_arm, removal_arms, rules
 from analyses._smitin_figures import figures
+from analyses._smitin_probes import Probes, few_probes, fit_probes, own_probability, shuffled_probes
 from analyses._smitin_tables import (
     CONTINUATION,
     TEXT,
     label,
     pairs_table,
+    paper_order,
     paper_table,
     sentences,
     summary,
@@ -207,20 +200,6 @@ class Smitin(Study[Config]):
         sounds = {f"{arm}|{dose:g}": audio[: c.n_sounds].numpy() for (arm, dose), audio in made.audio.items()}
         return {"clips": clips, "trace": trace, "sounds": sounds}
 
-    def rules(self, trait: Trait, probes: Probes, *, further: bool, prompt: Callable[[int], str]) -> list[Arm]:
-        """The arms of the paper's table; further strengths for the comparison at equal success."""
-        c, best = self.config, slice(None) if further else slice(-1, None)
-        plain = None if further else prompt  # continuations are asked for nothing
-        make = partial(make_arm, c, probes)
-        return [
-            make(UNSTEERED, "none", text=plain),
-            make("text", "text", text=lambda i: ask(trait, prompt(i), self.plain)),
-            *(make("ITI", "iti", a, text=plain) for a in (c.iti if further else (middle(c.iti),))),
-            *(make("SMITIN", "smitin", a, text=plain) for a in sorted({*c.alphas, *(c.sweep if further else ())})),
-            *(make("residual", "add", a, "mean_diff", "resid", text=plain) for a in c.resid[best]),
-            *(make("SMITIN residual", "smitin", a, "mean_diff", "resid", text=plain) for a in c.smitin_resid[best]),
-        ]
-
     @property
     def plain(self) -> bool:
         """Whether prompts are the phrases of the shipped model."""
@@ -257,7 +236,7 @@ class Smitin(Study[Config]):
         """Every rule and strength in continuation."""
         c, probes = self.config, self.probed(trait)
         make = partial(make_arm, c, probes)
-        arms = self.rules(trait, probes, further=True, prompt=lambda i: "")
+        arms = rules(c, probes, trait, further=True, prompt=lambda i: "", plain=self.plain)
         arms.append(make("SMITIN + text", "smitin", max(c.alphas), text=lambda i: ask(trait, "", self.plain)))
         if c.tau_low:
             arms.append(make(f"SMITIN, τ {c.tau_low:g}", "smitin", max(c.alphas), tau=c.tau_low))
@@ -269,8 +248,9 @@ class Smitin(Study[Config]):
         """The rules of the paper's table in text-to-music; prompts say nothing of the trait."""
         c, offset = self.config, 5_000
         named = [base_prompt(trait, c.seed, offset + i, self.plain) for i in range(c.n_text_seeds)]
-        arms = self.rules(trait, self.probed(trait), further=False, prompt=lambda i: named[i][0])
-        made = self.play(trait, arms, c.n_text_seeds, offset, task=TEXT, own=self.probed(trait))
+        probes, plain = self.probed(trait), self.plain
+        arms = rules(c, probes, trait, further=False, prompt=lambda i: named[i][0], plain=plain)
+        made = self.play(trait, arms, c.n_text_seeds, offset, task=TEXT, own=probes)
         clips = made["clips"]
         index = clips["seed"] - c.seed - offset
         probabilities = [[row[f"p_{answer}"] for answer in named[i][1] if f"p_{answer}" in clips] for i, (_, row) in
@@ -283,49 +263,20 @@ class Smitin(Study[Config]):
         """From ITI to SMITIN, one part at a time; with two directions, and controls."""
         c = self.config
         probes = shuffled_probes(self.ds(trait), trait, c.pool, c.seed, self.probed(trait))
-        rungs = [("ITI", "iti"), ("soft weights", "soft"), ("soft, every s", "sparse"), ("SMITIN", "smitin")]
-        half = tuple(a / 2 for a in c.ladder)
-        plan = [
-            (name, rule, a, method)
-            for method, strengths in (("logistic", c.ladder), ("mean_diff", half))
-            for a in strengths
-            for name, rule in rungs
-        ]
-        strongest = ((*rungs[0], max(c.iti)), (*rungs[3], max(c.alphas)))  # as strong as in the paper's table
-        plan += [(*rung, method) for method in ("random", "shuffled") for rung in strongest]
-        arms = [make_arm(c, probes, f"{name}, {method}", rule, a, method) for name, rule, a, method in plan]
-        return self.play(trait, [make_arm(c, probes, UNSTEERED, "none"), *arms], c.n_part_seeds, 7_000)
+        return self.play(trait, ladder_arms(c, probes), c.n_part_seeds, 7_000)
 
     @step(per="trait", shown=False)
     def removed(self, trait: Trait) -> Made:
         """Prompts that have the trait, and pushes against it; success is its loss."""
-        c, make = self.config, partial(make_arm, self.config, self.probed(trait), remove=True)
-        arms = [
-            make(UNSTEERED, "none"),
-            make("ITI", "iti", middle(c.iti)),
-            *(make("SMITIN", "smitin", a) for a in c.alphas),
-            make("residual", "add", c.resid[-1], "mean_diff", "resid"),
-        ]
-        return self.play(trait, arms, c.n_part_seeds, 9_000, remove=True)
+        arms = removal_arms(self.config, self.probed(trait))
+        return self.play(trait, arms, self.config.n_part_seeds, 9_000, remove=True)
 
     @step(per="trait", shown=False)
     def few(self, trait: Trait) -> Made:
         """Probes of the first pairs, tested on the last quarter, and what they steer."""
-        c, ds = self.config, self.ds(trait)
-        split = ds.sizes["clip"] - ds.sizes["clip"] // 4 // 2 * 2
-        test = ds.isel(clip=slice(split, None))
-        ds = ds.isel(clip=np.flatnonzero(~np.isin(ds["group"].values, test["group"].values)))
-        rest, arms, rows = ds.sizes["clip"], [], []
-        for n in [*(n for n in c.sizes if 2 * n < rest), rest // 2]:
-            first = ds.isel(clip=slice(0, 2 * n))
-            probes = fit_probes(first, trait, c.pool, c.seed, folds=2 if n < 20 else 5, resid=False)
-            best, median = monitor_accuracy(test, trait, probes, c.pool, c.n_monitor)
-            rows.append({"n_pairs": n, "accuracy_heads": best, "accuracy_monitor": median})
-            for name, rule, a in (("ITI", "iti", middle(c.iti)), ("SMITIN", "smitin", max(c.alphas))):
-                arms.append(make_arm(c, probes, f"{name}, {n} pairs", rule, a, says={"n_pairs": n}))
-        arms = [make_arm(c, probes, UNSTEERED, "none", says={"n_pairs": 0}), *arms]
-        made = self.play(trait, arms, c.n_part_seeds, 11_000)
-        return {"clips": made["clips"].merge(pd.DataFrame(rows), on="n_pairs", how="left")}
+        accuracies, fitted = few_probes(self.ds(trait), trait, self.config)
+        made = self.play(trait, few_arms(self.config, fitted), self.config.n_part_seeds, 11_000)
+        return {"clips": made["clips"].merge(accuracies, on="n_pairs", how="left")}
 
     # What comes of it ------------------------------------------------------------------------------------------------
 
@@ -334,13 +285,9 @@ class Smitin(Study[Config]):
         near = {(str(trait), task): x for trait in self.traits for task, x in self.reference(trait).items()}
         played = pd.concat([self.continuation.all("clips"), self.text.all("clips")], ignore_index=True)
         success = summary(played, near)
-        order = [(UNSTEERED, 0.0), ("text", 0.0), ("ITI", np.nan)]
-        order += [("SMITIN", a) for a in sorted({*c.alphas, *c.sweep})]
-        order += [(f"SMITIN, τ {c.tau_low:g}", max(c.alphas)), ("SMITIN + text", max(c.alphas))]
-        order += [("residual", a) for a in c.resid] + [("SMITIN residual", a) for a in c.smitin_resid]
         lost = {(trait, CONTINUATION): x for (trait, task), x in near.items() if task == "removal"}
         return {
-            "paper_form": paper_table(success, order),
+            "paper_form": paper_table(success, paper_order(c)),
             "success": success,
             "equal_success": equal_success(
                 self.continuation.all("clips"), near, ["SMITIN", "residual", "SMITIN residual"]
@@ -391,10 +338,6 @@ class Smitin(Study[Config]):
             if len(lines):
                 lines.insert(0, "seed", self.config.seed + np.arange(len(lines)))
                 yield f"`{trait}`, the first seeds, not chosen:", lines
-
-
-def middle(strengths: tuple[float, ...]) -> float:
-    return sorted(strengths)[len(strengths) // 2]
 
 
 if __name__ == "__main__":

@@ -26,20 +26,27 @@ import numpy as np
 import pandas as pd
 import torch
 
-import interp
-from analyses._steering_tables import bars, choose_alpha, monitored_arms, monitored_controls
+from analyses._steering_tables import (
+    answer_directions,
+    bars,
+    choose_alpha,
+    monitored_arms,
+    monitored_controls,
+    stacked,
+    verdicts,
+)
 from analyses._steering_words import figures_of, sentence
 from interp import plots, validation
 from interp.data import render_clips
-from interp.directions import Direction, Directions, fit_directions
+from interp.directions import Direction, Directions
 from interp.errors import DataError
 from interp.probes import ProbeResult, probe
 from interp.study import Common, Drawing, Study, main, once, step
 from interp.traits import Trait
-from interp.validation import UNSTEERED, Arm, pilot
+from interp.validation import Arm, pilot
 from interp.validation.ablation import erasures, refit_after
 from interp.validation.cost import cost_beside
-from interp.validation.pilot import PILOT_SEED, is_readable, pilot_doses
+from interp.validation.pilot import PILOT_SEED, pilot_doses
 from interp.validation.ranking import head_changes
 from interp.validation.sounds import draw, encode
 from interp.validation.summary import public
@@ -283,17 +290,10 @@ class SteeringValidation(Study[Config]):
     @step()
     def leakage(self) -> pd.DataFrame:
         """Every answer's direction at one site: the one chosen for most traits, the latest of several."""
-        c, labels = self.config, interp.labels(self.ds)
+        c = self.config
         sites = [self.chosen(trait)[0] for trait in self.traits]
         site = max(dict.fromkeys(sites), key=lambda name: (sites.count(name), name))
-        directions = {}
-        for question, answers in self.judge.questions.items():
-            there = set(labels[question].astype(str)) if question in labels.columns else set()
-            for name in answers if there else ():
-                if len(answers) == 1 or name in there:  # a folder may lack a class that the judge knows
-                    trait = Trait(question) if len(answers) == 1 else Trait(question, name)
-                    fitted = fit_directions(self.ds, str(trait), sites=site, methods=(c.method,), seed=c.seed)
-                    directions[name] = fitted[0]
+        directions = answer_directions(self.ds, self.judge, site, c.method, c.seed)
         n = c.leakage_seeds if self.sounds is None else min(c.leakage_seeds, len(self.sounds))
         clips = draw(None, n, c.prompt_seconds, seed=c.seed + 600_001, clips=self.sounds)
         codes, first = encode(self.model, clips, c.prompt_seconds), c.seed + 20_000
@@ -314,17 +314,6 @@ class SteeringValidation(Study[Config]):
         )
         music = {"continued": self.without(trait), "asked for": self.without_text(trait)}
         losses = {name: validation.necessity(made["clips"]) for name, made in music.items()}
-        resid = self.probed(trait)[1].table
-        readable = {row.site: is_readable(resid, row.site) for row in resid.itertuples()}
-        necessary = losses["continued"][0]
-        outcome = validation.verdict(arms["table"], arms["clips"], readable[site], necessary=necessary)
-        verdicts = [{"site": site, "seeds": c.n_seeds, **dataclasses.asdict(outcome)}]
-        for other in [name for name in readable if name != site]:  # of the pilot's few seeds, beside random directions
-            rule = dataclasses.replace(RULE, controls=(f"random {other}",))
-            rows = scan["table"][scan["table"]["arm"].isin([UNSTEERED, other, f"random {other}"])]
-            outcome = validation.verdict(rows, scan["clips"], readable[other], arm=other, rule=rule)
-            verdicts.append({"site": other, "seeds": c.pilot_seeds, **dataclasses.asdict(outcome)})
-        probes = resid[["site", "test_score", "lo", "hi", "p_max"]].add_prefix("probe_")
         ranks = self.probed(trait)[0].ranking(c.method)
         heads, agreement = {}, {}
         for way in ("ablate", "attribution"):
@@ -332,9 +321,7 @@ class SteeringValidation(Study[Config]):
                 self.changes(way), self.other_music()[1], trait, ranks, seed=c.seed
             )
         return {
-            "verdicts": pd.DataFrame(verdicts)
-            .merge(probes, left_on="site", right_on="probe_site")
-            .drop(columns=["probe_site", "judge"]),
+            "verdicts": verdicts(arms, scan, self.probed(trait)[1].table, site, losses["continued"][0]),
             "arms": arms["table"],
             "clips": public(arms["clips"]),
             "scan": scan["table"],
@@ -374,11 +361,6 @@ class SteeringValidation(Study[Config]):
             "All directions are pushed on the same sounds of all kinds. Answers of one question exclude each other, so "
             "a direction that brings one instrument takes the others away."
         )
-
-
-def stacked(parts: Mapping[str, pd.DataFrame], column: str) -> pd.DataFrame:
-    """Tables one below the other, with their names in a column where they do not say them already."""
-    return pd.concat([t if column in t else t.assign(**{column: name}) for name, t in parts.items()], ignore_index=True)
 
 
 def rows_of(table: pd.DataFrame, trait: str) -> pd.DataFrame:

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 from planted_data import REFERENCE, planted_rules
 
-from analyses._smitin_arms import Probes, ask, base_prompt, interventions
+from analyses._smitin_arms import ask, base_prompt, interventions
+from analyses._smitin_probes import Probes
 from analyses._smitin_tables import AVERAGE, CONTINUATION, PAPER, TEXT, paper_table, summary
 from analyses.smitin import Config
 from analyses.smitin import Smitin as Study
