@@ -37,7 +37,6 @@ from analyses._regression_tables import (
 )
 from interp import geometry, plots
 from interp.directions import Direction, Directions, combine, fit_directions, methods, random_like
-from interp.directions.dataset import targets_of
 from interp.directions.reading import read_stacks
 from interp.errors import DataError
 from interp.geometry.paths import PENALTIES
@@ -178,11 +177,9 @@ class RegressionVsClassification(Study[Config]):
     @step(per="trait")
     def paths(self, trait: Trait) -> pd.DataFrame:
         """Both regularisation paths at every site: angles to LDA and to the mean difference."""
-        (target,) = targets_of(self.ds, str(trait))
-        parts = []
+        test, parts = ~self.train(trait), []
         for kind in ("heads", "resid"):
-            x, sites = interp.stack(self.ds, kind)
-            table = geometry.path_table(x, target, sites, penalties=PENALTIES[::2], test=~self.train(trait))
+            table = geometry.path_table(self.ds, trait, sites=kind, penalties=PENALTIES[::2], test=test)
             parts.append(table.assign(trait=str(trait), kind=kind))
         return pd.concat(parts, ignore_index=True)
 
