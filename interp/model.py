@@ -19,6 +19,7 @@ import functools
 import html
 import math
 from collections.abc import Iterator
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -201,7 +202,7 @@ class MusicGen(TracedLM):
         >>> bool(torch.equal(late, model.predict(codes).logits))
         False
         """
-        if not (isinstance(seconds, int | float) and math.isfinite(seconds) and seconds >= 0):
+        if not (isinstance(seconds, Real) and math.isfinite(seconds) and seconds >= 0):
             raise ModelError(f"music cannot begin at second {seconds!r}: give a number of 0 or more.")
         with seam.starting_at(self.lm, round(seconds * self.frame_rate)):
             yield
@@ -238,7 +239,7 @@ class MusicGen(TracedLM):
         torch.Size([1, 4, 50])
         """
         audio = _checked_audio(torch.as_tensor(audio, dtype=torch.float32))
-        if not isinstance(sample_rate, int | float) or not sample_rate > 0 or sample_rate != round(sample_rate):
+        if not (isinstance(sample_rate, Real) and sample_rate > 0 and sample_rate % 1 == 0):
             raise ClipError(f"a sample rate is a whole number of Hz, such as 44100, not {sample_rate!r}.")
         audio = seam.convert_audio(audio, int(sample_rate), self.sample_rate, self._musicgen.audio_channels)
         device = codec_device(self.device)
@@ -349,8 +350,8 @@ def _checked_audio(audio: Tensor) -> Tensor:
         raise ClipError("cannot encode audio without a single sample.")
     if audio.shape[1] > _MAX_CHANNELS:
         raise ClipError(
-            f"this audio of {list(audio.shape)} has {audio.shape[1]} channels: give it as [channels, samples], soundfile "
-            "reads it the other way round."
+            f"this audio of {list(audio.shape)} has {audio.shape[1]} channels: give it as [channels, samples] "
+            "(soundfile reads it the other way round)."
         )
     if not torch.isfinite(audio).all():
         raise ClipError("cannot encode audio that holds NaN or infinity: repair the file, or leave it out.")

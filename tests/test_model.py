@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, Phase, settings
@@ -28,7 +29,7 @@ def test_encode_takes_any_rate_and_channels(tiny_lm_model: MusicGen) -> None:
     assert torch.equal(stereo, mono)
     assert tiny_lm_model.decode(stereo).shape == (1, 1, 16000)
     assert len(stereo.unique()) > 8  # the codes say something about the audio
-    assert tiny_lm_model.encode(noise[:, :5], 22050.0).shape == (1, 4, 1)  # less than a frame is one
+    assert tiny_lm_model.encode(noise[:, :5], np.int64(22050)).shape == (1, 4, 1)  # less than a frame is one
 
 
 @pytest.mark.parametrize(
