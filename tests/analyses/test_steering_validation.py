@@ -11,6 +11,7 @@ import pytest
 from analyses.steering_validation import Config, SteeringValidation
 from interp import validation
 from interp.errors import DataError
+from interp.validation import pilot
 
 SMALL = Config(
     traits=("drums",), n_clips=96, n_seeds=2, pilot_seeds=2, cost_seeds=2, ablation_seeds=2, leakage_seeds=2,
@@ -49,8 +50,11 @@ def test_the_whole_study_and_going_on(out: Path, monkeypatch: pytest.MonkeyPatch
     def never(*args: object, **settings: object) -> None:
         raise AssertionError("made again")
 
-    for name in ("run_arms", "scan", "leakage", "head_changes", "refit_after"):
+    for name in ("run_arms", "leakage"):
         monkeypatch.setattr(validation, name, never)
+    monkeypatch.setattr(pilot, "scan", never)
+    for name in ("head_changes", "refit_after"):
+        monkeypatch.setattr(f"analyses.steering_validation.{name}", never)
     again = SteeringValidation(replace(SMALL, out=out), progress=False).run()
     assert np.array_equal(again["arms"]["rate"], arms["rate"])
 
