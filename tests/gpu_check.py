@@ -1,6 +1,6 @@
 """What a GPU says: checks, cost of extraction and of steering, against plain hooks, audiocraft and a naive nnsight loop.
 
-Not collected by pytest; one prepared script for a machine that is lent for minutes, without a network: weights are
+Not collected by pytest; one prepared script for minutes on such a machine without a network: weights are
 random, sizes are those of the released models::
 
     python tests/gpu_check.py --out gpu.json                        # small and large, under 4 minutes
