@@ -1,4 +1,4 @@
-"""What a GPU says: checks, cost of extraction and of steering, against plain hooks, audiocraft and a naive nnsight loop.
+"""What a GPU says: checks, cost of extraction and of steering, against plain hooks, audiocraft and a trace a step.
 
 Not collected by pytest; one prepared script for minutes on such a machine without a network: weights are
 random, sizes are those of the released models::
