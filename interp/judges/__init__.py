@@ -13,7 +13,7 @@ from interp.judges.probe import ProbeJudge
 from interp.judges.quality import QualityJudge, degenerate, quality
 from interp.judges.registry import load, panel, register
 from interp.judges.rendered import RenderedJudge
-from interp.judges.similarity import prompt_similarity
+from interp.judges.similarity import prompt_similarity, structure_similarity
 from interp.judges.tagger import TaggerJudge
 from interp.judges.trained import TrainedJudge, train
 
@@ -46,6 +46,7 @@ __all__ = [
     "register",
     "require",
     "score",
+    "structure_similarity",
     "train",
 ]
 

@@ -17,16 +17,18 @@ worst heads        the same number of heads that read it worst, each pushed by a
 random heads       the same number drawn from all but the best (eight draws in turn)
 flipped sign       the probe's direction the other way
 other layer        the treated *vector*, as long, at the layer furthest away: how local is it?
+best other site    the trait's own direction at the other site that did best on the pilot, by as many of its own sigma
 other trait: ...   another trait's direction at the same site, by as many of its own sigma
 ITI heads          the 16 best heads, each pushed by its own sigma (arXiv 2306.03341): the baseline
 text               no push; the prompt asks for the trait, under guidance
 DSP: ...           no push; the trait is mixed into the unsteered sound, where that is possible at all
 =================  =============================================================================================
 
-Only random directions and shuffled labels decide about the verdict (:mod:`interp.validation.verdict`): they push as far
-at the same place and know nothing. That other layers or weaker heads do something as well is no evidence against a
-site, and is reported beside it. Necessity is in :mod:`interp.validation.ablation`, what each direction does to all
-other traits in :mod:`interp.validation.leakage`, and causal against probe ranking in :mod:`interp.validation.ranking`.
+The verdict (:mod:`interp.validation.verdict`) answers four questions apart, by a rule written before the run: whether
+the push brings the trait; whether random directions and shuffled labels, which push as far at the same place and know
+nothing, or other sites bring it as well; whether other traits stay; and whether the direction is needed
+(:mod:`interp.validation.ablation`). What heads do is reported beside it. What each direction does to all other traits
+is in :mod:`interp.validation.leakage`, causal against probe ranking in :mod:`interp.validation.ranking`.
 """
 
 from __future__ import annotations
@@ -35,16 +37,18 @@ from interp.validation.ablation import ablation_arms, erasures, refit_after
 from interp.validation.arms import CURVES, UNSTEERED, Arm, basic_arms, full_arms, push, shuffled_like
 from interp.validation.effects import agreement
 from interp.validation.experiment import Validation, validate
+from interp.validation.findings import RULE, Finding, Rule, necessity, sufficiency
 from interp.validation.leakage import leakage
 from interp.validation.mixes import dsp_baseline
-from interp.validation.pilot import choose, is_readable, pilot_doses, scan
+from interp.validation.pilot import choose, is_readable, pilot_doses, runner_up, scan
 from interp.validation.play import Played, play_arms
 from interp.validation.ranking import head_changes, rank_agreement
 from interp.validation.run import Trial, run_arms
 from interp.validation.setting import Design, Part, Setting
 from interp.validation.sounds import draw, encode, prompts_with, prompts_without, reference_sounds
+from interp.validation.specificity import site_specificity, trait_specificity
 from interp.validation.summary import embeddings, public, summarise
-from interp.validation.verdict import RULE, Rule, Verdict, necessity, verdict
+from interp.validation.verdict import Verdict, verdict
 
 __all__ = [
     "CURVES",
@@ -52,6 +56,7 @@ __all__ = [
     "UNSTEERED",
     "Arm",
     "Design",
+    "Finding",
     "Part",
     "Played",
     "Rule",
@@ -83,9 +88,13 @@ __all__ = [
     "reference_sounds",
     "refit_after",
     "run_arms",
+    "runner_up",
     "scan",
     "shuffled_like",
+    "site_specificity",
+    "sufficiency",
     "summarise",
+    "trait_specificity",
     "validate",
     "verdict",
 ]
