@@ -12,7 +12,8 @@ import pandas as pd
 from analyses._transfer_tables import verdict
 from interp.judges import fad
 from interp.stats import dose_response, holm, mean_interval, paired_bootstrap, wilson
-from interp.validation import UNSTEERED, embeddings
+from interp.validation import UNSTEERED
+from interp.validation.summary import embeddings
 
 __all__ = ["BOTH", "fade_course", "fade_shares", "fusion_table", "fusion_trends", "half_way", "paragraphs", "with_mix"]
 

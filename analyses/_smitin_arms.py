@@ -12,13 +12,16 @@ import torch
 
 import interp
 from interp.clips import Clips
-from interp.data import GENRES, INSTRUMENTS, render_arrays
+from interp.data import render_arrays
+from interp.data.factors import GENRES, INSTRUMENTS
 from interp.directions import Directions, random_like
 from interp.errors import DataError
 from interp.probes import ProbeResult, probe
-from interp.steering import Add, EveryN, Intervention, Smitin, soft_weights
+from interp.steering import Add, EveryN, Intervention, Smitin
+from interp.steering.interventions import soft_weights
 from interp.traits import Trait
-from interp.validation import UNSTEERED, Arm, Part
+from interp.validation import UNSTEERED, Arm
+from interp.validation.setting import Part
 
 if TYPE_CHECKING:
     import xarray as xr

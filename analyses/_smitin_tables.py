@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from interp.judges import Reference
+from interp.judges.distances import Reference
 from interp.stats import jackknife_interval
-from interp.validation import UNSTEERED, embeddings, summarise
+from interp.validation import UNSTEERED, summarise
+from interp.validation.summary import embeddings
 
 __all__ = [
     "AVERAGE",

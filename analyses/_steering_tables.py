@@ -9,9 +9,13 @@ import pandas as pd
 
 from interp import validation
 from interp.directions import Directions, random_like
-from interp.judges import Reference, fad_difference
-from interp.steering import Smitin, soft_weights
-from interp.validation import UNSTEERED, Arm, embeddings
+from interp.judges import fad_difference
+from interp.judges.distances import Reference
+from interp.steering import Smitin
+from interp.steering.interventions import soft_weights
+from interp.validation import UNSTEERED, Arm
+from interp.validation.pilot import choose_site
+from interp.validation.summary import embeddings
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -79,9 +83,9 @@ def _arm(
 
 
 def choose_alpha(pilot: pd.DataFrame) -> float:
-    """The strength that :func:`interp.validation.choose` takes."""
+    """The strength that :func:`interp.validation.pilot.choose_site` takes."""
     rows = pilot[pilot["arm"] == MONITORED].assign(site="all heads", control=False)
-    return validation.choose(rows, slack=_ENOUGH)[1]
+    return choose_site(rows, slack=_ENOUGH)[1]
 
 
 def cost_beside_iti(table: pd.DataFrame, clips: pd.DataFrame, reference: np.ndarray | None) -> pd.DataFrame:

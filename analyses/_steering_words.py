@@ -10,7 +10,8 @@ from analyses._steering_tables import MONITORED
 from interp import plots
 from interp.study import Drawing
 from interp.traits import Trait
-from interp.validation import CURVES, UNSTEERED
+from interp.validation import UNSTEERED
+from interp.validation.arms import CURVES
 
 __all__ = ["figures_of", "sentence"]
 
@@ -71,8 +72,8 @@ def _elsewhere(verdicts: pd.DataFrame, judge: str) -> str:
         int((others[name] == word).sum()) for name, word in (("sufficient", "yes"), ("outcome", "causal"))
     )
     return (
-        f"By the pilot's {others['seeds'].iloc[0]} seeds pushing is sufficient at {enough} of {len(others)} other sites, "
-        f"and causal at {causal}."
+        f"By the pilot's {others['seeds'].iloc[0]} seeds pushing is sufficient at {enough} of {len(others)} other "
+        f"sites, and causal at {causal}."
     )
 
 
@@ -81,7 +82,8 @@ def _structure(arms: pd.DataFrame) -> str:
     probe, random = arms.loc["probe"], arms.loc["random"]
     return (
         f"Of the unsteered twin's harmony {probe['chroma_kept']:.2f} stays (correlation of chroma; random directions "
-        f"{random['chroma_kept']:.2f}), of its rhythm {probe['onsets_kept']:.2f} (of onsets; {random['onsets_kept']:.2f})."
+        f"{random['chroma_kept']:.2f}), of its rhythm {probe['onsets_kept']:.2f} (of onsets; "
+        f"{random['onsets_kept']:.2f})."
     )
 
 

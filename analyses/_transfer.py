@@ -16,12 +16,16 @@ from interp import judges
 from interp.data.audio import write_audio
 from interp.directions import Direction, combine
 from interp.errors import DataError
-from interp.judges import DspJudge, prompt_similarity
 from interp.judges.audio import mono
+from interp.judges.base import answers, has_embedding
+from interp.judges.dsp import DspJudge
+from interp.judges.similarity import prompt_similarity
 from interp.probes import ProbeResult, probe
 from interp.study import Common, Study, slug, step
 from interp.traits import Trait
-from interp.validation import Arm, Part, draw, encode, reference_sounds, run_arms
+from interp.validation import Arm, run_arms
+from interp.validation.setting import Part
+from interp.validation.sounds import draw, encode, reference_sounds
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -201,19 +205,19 @@ class Transfer(Study[C]):
             self.model, trait, arms, codes, seeds=starts.seeds, judge=self.judge,
             setting=self.setting(measures=(self.measure(starts),)),
         )  # fmt: skip
-        answers = self.answers(made.clips)
-        clips = made.clips.assign(answer=answers[self.config.trait])
-        true_answers = judges.answers(self.judge, judges.score(self.judge, starts.truth, self.model.sample_rate))
+        heard = self.answers(made.clips)
+        clips = made.clips.assign(answer=heard[self.config.trait])
+        true_answers = answers(self.judge, judges.score(self.judge, starts.truth, self.model.sample_rate))
         at = clips["seed"].to_numpy() - starts.seeds[0]
-        for question in answers.columns.drop(self.config.trait):
-            clips[f"kept.{question}"] = answers[question].to_numpy() == true_answers[question].to_numpy()[at]
+        for question in heard.columns.drop(self.config.trait):
+            clips[f"kept.{question}"] = heard[question].to_numpy() == true_answers[question].to_numpy()[at]
         n = self.config.n_sounds
         return {"clips": clips, "sounds": {arm: audio[:n].numpy() for (arm, _), audio in made.audio.items()}}
 
     def answers(self, clips: pd.DataFrame) -> pd.DataFrame:
         """What the judge answers to each of its questions, from the probabilities in a table of clips."""
         scores = clips.filter(regex="^p_").rename(columns=lambda name: name.removeprefix("p_"))
-        return judges.answers(self.judge, scores)
+        return answers(self.judge, scores)
 
     def measure(self, starts: Given) -> Callable[[Part], pd.DataFrame]:
         """Similarity to the prompts, and of arms that say so what else stays, as :class:`DspJudge` hears it."""
@@ -248,7 +252,7 @@ class Transfer(Study[C]):
     @step(shown=False)
     def reference(self) -> dict[str, np.ndarray]:
         """Embeddings of labelled music after a round trip through the codec, as long as what is judged."""
-        if not judges.has_embedding(self.judge):
+        if not has_embedding(self.judge):
             return {}
         c = self.config
         clips = None if self.rendered else self.clips

@@ -24,8 +24,12 @@ import pandas as pd
 
 import interp
 from interp import geometry, judges, plots
-from interp.directions import Directions, Target, fit_directions, targets_of
+from interp.directions import Directions, fit_directions
+from interp.directions.dataset import targets_of
 from interp.directions.reading import clip_groups
+from interp.directions.targets import Target
+from interp.geometry.paths import PENALTIES
+from interp.geometry.subspaces import angle_null
 from interp.splits import group_test_split
 from interp.stats import cosine_null, wilson
 from interp.study import Common, Drawing, Study, main, slug, step
@@ -145,7 +149,7 @@ class DirectionGeometry(Study[Config]):
                 table = geometry.path_table(
                     x, target, sites, test=self.test, methods=("ridge",) if target.graded else ("ridge", "logistic"),
                     references=("least_squares" if target.graded else "lda", "mean_diff"),
-                    penalties=geometry.PENALTIES[::2],
+                    penalties=PENALTIES[::2],
                 )  # fmt: skip
                 parts.append(table.assign(kind=kind, trait=str(target)))
         return pd.concat(parts, ignore_index=True)
@@ -182,7 +186,7 @@ class DirectionGeometry(Study[Config]):
             for values, site in zip(x, sites, strict=True):
                 spans = [geometry.class_subspace(values, labels[name].to_numpy()) for name in (a, b)]
                 angles = np.degrees(geometry.principal_angles(*spans))
-                null = np.degrees(geometry.angle_null((len(spans[0]), len(spans[1])), x.shape[2], draws=100))
+                null = np.degrees(angle_null((len(spans[0]), len(spans[1])), x.shape[2], draws=100))
                 where = {"site": str(site), "layer": site.layer, "a": a, "b": b}
                 pairs = enumerate(zip(angles, null, strict=True))
                 rows += [where | {"rank": rank, "angle": angle, "null": limit} for rank, (angle, limit) in pairs]
@@ -240,7 +244,7 @@ class DirectionGeometry(Study[Config]):
                 ax = plots.heatmap(pair, "cosine", centre=0.0, label=label, title=name)
                 yield f"atlas_{slug(name)}", ax, f"`{name}`: the same pair at every head."
         here = self.directions().select(site=self.best)
-        family = geometry.clustered(geometry.cosine_matrix(here))
+        family = geometry.cosine_matrix(here, clustered=True)
         ax = plots.matrix(family, null=float(cosine_null(here[0].dim)), title=f"All methods and traits at {self.best}")
         yield "matrix", ax, f"All pairs at {self.best}, ordered by likeness."
         yield "# Penalties and clips"

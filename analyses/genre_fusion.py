@@ -43,7 +43,8 @@ from interp.steering import Add, Interpolate, Intervention, cross_fade
 from interp.study import Drawing, main, slug, step
 from interp.study.config import SHORTEST
 from interp.traits import Trait
-from interp.validation import UNSTEERED, Arm, public, push, run_arms
+from interp.validation import UNSTEERED, Arm, push, run_arms
+from interp.validation.summary import public
 
 __all__ = ["Config", "GenreFusion"]
 

@@ -23,6 +23,7 @@ from matplotlib.axes import Axes
 from interp import judges, plots
 from interp._files import atomic
 from interp.data.audio import write_audio
+from interp.judges.base import answers
 from interp.stats import wilson
 from interp.steering import Row, generate
 from interp.study import Common, Drawing, Study, main, step
@@ -74,10 +75,10 @@ class ModelCard(Study[Config]):
         rows = [Row(prompt, seed=c.seed * c.n_seeds + i) for i, prompt in enumerate(asked["prompt"])]
         music = generate(self.model, rows, seconds=c.seconds, guidance=c.guidance, progress=self.progress)
         scores = judges.score(self.judge, music.audio, music.sample_rate)
-        answers = judges.answers(self.judge, scores)
+        heard = answers(self.judge, scores)
         for trait in map(str, self.traits):
             yes_no = len(self.judge.questions[trait]) == 1
-            asked[f"heard_{trait}"] = np.where(answers[trait] == 1, trait, f"no {trait}") if yes_no else answers[trait]
+            asked[f"heard_{trait}"] = np.where(heard[trait] == 1, trait, f"no {trait}") if yes_no else heard[trait]
         clips = asked.assign(not_music=scores["not_music"].to_numpy())
         return {"clips": clips, "sounds": {"audio": music.audio[: c.n_sounds].numpy()}}
 

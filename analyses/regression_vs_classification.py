@@ -36,14 +36,17 @@ from analyses._regression_tables import (
     rates,
 )
 from interp import geometry, plots
-from interp.directions import Direction, Directions, combine, fit_directions, methods, random_like, targets_of
+from interp.directions import Direction, Directions, combine, fit_directions, methods, random_like
+from interp.directions.dataset import targets_of
 from interp.directions.reading import read_stacks
 from interp.errors import DataError
+from interp.geometry.paths import PENALTIES
 from interp.probes import ProbeResult, probe
 from interp.sites import Site
 from interp.study import Common, Drawing, Study, main, slug, step
 from interp.traits import Trait
-from interp.validation import UNSTEERED, Arm, Trial, prompts_without, push, run_arms, shuffled_like
+from interp.validation import UNSTEERED, Arm, prompts_without, push, run_arms, shuffled_like
+from interp.validation.run import Trial
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -179,7 +182,7 @@ class RegressionVsClassification(Study[Config]):
         parts = []
         for kind in ("heads", "resid"):
             x, sites = interp.stack(self.ds, kind)
-            table = geometry.path_table(x, target, sites, penalties=geometry.PENALTIES[::2], test=~self.train(trait))
+            table = geometry.path_table(x, target, sites, penalties=PENALTIES[::2], test=~self.train(trait))
             parts.append(table.assign(trait=str(trait), kind=kind))
         return pd.concat(parts, ignore_index=True)
 

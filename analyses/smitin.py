@@ -55,11 +55,14 @@ from analyses._smitin_tables import (
     summary,
 )
 from interp.data.audio import write_audio
-from interp.judges import embed, has_embedding
+from interp.judges import embed
+from interp.judges.base import has_embedding
 from interp.study import Common, Drawing, Study, main, once, slug, step
 from interp.traits import Trait
-from interp.validation import UNSTEERED, Arm, Part, encode, reference_sounds, run_arms
-from interp.validation import draw as draw_sounds
+from interp.validation import UNSTEERED, Arm, run_arms
+from interp.validation.setting import Part
+from interp.validation.sounds import draw as draw_sounds
+from interp.validation.sounds import encode, reference_sounds
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -34,12 +34,20 @@ from interp import plots, validation
 from interp.data import render_clips
 from interp.directions import Direction, Directions, fit_directions
 from interp.errors import DataError
-from interp.judges import embed, has_embedding
+from interp.judges import embed
+from interp.judges.base import has_embedding
 from interp.probes import ProbeResult, probe
 from interp.study import Common, Drawing, Study, main, once, step
 from interp.traits import Trait
-from interp.validation import RULE, Arm
-from interp.validation.pilot import PILOT_SEED
+from interp.validation import Arm, pilot
+from interp.validation.ablation import erasures, refit_after
+from interp.validation.effects import agreement
+from interp.validation.findings import RULE
+from interp.validation.pilot import PILOT_SEED, is_readable, pilot_doses, runner_up
+from interp.validation.ranking import head_changes
+from interp.validation.run import Trial
+from interp.validation.sounds import draw, encode, reference_sounds
+from interp.validation.summary import public
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -139,7 +147,7 @@ class SteeringValidation(Study[Config]):
 
     def chosen(self, trait: Trait) -> tuple[str, float]:
         """Site and dose."""
-        return validation.choose(self.scan(trait)["table"])
+        return pilot.choose_site(self.scan(trait)["table"])
 
     def direction(self, trait: Trait, site: str) -> Direction:
         return self.probed(trait)[1].directions.one(site=site, method=self.config.method)
@@ -156,7 +164,7 @@ class SteeringValidation(Study[Config]):
         """Embeddings of music with the trait, and of music of all kinds."""
         c, arrays = self.config, {}
         for name, of in (("trait", trait), ("any", None)) if has_embedding(self.judge) else ():
-            music = validation.reference_sounds(
+            music = reference_sounds(
                 self.model, of, c.n_reference, c.seconds - c.prompt_seconds, seed=c.seed, clips=self.sounds
             )
             arrays[name] = embed(self.judge, music, self.model.sample_rate)
@@ -188,7 +196,7 @@ class SteeringValidation(Study[Config]):
         )  # fmt: skip
         return self.told(made)
 
-    def told(self, made: validation.Trial) -> Made:
+    def told(self, made: Trial) -> Made:
         """Table and clips as the first judge heard them, and as all others did."""
         first = {"table": by(made.table, self.judge.name), "clips": made.heard_by(self.judge.name)}
         if len(self.judges) == 1:
@@ -203,8 +211,8 @@ class SteeringValidation(Study[Config]):
         c, codes = self.config, self.prompts(trait)[self.config.n_seeds :]
         candidates = list(self.probed(trait)[1].directions.select(method=c.method))
         first = c.seed + PILOT_SEED
-        made = validation.scan(
-            self.model, trait, candidates, codes, validation.pilot_doses(c.doses), control=True, seed=c.seed,
+        made = pilot.scan(
+            self.model, trait, candidates, codes, pilot_doses(c.doses), control=True, seed=c.seed,
             seeds=range(first, first + len(codes)), judge=self.judges, setting=self.setting(),
             references=self.nearest(trait),
         )  # fmt: skip
@@ -215,7 +223,7 @@ class SteeringValidation(Study[Config]):
         """Every arm and dose."""
         c, (site, dose) = self.config, self.chosen(trait)
         heads, resid = self.probed(trait)
-        rival = validation.runner_up(self.scan(trait)["table"], site, dose)
+        rival = runner_up(self.scan(trait)["table"], site, dose)
         arms = validation.full_arms(
             self.ds, self.treated(trait), heads, resid, dose=dose, doses=c.doses, text=self.text(trait),
             others={str(other): self.direction(other, site) for other in self.traits if other != trait},
@@ -226,7 +234,7 @@ class SteeringValidation(Study[Config]):
         return self.play(trait, arms, self.prompts(trait)[: c.n_seeds], c.seed, c.doses)
 
     def erasing(self, trait: Trait) -> Any:
-        return validation.erasures(self.ds, self.treated(trait), self.probed(trait)[1], seed=self.config.seed)
+        return erasures(self.ds, self.treated(trait), self.probed(trait)[1], seed=self.config.seed)
 
     @step(per="trait", shown=False)
     def without(self, trait: Trait) -> Made:
@@ -268,7 +276,7 @@ class SteeringValidation(Study[Config]):
         c, (heads, _) = self.config, self.probed(trait)
         best = [heads.directions.one(site=site, method=c.method) for site in heads.ranking(c.method)["site"]]
         arms = [
-            validation.push("probe", self.treated(trait), control=False, doses=validation.pilot_doses(c.doses)),
+            validation.push("probe", self.treated(trait), control=False, doses=pilot_doses(c.doses)),
             *monitored_arms(self.monitors(trait), c.method, c.alphas),
             validation.push("ITI heads", Directions(best[: c.k_iti]), control=False, doses=c.iti_doses),
         ]
@@ -285,7 +293,7 @@ class SteeringValidation(Study[Config]):
         if clips is None:
             clips = render_clips(c.n_heard, seed=c.seed + 700_001, seconds=_HEARD_SECONDS)
         clips = clips[: c.n_heard]
-        codes = validation.encode(self.model, clips, min(_HEARD_SECONDS, *(clip.seconds for clip in clips)))
+        codes = encode(self.model, clips, min(_HEARD_SECONDS, *(clip.seconds for clip in clips)))
         shortest = min(code.shape[-1] for code in codes)
         return torch.stack([code[..., :shortest] for code in codes]), clips.labels
 
@@ -294,14 +302,14 @@ class SteeringValidation(Study[Config]):
         """What a probe finds again after each erasure, layer by layer."""
         sites = [s for s in self.probed(trait)[1].sites if s.layer >= self.treated(trait).site.layer - 1]
         codes, labels = self.other_music()
-        return validation.refit_after(
+        return refit_after(
             self.model, codes, labels, str(trait), self.erasing(trait), sites, method="lda", seed=self.config.seed
         )
 
     @step(shown=False)
     def changes(self, way: str) -> pd.DataFrame:
         """What happens to the model's answer without each head."""
-        return validation.head_changes(self.model, self.other_music()[0], way)
+        return head_changes(self.model, self.other_music()[0], way)
 
     @step()
     def leakage(self) -> pd.DataFrame:
@@ -318,8 +326,8 @@ class SteeringValidation(Study[Config]):
                     fitted = fit_directions(self.ds, str(trait), sites=site, methods=(c.method,), seed=c.seed)
                     directions[name] = fitted[0]
         n = c.leakage_seeds if self.sounds is None else min(c.leakage_seeds, len(self.sounds))
-        clips = validation.draw(None, n, c.prompt_seconds, seed=c.seed + 600_001, clips=self.sounds)
-        codes, first = validation.encode(self.model, clips, c.prompt_seconds), c.seed + 20_000
+        clips = draw(None, n, c.prompt_seconds, seed=c.seed + 600_001, clips=self.sounds)
+        codes, first = encode(self.model, clips, c.prompt_seconds), c.seed + 20_000
         table = validation.leakage(
             self.model, directions, codes, c.leakage_dose, seeds=range(first, first + n), judge=self.judge,
             setting=self.setting(),
@@ -332,7 +340,7 @@ class SteeringValidation(Study[Config]):
         c, (site, dose) = self.config, self.chosen(trait)
         arms, scan, without = self.arms(trait), self.scan(trait), self.without(trait)
         resid = self.probed(trait)[1].table
-        readable = {row.site: validation.is_readable(resid, row.site) for row in resid.itertuples()}
+        readable = {row.site: is_readable(resid, row.site) for row in resid.itertuples()}
         rows, against, moves = [], [], []
         for judge in self.judges:
 
@@ -359,7 +367,7 @@ class SteeringValidation(Study[Config]):
         """What every judge heard, and how far they agree; nothing of a single judge."""
         if len(self.judges) == 1:
             return {}
-        return {"panel": arms["table_of_all"], "judges_agree": validation.agreement(arms["clips_of_all"])}
+        return {"panel": arms["table_of_all"], "judges_agree": agreement(arms["clips_of_all"])}
 
     # Tables ----------------------------------------------------------------------------------------------------------
 
@@ -385,7 +393,7 @@ class SteeringValidation(Study[Config]):
             "moves": moves,
             **self.of_panel(arms),
             "arms": arms["table"],
-            "clips": validation.public(arms["clips"]),
+            "clips": public(arms["clips"]),
             "scan": scan["table"],
             "necessity": stacked({name: table for name, (_, table) in losses.items()}, "music"),
             "ablation": stacked({name: made["table"] for name, made in music.items()}, "music"),

@@ -36,7 +36,8 @@ from interp.steering import Add, Interpolate, Intervention
 from interp.study import Drawing, main, slug, step
 from interp.testbed.prompts import describe_clip
 from interp.traits import Trait
-from interp.validation import UNSTEERED, Arm, public, summarise
+from interp.validation import UNSTEERED, Arm, summarise
+from interp.validation.summary import public
 
 __all__ = ["Config", "TimbreTransfer"]
 

@@ -344,13 +344,13 @@ def steer(
     from interp.directions import Directions
     from interp.judges.accuracy import worth
     from interp.report import dose_page
-    from interp.steering import Add, choose
+    from interp.steering import Add
     from interp.validation import Setting, push
 
     if audio is None and (audio_start or audio_seconds):
         raise DataError("--audio-start and --audio-seconds choose a part of a sound to continue: name it with --audio.")
     amounts = _numbers(doses)
-    chosen = choose(Directions.load(directions), trait, method, sites)
+    chosen = Directions.load(directions).choose(trait, method, sites)
     musicgen = interp.load(model, device=device or None)
     codes = None if audio is None else musicgen.encode_file(audio, audio_start, audio_seconds)
     given = 0.0 if codes is None else codes.shape[-1] / musicgen.frame_rate
@@ -383,7 +383,9 @@ def judge(
     The judge 'rendered' knows music like that of the model that ships; for other music name another.
     """
     from interp import tables
-    from interp.judges import accuracy_table, judge_files, panel
+    from interp.judges import accuracy_table
+    from interp.judges.files import judge_files
+    from interp.judges.registry import panel
     from interp.judges.words import in_words
 
     chosen = panel(judge, data=data, traits=[one.strip() for one in trait.split(",") if one.strip()])
@@ -437,6 +439,7 @@ def validate(
 
     import interp
     from interp import judges, plots, tables, validation
+    from interp.validation.summary import public
 
     if arms not in ("full", "basic"):
         raise DataError(f"there is no set of arms {arms!r}: use full or basic.")
@@ -452,7 +455,7 @@ def validate(
         method=method, site=site, doses=_numbers(doses), n_seeds=seeds, design=design, seed=seed,
     )  # fmt: skip
     tables.write(study.table, out / "causal")
-    tables.write(validation.public(study.clips), out / "clips", formats=("csv",))
+    tables.write(public(study.clips), out / "clips", formats=("csv",))
     tables.write(study.judges, out / "judges")
     show(study.summary(), f"{trait}: share of clips judged to have it, of {seeds} paired seeds")
     first = study.table[study.table["judge"] == study.judge]
@@ -480,6 +483,38 @@ def validate(
     for sentence in study.sentences():
         _note(sentence)
     _note(f"Figures, tables and every clip's verdict are in {out}.")
+
+
+@app.command()
+def check(
+    model: Annotated[str, typer.Argument(help="tiny, a checkpoint folder, or a hub name.")],
+    out: Annotated[Path | None, typer.Option(help="Folder for check.json and check.md.")] = None,
+    seconds: Annotated[float, typer.Option(min=0.05, help="Length of the music that is compared.")] = 1.0,
+    prompts: Annotated[
+        str, typer.Option(help="Two texts that should not sound alike, with a bar between them.")
+    ] = "jazz, piano, drums|rock, guitar, no drums",
+    device: Device = "",
+    dtype: Annotated[str, typer.Option(help="float32, float16 or bfloat16; the device's own when not given.")] = "",
+) -> None:
+    """Does a checkpoint, here and in this precision, do what every result rests on? Exit status 1 if not."""
+    import interp
+    from interp import check as room
+    from interp._files import atomic
+
+    one, bar, other = (part.strip() for part in prompts.partition("|"))
+    if not one or not bar or not other:
+        raise DataError(f"cannot read --prompts {prompts!r}: write two texts with a bar between, as in 'jazz|rock'.")
+    musicgen = interp.load(model, device=device or None, dtype=dtype or None)
+    done = room.check(musicgen, seconds=seconds, prompts=(one, other))
+    show(done.table, f"{done.model}: " + ", ".join(f"{name} {value}" for name, value in done.facts.items()))
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        for name, text in (("check.json", json.dumps(done.to_dict(), indent=2)), ("check.md", done.to_markdown())):
+            with atomic(out / name) as partial:
+                partial.write_text(text + "\n")
+    if not done.passed:
+        raise DataError(f"{done.model} is not to be trusted here: {'; '.join(done.failures)}.")
+    _note("Everything that can be checked holds.")
 
 
 @testbed.command("train")

@@ -91,6 +91,40 @@ def compared() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def patched(kind: str = "heads", windows: int = 1) -> pd.DataFrame:
+    """A table of patching: what each site carries is known from its place in the table."""
+    blocks = ["attn", "cross", "mlp", "resid"]
+    heads_of = [(kind, layer, head) for layer in range(6) for head in range(8)]
+    places = heads_of if kind != "blocks" else [(block, layer, None) for layer in range(6) for block in blocks]
+    names = {"heads": "L{}.H{}", "cross_heads": "L{}.X.H{}"}
+    lines = [
+        {"site": names.get(k, f"L{{}}.{k}").format(layer, head), "kind": k, "layer": layer, "head": head,
+         "start": at if windows > 1 else np.nan, "stop": at + 1.0 if windows > 1 else np.nan}
+        for k, layer, head in places for at in range(windows)
+    ]  # fmt: skip
+    share = np.linspace(-0.2, 0.8, len(lines))
+    table = pd.DataFrame(lines).assign(share=share, change=2 * share, mismatched=0.0)
+    return table.assign(p_max=np.where(share > 0.5, 0.01, 0.6), head=table["head"].astype("Int64"))
+
+
+def lensed() -> pd.DataFrame:
+    return pd.DataFrame(
+        [{"layer": layer, "codebook": k, "kl": 5.0 - layer + k / 4} for layer in range(-1, 6) for k in range(4)]
+    )
+
+
+def attributed() -> pd.DataFrame:
+    sites = [("embed", "embed", -1, None), ("bias", "bias", -1, None)]
+    sites += [(f"L{i}.H{h}", "heads", i, h) for i in range(3) for h in range(4)]
+    sites += [(f"L{i}.mlp", "mlp", i, None) for i in range(3)]
+    table = pd.DataFrame(sites, columns=["site", "kind", "layer", "head"]).assign(codebook=0)
+    return table.assign(contribution=np.linspace(-1, 2, len(table)), head=table["head"].astype("Int64"))
+
+
+def _pattern(n: int = 40, keys: int = 40) -> Any:
+    return np.tril(np.ones((n, keys))) / np.arange(1, n + 1)[:, None] if keys == n else np.full((n, keys), 1 / keys)
+
+
 def _sounds() -> Any:
     t = np.arange(32000) / 16000
     before = 0.3 * np.sin(2 * np.pi * 440 * t).astype(np.float32)
@@ -114,4 +148,13 @@ ALL: dict[str, Callable[[], Any]] = {
     "embedding": lambda: plots.embedding(embedded(), "genre"),
     "embedding_graded": lambda: plots.embedding(embedded(), "tempo"),
     "spectrograms": _sounds,
+    "patching": lambda: plots.patching(patched(), title="drums or none, denoising"),
+    "patching_cross": lambda: plots.patching(patched("cross_heads")),
+    "patching_blocks": lambda: plots.patching(patched("blocks"), title="piano or flute"),
+    "patching_time": lambda: plots.patching(patched(windows=3)),
+    "attention": lambda: plots.attention(_pattern(), frame_rate=50, title="L3.H2"),
+    "attention_words": lambda: plots.attention(_pattern(40, 3), frame_rate=50, words=["jazz", "piano", "no drums"]),
+    "attention_page": lambda: plots.attention_page(np.tile(_pattern(), (6, 8, 1, 1)), title="self-attention").ravel(),
+    "lens": lambda: plots.lens(lensed(), title="rendered music"),
+    "logit_attribution": lambda: plots.logit_attribution(attributed(), title="heard against all"),
 }

@@ -21,12 +21,13 @@ import xarray as xr
 
 import interp
 from interp import judges, plots, steering
-from interp.data import write_audio
+from interp.data.audio import write_audio
 from interp.directions import fit_directions, methods
 from interp.directions.registry import _METHODS
 from interp.errors import DataError
 from interp.geometry import compare_methods
 from interp.model import MusicGen
+from interp.plots.style import data_of
 from interp.probes import probe
 from interp.sites import Site
 from interp.steering import Row, generate
@@ -119,7 +120,7 @@ def test_an_intervention_of_ones_own_runs_is_logged_saved_and_read(
 def test_a_plot_of_ones_own_keeps_its_numbers(lab: ModuleType, tmp_path: Path) -> None:
     table = pd.DataFrame({"arm": ["a", "b"], "dose": [0.0, 1.0], "rate": [0.25, 0.75]})
     ax = lab.by_arm(table)
-    pd.testing.assert_frame_equal(plots.data_of(ax), table)
+    pd.testing.assert_frame_equal(data_of(ax), table)
     plots.save(ax, tmp_path / "rates", formats=("png",))
     assert pd.read_csv(tmp_path / "rates.csv")["rate"].tolist() == [0.25, 0.75]
     with pytest.raises(DataError, match="rate"):

@@ -15,20 +15,18 @@ import pytest
 import interp
 
 ROOMS = [
-    "interp", "interp.data", "interp.directions", "interp.geometry", "interp.judges", "interp.plots", "interp.probes",
-    "interp.report", "interp.steering", "interp.study", "interp.testbed", "interp.validation",
+    "interp", "interp.data", "interp.directions", "interp.geometry", "interp.judges", "interp.mechanisms",
+    "interp.plots", "interp.probes", "interp.report", "interp.steering", "interp.study", "interp.testbed",
+    "interp.validation",
 ]  # fmt: skip
 # Without an example of their own, for a reason.
 NO_EXAMPLE = {
     "interp.geometry.map_directions": "UMAP compiles itself for half a minute",
     "interp.geometry.project": "UMAP compiles itself for half a minute",
     "interp.study.main": "reads the command line",
-    "interp.testbed.export": "needs a training run",
     "interp.validation.basic_arms": "needs probes of heads and residual stream",
-    "interp.validation.erasures": "needs probes of the residual stream",
     "interp.validation.full_arms": "needs probes of heads and residual stream",
     "interp.validation.leakage": "generates for seconds",
-    "interp.validation.refit_after": "needs labelled music, several times",
     "interp.validation.shuffled_like": "needs probes of the residual stream",
     "interp.validation.validate": "a whole experiment, for minutes",
 }

@@ -21,7 +21,9 @@ from interp.directions import Direction, Directions
 from interp.errors import ClipError, ModelError, SiteError
 from interp.model import MusicGen
 from interp.sites import Site, select_sites
-from interp.steering import Ablate, Add, causal_ranking, code_log_likelihood, forced_logits
+from interp.steering import Ablate, Add, causal_ranking
+from interp.steering.causal import code_log_likelihood
+from interp.steering.forced import forced_logits
 from interp.tracing import TracedLM
 from interp.validation.ablation import read_under
 

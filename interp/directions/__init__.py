@@ -10,50 +10,36 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from interp.directions.algebra import combine, orthogonalise, project_out, random_like, same_space
+from interp.directions.algebra import combine, orthogonalise, project_out, random_like
 from interp.directions.collection import Directions
 from interp.directions.direction import Direction
-from interp.directions.erasure import Eraser, erase, fit_leace
+from interp.directions.erasure import fit_leace
 
 if TYPE_CHECKING:
-    from interp.directions.dataset import fit_directions, targets_of
-    from interp.directions.fitting import Fits, fit
-    from interp.directions.registry import method, methods, role
-    from interp.directions.targets import Target, make_targets
+    from interp.directions.dataset import fit_directions
+    from interp.directions.fitting import fit
+    from interp.directions.registry import method, methods
 
 _LATER = {
-    "Fits": "fitting",
-    "Target": "targets",
     "fit": "fitting",
     "fit_directions": "dataset",
-    "make_targets": "targets",
     "method": "registry",
     "methods": "registry",
-    "role": "registry",
-    "targets_of": "dataset",
 }
 """What needs torch is imported when it is asked for."""
 
 __all__ = [
     "Direction",
     "Directions",
-    "Eraser",
-    "Fits",
-    "Target",
     "combine",
-    "erase",
     "fit",
     "fit_directions",
     "fit_leace",
-    "make_targets",
     "method",
     "methods",
     "orthogonalise",
     "project_out",
     "random_like",
-    "role",
-    "same_space",
-    "targets_of",
 ]
 
 

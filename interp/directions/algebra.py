@@ -35,7 +35,7 @@ def same_space(directions: Iterable[Direction]) -> None:
             raise SiteError(
                 f"{items[0]} (dim {items[0].dim}) and {item} (dim {item.dim}) live in different bases and "
                 "cannot be mixed or compared as they are: bring them into the residual stream first "
-                "(interp.geometry.through_output)."
+                "(interp.geometry.spaces.through_output)."
             )
 
 

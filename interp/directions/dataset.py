@@ -66,7 +66,7 @@ def fit_directions(
     folds : int
         Of the cross-validation.
     scheme : {"auto", "binary", "ovr", "pairwise", "joint", "graded"}
-        What to do with traits of several classes, see :func:`interp.directions.make_targets`.
+        What to do with traits of several classes, see :func:`interp.directions.targets.make_targets`.
     clips : bool array of shape (clips,), optional
         Clips to fit on (the training part of a study); all by default.
     device : str

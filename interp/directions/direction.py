@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from html import escape
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -254,6 +254,19 @@ class Direction:
 
     def __hash__(self) -> int:
         return hash((self.site, self.method, self.trait, self.positive, self.model, self.pool, self.vector.tobytes()))
+
+    @property
+    def role(self) -> Literal["readout", "push"]:
+        """Whether it is a weight on activations or a difference of activations, by its method; see the registry.
+
+        Examples
+        --------
+        >>> [Direction.from_weight("L0.H1", [1, 0], method=name).role for name in ("ridge", "mean_diff")]
+        ['readout', 'push']
+        """
+        from interp.directions.registry import role
+
+        return role(self.method)
 
     @property
     def towards(self) -> str:

@@ -161,9 +161,8 @@ def erase(direction: Direction, eraser: Eraser, *, activations: Array | None = N
     if eraser.site != direction.site or eraser.mean.size != direction.dim:
         raise SiteError(f"an eraser of {eraser.site} does not act on {direction}: fit one at {direction.site}.")
     v = direction.weight
-    from interp.directions.registry import role  # which knows the solvers, and so needs torch
 
-    push = role(direction.method) == "push"
+    push = direction.role == "push"
     left = v - (eraser.left @ (eraser.right @ v) if push else eraser.right.T @ (eraser.left.T @ v))
     kept = float(left @ left / (v @ v))
     if kept < 1e-16:

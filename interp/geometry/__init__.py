@@ -16,20 +16,17 @@ from __future__ import annotations
 
 from interp.geometry.compare import compare_methods, compare_traits, cosine_table
 from interp.geometry.layers import across_sites
-from interp.geometry.layout import clustered, map_directions, plane
+from interp.geometry.layout import map_directions, plane
 from interp.geometry.nulls import covariance_of
-from interp.geometry.paths import PENALTIES, path_table
+from interp.geometry.paths import path_table
 from interp.geometry.projection import project
 from interp.geometry.sizes import cosine_by_size
-from interp.geometry.spaces import cosine, cosine_matrix, in_space, through_output, unembedding
-from interp.geometry.subspaces import angle_null, class_subspace, orthogonal_probes, principal_angles
+from interp.geometry.spaces import cosine, cosine_matrix
+from interp.geometry.subspaces import class_subspace, orthogonal_probes, principal_angles
 
 __all__ = [
-    "PENALTIES",
     "across_sites",
-    "angle_null",
     "class_subspace",
-    "clustered",
     "compare_methods",
     "compare_traits",
     "cosine",
@@ -37,15 +34,12 @@ __all__ = [
     "cosine_matrix",
     "cosine_table",
     "covariance_of",
-    "in_space",
     "map_directions",
     "orthogonal_probes",
     "path_table",
     "plane",
     "principal_angles",
     "project",
-    "through_output",
-    "unembedding",
 ]
 
 

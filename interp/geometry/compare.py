@@ -55,7 +55,7 @@ def cosine_table(
     by : {"method", "trait"}
         What differs within a pair; all else is the same.
     metric, **space
-        Inner product, see :func:`interp.geometry.in_space`.
+        Inner product, see :func:`interp.geometry.spaces.in_space`.
 
     Returns
     -------

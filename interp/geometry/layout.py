@@ -1,4 +1,4 @@
-"""Tables for pictures of geometry: the order of a cosine matrix, the plane of two directions, a map of all
+"""Tables for pictures of geometry: the plane of two directions, a map of all
 directions."""
 
 from __future__ import annotations
@@ -10,37 +10,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from interp.directions import Direction, same_space
+from interp.directions import Direction
+from interp.directions.algebra import same_space
 from interp.errors import DataError
 from interp.geometry.spaces import Metric, in_space
 
-__all__ = ["clustered", "map_directions", "plane"]
-
-
-def clustered(matrix: pd.DataFrame) -> pd.DataFrame:
-    """A cosine matrix with its rows and columns in the order of an average-linkage tree on ``1 -
-    |cosine|``.
-
-    Examples
-    --------
-    >>> names = ["drums", "jazz", "rock"]
-    >>> matrix = pd.DataFrame([[1, 0.1, 0.2], [0.1, 1, 0.9], [0.2, 0.9, 1]], names, names)
-    >>> list(clustered(matrix).index)
-    ['drums', 'rock', 'jazz']
-    """
-    from scipy.cluster.hierarchy import leaves_list, linkage, optimal_leaf_ordering
-    from scipy.spatial.distance import squareform
-
-    values = matrix.to_numpy(dtype=float)
-    if len(values) < 3:
-        return matrix
-    distance = np.clip(1 - np.abs((values + values.T) / 2), 0, None)
-    np.fill_diagonal(distance, 0)
-    flat = squareform(distance, checks=False)
-    order = leaves_list(optimal_leaf_ordering(linkage(flat, "average"), flat))
-    out = matrix.iloc[order, order]
-    out.attrs.update(matrix.attrs)
-    return out
+__all__ = ["map_directions", "plane"]
 
 
 def plane(x: ArrayLike, labels: ArrayLike, a: Direction, b: Direction) -> pd.DataFrame:
@@ -104,7 +79,7 @@ def map_directions(
     directions : sequence of Direction
         Eight or more.
     metric, **space
-        The common space, see :func:`interp.geometry.in_space`. Images are scaled to unit length, so
+        The common space, see :func:`interp.geometry.spaces.in_space`. Images are scaled to unit length, so
         distance in it grows with the angle.
     seed : int
         Of UMAP's layout.

@@ -48,7 +48,7 @@ def path_table(
     x : array of shape (sites, clips, dim)
         Activations.
     target : Target
-        What is looked for, from :func:`interp.directions.targets_of`.
+        What is looked for, from :func:`interp.directions.dataset.targets_of`.
     sites : sequence
         Names of the sites.
     penalties : sequence of float
@@ -78,7 +78,7 @@ def path_table(
     --------
     >>> import numpy as np
     >>> import pandas as pd
-    >>> from interp.directions import make_targets
+    >>> from interp.directions.targets import make_targets
     >>> rng = np.random.default_rng(0)
     >>> (target,) = make_targets(pd.DataFrame({"drums": [0, 1] * 20}), ["drums"])
     >>> x = rng.normal(size=(1, 40, 4)) + 3 * np.eye(4)[0] * np.tile([0, 1], 20)[:, None]

@@ -26,8 +26,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from interp.directions import Direction, same_space
-from interp.directions.registry import role
+from interp.directions import Direction
+from interp.directions.algebra import same_space
 from interp.errors import DataError
 from interp.sites import Site
 
@@ -112,7 +112,7 @@ def in_space(
         raise DataError("the covariance is zero: the activations do not vary at this site.")
     root = np.sqrt(values[keep])
     rotated = stacked @ vectors[:, keep]
-    pushes = np.array([metric == "whitened" and role(d.method) == "push" for d in directions])
+    pushes = np.array([metric == "whitened" and d.role == "push" for d in directions])
     return np.where(pushes[:, None], rotated / root, rotated * root)
 
 
@@ -129,9 +129,22 @@ def cosine(a: Direction, b: Direction, metric: Metric = "raw", **space: Any) -> 
     return float(_cosines(in_space([a, b], metric, **space), [a, b])[0, 1])
 
 
-def cosine_matrix(directions: Sequence[Direction], metric: Metric = "raw", **space: Any) -> pd.DataFrame:
-    """Cosines of all pairs, labelled by what tells the directions apart; arguments as for
-    :func:`in_space`.
+def cosine_matrix(
+    directions: Sequence[Direction], metric: Metric = "raw", *, clustered: bool = False, **space: Any
+) -> pd.DataFrame:
+    """Cosines of all pairs, labelled by what tells the directions apart.
+
+    Parameters
+    ----------
+    directions, metric, **space
+        As for :func:`in_space`.
+    clustered : bool
+        Put families side by side: in the order of an average-linkage tree on ``1 - |cosine|``, else as they come.
+
+    Returns
+    -------
+    DataFrame
+        Square; ``attrs["metric"]``.
 
     Examples
     --------
@@ -139,12 +152,28 @@ def cosine_matrix(directions: Sequence[Direction], metric: Metric = "raw", **spa
     >>> pair = [Direction.from_weight("L0.H1", w, method=m) for m, w in (("ridge", [1.0, 0]), ("lda", [1.0, 1.0]))]
     >>> cosine_matrix(pair).round(2).to_numpy().tolist()
     [[1.0, 0.71], [0.71, 1.0]]
+    >>> three = [Direction.from_weight("L0.H1", w, trait=t) for w, t in (([0, 1], "a"), ([2, 1], "b"), ([1, 9], "c"))]
+    >>> list(cosine_matrix(three, clustered=True))
+    ['b', 'c', 'a']
     """
     names = labels_of(directions)
     values = _cosines(in_space(directions, metric, **space), directions)
     frame = pd.DataFrame(values, index=names, columns=names)
+    if clustered and len(values) > 2:
+        order = _by_family(values)
+        frame = frame.iloc[order, order]
     frame.attrs.update(metric=metric)
     return frame
+
+
+def _by_family(cosines: Array) -> NDArray[np.intp]:
+    from scipy.cluster.hierarchy import leaves_list, linkage, optimal_leaf_ordering
+    from scipy.spatial.distance import squareform
+
+    distance = np.clip(1 - np.abs((cosines + cosines.T) / 2), 0, None)
+    np.fill_diagonal(distance, 0)
+    flat = squareform(distance, checks=False)
+    return np.asarray(leaves_list(optimal_leaf_ordering(linkage(flat, "average"), flat)))
 
 
 def _cosines(coordinates: Array, directions: Sequence[Direction]) -> Array:

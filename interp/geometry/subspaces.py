@@ -136,7 +136,7 @@ def orthogonal_probes(
     Examples
     --------
     >>> import pandas as pd
-    >>> from interp.directions import make_targets
+    >>> from interp.directions.targets import make_targets
     >>> rng = np.random.default_rng(0)
     >>> (target,) = make_targets(pd.DataFrame({"drums": [0, 1] * 20}), ["drums"])
     >>> x = rng.normal(size=(1, 40, 4)) + 3 * np.eye(4)[0] * np.tile([0, 1], 20)[:, None]

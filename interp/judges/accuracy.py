@@ -33,7 +33,7 @@ def accuracy_table(judges: Sequence[Judge]) -> pd.DataFrame:
 
     Examples
     --------
-    >>> from interp.judges import QualityJudge
+    >>> from interp.judges.quality import QualityJudge
     >>> accuracy_table([QualityJudge()])[["judge", "measure"]].to_dict("records")
     [{'judge': 'quality', 'measure': 'not measured'}]
     """

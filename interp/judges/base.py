@@ -332,7 +332,8 @@ def judge_all(judges: Sequence[Judge], audio: Audio, sample_rate: int) -> pd.Dat
 
     Examples
     --------
-    >>> from interp.judges import QualityJudge, RenderedJudge
+    >>> from interp.judges import RenderedJudge
+    >>> from interp.judges.quality import QualityJudge
     >>> judge_all([RenderedJudge(), QualityJudge()], np.zeros((1, 1, 16_000)), 16_000)[["rendered.bass", "quality.bad"]]
        rendered.bass  quality.bad
     0            0.0         True

@@ -27,7 +27,7 @@ def judge_files(judges: Sequence[Judge], path: str | Path) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row a file: ``file``, and the columns of :func:`interp.judges.judge_all`.
+        One row a file: ``file``, and the columns of :func:`interp.judges.base.judge_all`.
 
     Raises
     ------
@@ -38,7 +38,7 @@ def judge_files(judges: Sequence[Judge], path: str | Path) -> pd.DataFrame:
     --------
     >>> import tempfile
     >>> from interp.data.audio import write_audio
-    >>> from interp.judges import QualityJudge
+    >>> from interp.judges.quality import QualityJudge
     >>> file = write_audio(Path(tempfile.mkdtemp()) / "silence.wav", np.zeros(16000), 16000)
     >>> judge_files([QualityJudge()], file)["quality.silent"].tolist()
     [True]

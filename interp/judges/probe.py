@@ -108,7 +108,7 @@ class ProbeJudge:
         pandas.DataFrame
             N rows; for every answer the (median) probability of its probes, where several classes of a label compete
             divided by their sum, and 0 where the clip is no music; ``not_music`` (1 for silence, clipping, standstill
-            and short loops, see :func:`interp.judges.degenerate`).
+            and short loops, see :func:`interp.judges.quality.degenerate`).
         """
         music = 1.0 - degenerate(audio, sample_rate)["degenerate"].to_numpy(float)
         raw = self.probabilities(audio, sample_rate)

@@ -125,7 +125,7 @@ def quality(
 
 
 class QualityJudge:
-    """:func:`quality` as a judge, to be used beside others in :func:`interp.judges.judge_all`."""
+    """:func:`quality` as a judge, to be used beside others in :func:`interp.judges.base.judge_all`."""
 
     name = "quality"
     independent = True

@@ -58,7 +58,7 @@ class TrainedJudge:
         -------
         pandas.DataFrame
             N rows; P(answer and music) for every answer, and ``not_music`` (1 for silence, clipping, standstill and
-            short loops, see :func:`interp.judges.degenerate`).
+            short loops, see :func:`interp.judges.quality.degenerate`).
         """
         x, clip = _windowed(audio, sample_rate, self._seconds)
         music = 1.0 - degenerate(audio, sample_rate)["degenerate"].to_numpy(float)

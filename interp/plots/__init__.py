@@ -20,6 +20,10 @@
 :func:`refits`        probes fitted anew after an erasure
 :func:`rank_scatter`  how much a head matters against how well it reads
 :func:`monitor`       what a self-monitor heard over time, and when it let the push through
+:func:`patching`      what putting an activation of one run into another does
+:func:`attention`     what one head looks at; :func:`attention_page`: all heads
+:func:`lens`          what every layer would say
+:func:`logit_attribution`  what every part adds to a difference of logits
 :func:`matrix`        cosines of all pairs of directions
 :func:`path`          angles along a path of penalties
 :func:`plane`         clips on the plane of two directions
@@ -41,17 +45,19 @@ from interp.plots.curves import baselines, confusion, learning_curve, time_cours
 from interp.plots.geometry import by_size, cosines, effect_against_detection, matrix, path, plane
 from interp.plots.heads import heatmap, ranking
 from interp.plots.maps import directions_map, embedding
+from interp.plots.mechanisms import attention, attention_page, lens, logit_attribution, patching
 from interp.plots.sound import monitor, spectrograms
-from interp.plots.style import data_of, save
+from interp.plots.style import save
 from interp.plots.transfer import fusion, strength_by_layer, switch
 
 __all__ = [
     "arms",
+    "attention",
+    "attention_page",
     "baselines",
     "by_size",
     "confusion",
     "cosines",
-    "data_of",
     "directions_map",
     "dose_response",
     "effect_against_detection",
@@ -60,8 +66,11 @@ __all__ = [
     "heatmap",
     "leakage",
     "learning_curve",
+    "lens",
+    "logit_attribution",
     "matrix",
     "monitor",
+    "patching",
     "path",
     "plane",
     "rank_scatter",

@@ -112,7 +112,7 @@ def cosines(
 def matrix(
     cosines: pd.DataFrame, *, null: float | None = None, title: str | None = None, ax: Axes | None = None
 ) -> Axes:
-    """Draw a matrix of cosines; give it :func:`interp.geometry.clustered` to have families side by side.
+    """Draw a matrix of cosines; ``cosine_matrix(clustered=True)`` puts families side by side.
 
     Parameters
     ----------

@@ -45,6 +45,7 @@ def heatmap(
     centre: float | None = None,
     reduce: str | None = None,
     label: str | None = None,
+    null: str = "the best head of shuffled labels",
     title: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
@@ -69,6 +70,8 @@ def heatmap(
         How several rows of one head become one number (``"mean"``, ``"max"``, ...); without it they are refused.
     label, title : str, optional
         Of the colour bar and of the axes.
+    null : str
+        What ``p_max`` compares with, in words.
     ax : Axes, optional
         Where to draw.
 
@@ -119,7 +122,7 @@ def heatmap(
     ax.set(xlabel="Head", ylabel="Layer", title=title or "")
     if "p_max" in shown:
         hidden = shown.pivot_table(index="layer", columns="head", values="p_max", dropna=False).to_numpy(float) >= 0.05
-        _hatch(ax, hidden, title)
+        _hatch(ax, hidden, title, null)
     if grid.size <= 96:
         _numbers(ax, values, low, high, two_sided=centre is not None)
     inches = ax.figure.get_size_inches()[1]  # type: ignore[union-attr]
@@ -150,12 +153,12 @@ def _limits(values: NDArray[np.floating], centre: float | None, chance: float) -
     return low, high if high > low else low + 1e-9
 
 
-def _hatch(ax: Axes, cells_hidden: NDArray[np.bool_], title: str | None) -> None:
+def _hatch(ax: Axes, cells_hidden: NDArray[np.bool_], title: str | None, null: str) -> None:
     for layer, head in zip(*np.nonzero(cells_hidden), strict=True):
         box = Rectangle((head - 0.5, layer - 0.5), 1, 1, fill=False, hatch="////", lw=0, ec="white", alpha=0.45)
         ax.add_patch(box)
     if cells_hidden.any():
-        words = "hatched: not above the best head of shuffled labels (p ≥ .05)"
+        words = f"hatched: not above {null} (p ≥ .05)"
         ax.text(1.0, 1.01, words, transform=ax.transAxes, ha="right", va="bottom", fontsize=5.5, color="#444444")
         ax.set_title(title or "", pad=12)
 

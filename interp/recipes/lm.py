@@ -116,7 +116,7 @@ def train(
     Returns
     -------
     Path
-        The last checkpoint, ``folder/lm.pt``; :func:`interp.testbed.export` makes the shipped files from the folder.
+        The last checkpoint, ``folder/lm.pt``; :func:`interp.testbed.shipped.export` makes the shipped files from it.
 
     Raises
     ------

@@ -62,7 +62,7 @@ class JudgeData:
 
 def default_questions() -> dict[str, list[str]]:
     """Return the questions that rendered music has labels for."""
-    from interp.data import GENRES, INSTRUMENTS
+    from interp.data.factors import GENRES, INSTRUMENTS
 
     return {"drums": ["drums"], "bass": ["bass"], "instrument": list(INSTRUMENTS), "genre": list(GENRES)}
 

@@ -12,11 +12,13 @@ import torch
 
 from interp import tables
 from interp.errors import DataError
-from interp.judges import Judge, hears, require
+from interp.judges import Judge, hears
+from interp.judges.base import require
 from interp.report.listening import Take, listening_page
 from interp.steering import Intervention, Smitin
 from interp.traits import Trait
-from interp.validation import UNSTEERED, Arm, Played, Setting, play_arms
+from interp.validation import UNSTEERED, Arm, Setting
+from interp.validation.play import Played, play_arms
 
 if TYPE_CHECKING:
     from interp.model import MusicGen

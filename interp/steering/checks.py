@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from interp.directions import Direction, Directions, Eraser
+from interp.directions import Direction, Directions
+from interp.directions.erasure import Eraser
 from interp.errors import CheckpointMismatch, InterventionError
 from interp.sites import ModelShape
 from interp.steering.interventions import Intervention, SiteValues

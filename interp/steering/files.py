@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from interp._files import atomic
-from interp.directions import Direction, Directions, Eraser
+from interp.directions import Direction, Directions
+from interp.directions.erasure import Eraser
 from interp.errors import InterpError, StoreError
 from interp.sites import Site
 from interp.steering._registry import REGISTRY

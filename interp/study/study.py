@@ -220,7 +220,7 @@ class Study(Generic[C]):
     @functools.cached_property
     def judges(self) -> list[Judge]:
         """All who listen."""
-        from interp import judges
+        from interp.judges.registry import panel
 
         c = self.config
         if c.data is None and c.model != SHIPPED and not Path(c.model).exists():
@@ -228,7 +228,7 @@ class Study(Generic[C]):
         data = None if self.rendered else self.clips
         if "," in c.judge and not self.panel:
             raise DataError(f"the study {self.name()} has one judge, not {c.judge}: name the one who decides.")
-        return judges.panel(c.judge, model=self.model, data=data, traits=self.judged)
+        return panel(c.judge, model=self.model, data=data, traits=self.judged)
 
     @functools.cached_property
     def _all_clips(self) -> Clips:

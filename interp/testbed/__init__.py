@@ -6,9 +6,9 @@
 
 from __future__ import annotations
 
-from interp.testbed.shipped import WEIGHTS, card, export, load
+from interp.testbed.shipped import card, load
 
-__all__ = ["WEIGHTS", "card", "export", "load"]
+__all__ = ["card", "load"]
 
 
 def __dir__() -> list[str]:

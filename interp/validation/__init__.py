@@ -33,68 +33,36 @@ is in :mod:`interp.validation.leakage`, causal against probe ranking in :mod:`in
 
 from __future__ import annotations
 
-from interp.validation.ablation import ablation_arms, erasures, refit_after
-from interp.validation.arms import CURVES, UNSTEERED, Arm, basic_arms, full_arms, push, shuffled_like
-from interp.validation.effects import agreement
-from interp.validation.experiment import Validation, validate
-from interp.validation.findings import RULE, Finding, Rule, necessity, sufficiency
+from interp.validation.ablation import ablation_arms
+from interp.validation.arms import UNSTEERED, Arm, basic_arms, full_arms, push, shuffled_like
+from interp.validation.experiment import validate
+from interp.validation.findings import Rule, necessity
 from interp.validation.leakage import leakage
-from interp.validation.mixes import dsp_baseline
-from interp.validation.pilot import choose, is_readable, pilot_doses, runner_up, scan
-from interp.validation.play import Played, play_arms
-from interp.validation.ranking import head_changes, rank_agreement
-from interp.validation.run import Trial, run_arms
-from interp.validation.setting import Design, Part, Setting
-from interp.validation.sounds import draw, encode, prompts_with, prompts_without, reference_sounds
-from interp.validation.specificity import site_specificity, trait_specificity
-from interp.validation.summary import embeddings, public, summarise
-from interp.validation.verdict import Verdict, verdict
+from interp.validation.ranking import rank_agreement
+from interp.validation.run import run_arms
+from interp.validation.setting import Design, Setting
+from interp.validation.sounds import prompts_with, prompts_without
+from interp.validation.summary import summarise
+from interp.validation.verdict import verdict
 
 __all__ = [
-    "CURVES",
-    "RULE",
     "UNSTEERED",
     "Arm",
     "Design",
-    "Finding",
-    "Part",
-    "Played",
     "Rule",
     "Setting",
-    "Trial",
-    "Validation",
-    "Verdict",
     "ablation_arms",
-    "agreement",
     "basic_arms",
-    "choose",
-    "draw",
-    "dsp_baseline",
-    "embeddings",
-    "encode",
-    "erasures",
     "full_arms",
-    "head_changes",
-    "is_readable",
     "leakage",
     "necessity",
-    "pilot_doses",
-    "play_arms",
     "prompts_with",
     "prompts_without",
-    "public",
     "push",
     "rank_agreement",
-    "reference_sounds",
-    "refit_after",
     "run_arms",
-    "runner_up",
-    "scan",
     "shuffled_like",
-    "site_specificity",
-    "sufficiency",
     "summarise",
-    "trait_specificity",
     "validate",
     "verdict",
 ]

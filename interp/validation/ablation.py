@@ -18,10 +18,13 @@ import pandas as pd
 from numpy.typing import NDArray
 from torch import Tensor
 
-from interp.directions import Direction, Eraser, fit_leace, random_like
+from interp.directions import Direction, fit_leace, random_like
+from interp.directions.erasure import Eraser
 from interp.directions.reading import Stack, read_stacks
 from interp.errors import DataError
-from interp.probes import ProbeData, ProbeResult, Settings, probe_data
+from interp.probes import ProbeResult, Settings
+from interp.probes.data import ProbeData
+from interp.probes.probing import probe_data
 from interp.sites import Place, Site
 from interp.steering import Ablate, Intervention
 from interp.steering.checks import check_interventions

@@ -10,7 +10,8 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from interp.errors import DataError
-from interp.judges import Judge, answers
+from interp.judges import Judge
+from interp.judges.base import answers
 from interp.stats import MaxStatistic, bootstrap_interval, group_weights, max_statistic
 from interp.traits import Trait
 

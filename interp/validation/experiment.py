@@ -14,8 +14,9 @@ import torch
 from interp.activations import held
 from interp.directions import Direction
 from interp.errors import DataError, SiteError
-from interp.judges import Judge, embed, has_embedding, panel
-from interp.judges.registry import makes_rendered_music
+from interp.judges import Judge, embed
+from interp.judges.base import has_embedding
+from interp.judges.registry import makes_rendered_music, panel
 from interp.probes import ProbeResult, probe
 from interp.sites import Site, select_sites
 from interp.traits import Trait
@@ -23,7 +24,7 @@ from interp.validation.ablation import ablation_arms, erasures
 from interp.validation.arms import Arm, basic_arms, full_arms
 from interp.validation.effects import agreement
 from interp.validation.findings import Finding, necessity
-from interp.validation.pilot import PILOT_SEED, choose, is_readable, pilot_doses, runner_up, scan
+from interp.validation.pilot import PILOT_SEED, choose_site, is_readable, pilot_doses, runner_up, scan
 from interp.validation.run import Trial, run_arms
 from interp.validation.setting import Design, Setting
 from interp.validation.sounds import prompts_with, prompts_without, reference_sounds
@@ -245,7 +246,7 @@ class _Experiment:
         pilot, dose, rival = pd.DataFrame(), float("nan"), None
         if self.full or site is None:
             pilot = self._pilot(candidates, codes[n:], doses, references)
-            site, dose = choose(pilot)
+            site, dose = choose_site(pilot)
         if self.full:
             rival = _rival(pilot, resid, str(site), dose, method)
         treated = resid.directions.one(site=site, method=method)
@@ -343,8 +344,8 @@ class _Experiment:
         self, judge: Judge, made: Trial, readable: bool, dose: float | None, necessary: Finding | None
     ) -> Verdict:
         table = made.table[made.table["judge"] == judge.name]
-        clips, known = made.heard_by(judge.name), {} if necessary is None else {"necessary": necessary}
-        return verdict(table, clips, readable, trait=self.trait, judge=judge, dose=dose, **known)
+        clips = made.heard_by(judge.name)
+        return verdict(table, clips, readable, trait=self.trait, judge=judge, dose=dose, necessary=necessary)
 
 
 def _rival(pilot: pd.DataFrame, resid: ProbeResult, site: str, dose: float, method: str) -> Direction | None:

@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from interp.directions import Direction
-from interp.judges import Judge, answers
+from interp.judges import Judge
+from interp.judges.base import answers
 from interp.stats import paired_bootstrap
 from interp.validation.arms import UNSTEERED, push
 from interp.validation.run import run_arms

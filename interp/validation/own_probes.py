@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from interp.activations import extract
 from interp.errors import DataError
-from interp.judges import ProbeJudge
+from interp.judges.probe import ProbeJudge
 from interp.probes import probe
 from interp.traits import Trait
 

@@ -21,7 +21,7 @@ from interp.validation.summary import References
 if TYPE_CHECKING:
     from interp.model import MusicGen
 
-__all__ = ["PILOT_SEED", "choose", "is_readable", "pilot_doses", "runner_up", "scan"]
+__all__ = ["PILOT_SEED", "choose_site", "is_readable", "pilot_doses", "runner_up", "scan"]
 
 PILOT_SEED = 10_000
 """Added to the seed of pilots, so that no seed of a pilot is used again."""
@@ -109,7 +109,7 @@ def pilot_doses(doses: Sequence[float]) -> tuple[float, ...]:
     return tuple(amounts)
 
 
-def choose(pilot: pd.DataFrame, *, slack: float = 0.05, not_music: float = 0.10) -> tuple[str, float]:
+def choose_site(pilot: pd.DataFrame, *, slack: float = 0.05, not_music: float = 0.10) -> tuple[str, float]:
     """Site and dose from a pilot: of those whose share is within ``slack`` of the best, the one of least cost.
 
     Parameters
@@ -131,7 +131,7 @@ def choose(pilot: pd.DataFrame, *, slack: float = 0.05, not_music: float = 0.10)
     --------
     >>> pilot = pd.DataFrame({"site": ["L1.resid", "L2.resid"], "dose": [3.0, 2.0], "control": False,
     ...                       "rate": [0.9, 0.88], "not_music": 0.0})
-    >>> choose(pilot)
+    >>> choose_site(pilot)
     ('L2.resid', 2.0)
     """
     rows = pilot[~pilot["control"]]

@@ -13,17 +13,11 @@ import torch
 from numpy.typing import NDArray
 
 from interp.errors import DataError
-from interp.judges import (
-    Judge,
-    accuracy_table,
-    degenerate,
-    embed,
-    has_embedding,
-    hears,
-    panel,
-    score,
-    structure_similarity,
-)
+from interp.judges import Judge, accuracy_table, embed, hears, score
+from interp.judges.base import has_embedding
+from interp.judges.quality import degenerate
+from interp.judges.registry import panel
+from interp.judges.similarity import structure_similarity
 from interp.stats import dose_response
 from interp.traits import Trait
 from interp.validation.arms import UNSTEERED, Arm
@@ -58,8 +52,8 @@ class Trial:
         decisions at which the monitor let the push through, and its mean reading. Where it was measured,
         ``degenerate``, ``similarity`` to the prompt, ``kept`` (share of the judge's other answers that are those of
         the unsteered twin), ``chroma_kept`` and ``onsets_kept`` (correlation of harmony and rhythm with the twin's,
-        :func:`interp.judges.structure_similarity`), every probability (``p_drums``, ...) and the judge's embedding
-        ``e0, e1, ...``.
+        :func:`interp.judges.similarity.structure_similarity`), every probability (``p_drums``, ...) and the judge's
+        embedding ``e0, e1, ...``.
     audio : dict of (arm, dose) to Tensor of shape [seeds, channels, samples]
         The sounds that were kept, prompt included.
     sample_rate : int

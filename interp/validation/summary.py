@@ -5,9 +5,9 @@ the twins with a bootstrap interval over seeds, and p-values of sign flips: alon
 statistic of the whole family. **Quality** is the share judged to be no music, the share of degenerate audio, and the
 distance (FAD, KAD) of the clips' embeddings from those of reference music. **Specificity** is what else changed: how
 many of the judge's other answers stay those of the unsteered twin (``kept``), how much of its harmony and rhythm does
-(``chroma_kept``, ``onsets_kept``: correlations, see :func:`interp.judges.structure_similarity`), and how similar the
-continuation is to its prompt (``similarity``). Pushing anywhere makes another piece of music, so all are to be read
-beside the random direction's.
+(``chroma_kept``, ``onsets_kept``: correlations, :mod:`interp.judges.similarity`), and how similar the continuation is
+to its prompt (``similarity``). Pushing anywhere makes another piece of music, so all are to be read beside the random
+direction's.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def summarise(
         `by`, ``control, where, n, hits, rate, lo, hi`` (Wilson), ``not_music``; the paired difference to the twins
         ``diff, diff_lo, diff_hi`` (bootstrap over units) with ``p`` (sign flips), ``p_holm`` and ``p_max`` (corrected
         by Holm and by the largest statistic) and the effect sizes ``h`` and ``odds``; ``degenerate``; for each measure
-        its mean and difference with intervals; ``fad, fad_lo, fad_hi`` (:func:`interp.judges.fad_interval`),
+        its mean and difference with intervals; ``fad, fad_lo, fad_hi`` (:func:`interp.judges.distances.fad_interval`),
         ``fad_diff`` with its interval (:func:`interp.judges.fad_difference`) and ``kad``.
 
     Raises

@@ -2,14 +2,16 @@
 
 Four questions are answered apart, each with *yes*, *no* or *not shown*, an interval, and by each judge for itself:
 
-====================  =================================================================================================
-sufficient            does pushing bring the trait, and leave the music music? (:func:`interp.validation.sufficiency`)
-specific to the site  does it take this direction at this site, or do random directions, shuffled labels or other sites
-                      do as well? (:func:`site_specificity`)
-specific to the trait do other traits stay as they were? (:func:`trait_specificity`)
-necessary             does the trait go when the direction, or everything linear about it, is taken out?
-                      (:func:`interp.validation.necessity`)
-====================  =================================================================================================
+=====================  ================================================================================================
+sufficient             does pushing bring the trait, and leave the music music?
+                       (:func:`~interp.validation.findings.sufficiency`)
+specific to the site   does it take this direction at this site, or do random directions, shuffled labels or other
+                       sites do as well? (:func:`~interp.validation.specificity.site_specificity`)
+specific to the trait  do other traits stay as they were?
+                       (:func:`~interp.validation.specificity.trait_specificity`)
+necessary              does the trait go when the direction, or everything linear about it, is taken out?
+                       (:func:`~interp.validation.findings.necessity`)
+=====================  ================================================================================================
 
 A direction is called *causal* if the first three are all yes, and *not causal* if one of them is no; else that it is
 has not been shown. Necessity is told apart and never changes that word: a model may carry a trait twice. Whether a
@@ -52,7 +54,7 @@ class Verdict:
     judge : str
         Who heard it.
     worth : str
-        How often that judge is right, in words (:func:`interp.judges.worth`); empty where it was not given.
+        How often that judge is right, in words (:func:`interp.judges.accuracy.worth`); empty where it was not given.
     against : DataFrame
         Of :func:`site_specificity`; empty where pushing is not sufficient.
     moves : DataFrame
@@ -125,7 +127,7 @@ def verdict(
     judge: Judge | None = None,
     arm: str = "probe",
     dose: float | None = None,
-    necessary: Finding = _UNTESTED,
+    necessary: Finding | None = None,
     rule: Rule = RULE,
 ) -> Verdict:
     """Apply the rule to one site and trait.
@@ -133,7 +135,7 @@ def verdict(
     Parameters
     ----------
     table : DataFrame
-        Of :class:`interp.validation.Trial`, as one judge heard it: one row per arm and dose.
+        Of :class:`interp.validation.run.Trial`, as one judge heard it: one row per arm and dose.
     clips : DataFrame
         Its clips, by the same judge.
     readable : bool
@@ -146,8 +148,8 @@ def verdict(
         The treated arm.
     dose : float, optional
         The dose that decides, where it was chosen on other seeds (:func:`sufficiency`).
-    necessary : Finding
-        What :func:`necessity` says of other music.
+    necessary : Finding, optional
+        What :func:`interp.validation.necessity` says of other music; without it nothing is shown of that.
     rule : Rule
 
     Returns
@@ -191,4 +193,4 @@ def verdict(
         other, moves = trait_specificity(clips, judge, trait, dose, arm=arm, rule=rule)
     name = judge.name if judge is not None else str(table["judge"].iloc[0]) if "judge" in table else ""
     told = "" if judge is None else worth(judge, trait)
-    return Verdict(sufficient, site, other, necessary, dose, readable, name, told, against, moves)
+    return Verdict(sufficient, site, other, necessary or _UNTESTED, dose, readable, name, told, against, moves)

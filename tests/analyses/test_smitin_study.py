@@ -17,7 +17,8 @@ from interp.directions import Direction, Directions
 from interp.errors import DataError
 from interp.judges import fad
 from interp.model import MusicGen
-from interp.steering import Add, EveryN, Smitin, soft_weights
+from interp.steering import Add, EveryN, Smitin
+from interp.steering.interventions import soft_weights
 from interp.study.config import read_flags
 from interp.study.study import held_back
 from interp.traits import Trait

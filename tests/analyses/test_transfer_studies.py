@@ -17,6 +17,7 @@ from analyses.genre_fusion import GenreFusion
 from analyses.timbre_transfer import MEASURES, TimbreTransfer
 from interp import plots
 from interp.errors import DataError
+from interp.plots.style import data_of
 from interp.study.config import read_flags
 from interp.validation import summarise
 
@@ -142,7 +143,7 @@ def test_figures_show_what_they_are_given(tmp_path: Path) -> None:
         for layer in range(3) for amount in (1.0, 2.0) for panel in "abcd"
     ]  # fmt: skip
     grid = plots.strength_by_layer(pd.DataFrame(cells))
-    assert len(grid) == 4 and len(plots.data_of(grid[0])) == 6
+    assert len(grid) == 4 and len(data_of(grid[0])) == 6
     plots.save(list(grid), tmp_path / "layers")
     named = plots.strength_by_layer(pd.DataFrame(cells), xlabel={name: f"of {name}" for name in "abcd"})
     assert [ax.get_xlabel() for ax in named] == ["", "of b", "of c", "of d"]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from interp.data import GENRES, INSTRUMENTS, Factors, render_arrays, render_clips
+from interp.data import Factors, render_arrays, render_clips
 from interp.data.compose import DRUM_CHANNEL, compose
-from interp.data.factors import draw_factors
+from interp.data.factors import GENRES, INSTRUMENTS, draw_factors
 from interp.data.render import SAMPLE_RATE, render_audio, render_notes
 from interp.errors import DataError
 

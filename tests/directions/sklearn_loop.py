@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from interp.directions import Fits
+from interp.directions.fitting import Fits
 
 __all__ = ["fit_loop"]
 

@@ -9,9 +9,11 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from interp.directions import Directions, fit_directions, make_targets, targets_of
+from interp.directions import Directions, fit_directions
+from interp.directions.dataset import targets_of
 from interp.directions.penalty import choose_penalty
 from interp.directions.registry import L2_GRID
+from interp.directions.targets import make_targets
 from interp.errors import DataError, SiteError
 from interp.probes import probe
 

@@ -11,7 +11,9 @@ from scipy.stats import ortho_group
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 
-from interp.directions import Fits, fit, methods, role
+from interp.directions import fit, methods
+from interp.directions.fitting import Fits
+from interp.directions.registry import role
 from interp.directions.solvers.push import top_eigenvector
 from interp.errors import DataError
 from interp.geometry.nulls import covariance_of, unit

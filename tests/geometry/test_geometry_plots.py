@@ -11,11 +11,12 @@ import pytest
 import xarray as xr
 
 from interp import plots
-from interp.directions import fit_directions, make_targets
+from interp.directions import fit_directions
+from interp.directions.targets import make_targets
 from interp.errors import DataError
-from interp.geometry import clustered, cosine_matrix, cosine_table, path_table
+from interp.geometry import cosine_matrix, cosine_table, path_table
 from interp.geometry import plane as plane_table
-from interp.plots import data_of
+from interp.plots.style import data_of
 
 Dataset = Callable[..., xr.Dataset]
 
@@ -28,7 +29,7 @@ def close() -> Iterator[None]:
 
 def test_matrix_shows_the_cosines(dataset: Dataset) -> None:
     found = fit_directions(dataset(), ["drums", "genre"], sites="L0.resid", methods=("ridge", "mean_diff"))
-    cosines = clustered(cosine_matrix(found))
+    cosines = cosine_matrix(found, clustered=True)
     ax = plots.matrix(cosines, null=0.3)
     np.testing.assert_array_equal(ax.images[0].get_array(), cosines.to_numpy())
     assert [t.get_text() for t in ax.get_yticklabels()] == list(cosines.index)

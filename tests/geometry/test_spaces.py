@@ -10,15 +10,9 @@ import torch
 
 from interp.directions import Direction, fit
 from interp.errors import CheckpointMismatch, DataError, SiteError
-from interp.geometry import (
-    across_sites,
-    cosine,
-    cosine_matrix,
-    in_space,
-    through_output,
-    unembedding,
-)
+from interp.geometry import across_sites, cosine, cosine_matrix
 from interp.geometry.nulls import covariance_of
+from interp.geometry.spaces import in_space, through_output, unembedding
 from interp.model import MusicGen
 from interp.sites import Site
 

@@ -11,12 +11,12 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from interp.directions import Direction, Target, erase, fit, fit_directions, fit_leace, make_targets
+from interp.directions import Direction, fit, fit_directions, fit_leace
+from interp.directions.erasure import erase
+from interp.directions.targets import Target, make_targets
 from interp.errors import CheckpointMismatch, DataError, SiteError
 from interp.geometry import (
-    angle_null,
     class_subspace,
-    clustered,
     compare_methods,
     compare_traits,
     cosine_matrix,
@@ -28,6 +28,7 @@ from interp.geometry import (
     principal_angles,
 )
 from interp.geometry.paths import scores
+from interp.geometry.subspaces import angle_null
 
 Dataset = Callable[..., xr.Dataset]
 
@@ -205,7 +206,7 @@ def test_clustering_keeps_families_together(dataset: Dataset) -> None:
         for i in range(8)
     ]
     matrix = cosine_matrix(directions)
-    ordered = clustered(matrix)
+    ordered = cosine_matrix(directions, clustered=True)
     assert sorted(ordered.index) == sorted(matrix.index)
     parity = [int(name[1:]) % 2 for name in ordered.index]
     assert parity in ([0] * 4 + [1] * 4, [1] * 4 + [0] * 4)

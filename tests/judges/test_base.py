@@ -9,20 +9,11 @@ import pandas as pd
 import pytest
 
 from interp.errors import DataError
-from interp.judges import (
-    DspJudge,
-    Judge,
-    QualityJudge,
-    RenderedJudge,
-    answers,
-    embed,
-    has_embedding,
-    hears,
-    require,
-    score,
-)
+from interp.judges import Judge, RenderedJudge, embed, hears, score
 from interp.judges.audio import mono
-from interp.judges.base import can_hear, judge_all
+from interp.judges.base import answers, can_hear, has_embedding, judge_all, require
+from interp.judges.dsp import DspJudge
+from interp.judges.quality import QualityJudge
 from interp.traits import Trait
 
 

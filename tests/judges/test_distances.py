@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from interp.errors import DataError
-from interp.judges import Reference, fad, fad_difference, fad_interval, kad
-from interp.judges.distances import KAD_SCALE, frechet_distance
+from interp.judges import fad, fad_difference, kad
+from interp.judges.distances import KAD_SCALE, Reference, fad_interval, frechet_distance
 
 SETTINGS = settings(max_examples=25, deadline=None)
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from interp.errors import ClipError, DataError
-from interp.judges import DspJudge, Judge
-from interp.judges.dsp import MEASURES, chroma_vector, krumhansl_key
+from interp.judges import Judge
+from interp.judges.dsp import MEASURES, DspJudge, chroma_vector, krumhansl_key
 
 RATE = 16_000
 

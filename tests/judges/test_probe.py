@@ -10,7 +10,8 @@ from interp.activations import extract, features
 from interp.clips import Clips
 from interp.directions import Direction
 from interp.errors import CheckpointMismatch, DataError
-from interp.judges import Judge, ProbeJudge, accuracy_table, hears
+from interp.judges import Judge, accuracy_table, hears
+from interp.judges.probe import ProbeJudge
 
 RATE = 16_000
 

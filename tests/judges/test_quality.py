@@ -7,15 +7,9 @@ import pytest
 import torch
 
 from interp.errors import DataError
-from interp.judges import (
-    QualityJudge,
-    RenderedJudge,
-    degenerate,
-    prompt_similarity,
-    quality,
-    structure_similarity,
-)
-from interp.judges.quality import Thresholds
+from interp.judges import RenderedJudge, quality
+from interp.judges.quality import QualityJudge, Thresholds, degenerate
+from interp.judges.similarity import prompt_similarity, structure_similarity
 from interp.recipes.degrade import degrade
 
 RATE = 16_000

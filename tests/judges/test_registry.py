@@ -11,7 +11,11 @@ import pytest
 import interp.judges.registry as registry
 from interp.clips import Clips
 from interp.errors import DataError
-from interp.judges import DspJudge, QualityJudge, RenderedJudge, TaggerJudge, load, panel, register
+from interp.judges import RenderedJudge, load, register
+from interp.judges.dsp import DspJudge
+from interp.judges.quality import QualityJudge
+from interp.judges.registry import panel
+from interp.judges.tagger import TaggerJudge
 from interp.judges.trained import TrainedJudge
 
 OWN = """

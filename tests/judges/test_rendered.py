@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from interp.errors import DataError, StoreError
-from interp.judges import RenderedJudge, answers, fad, kad
+from interp.judges import RenderedJudge, fad, kad
+from interp.judges.base import answers
 from interp.judges.network import EMBED_DIM
 from interp.judges.rendered import WEIGHTS
 from interp.recipes.degrade import KINDS, UNSEEN_KINDS, blemish, degrade

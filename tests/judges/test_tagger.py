@@ -13,9 +13,20 @@ import torch
 from interp.clips import Clips
 from interp.data import render_arrays
 from interp.errors import ClipError, DataError, StoreError
-from interp.judges import TaggerJudge, embed, hears, load, score
+from interp.judges import embed, hears, load, score
 from interp.judges.accuracy import worth
-from interp.judges.tagger import ENOUGH, WEIGHTS, Heard, auc, auc_interval, listen, platt, tag_score, tags_of
+from interp.judges.tagger import (
+    ENOUGH,
+    WEIGHTS,
+    Heard,
+    TaggerJudge,
+    auc,
+    auc_interval,
+    listen,
+    platt,
+    tag_score,
+    tags_of,
+)
 from interp.traits import Trait
 
 RATE = 16_000

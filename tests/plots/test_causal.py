@@ -9,6 +9,7 @@ import pytest
 
 from interp import plots
 from interp.errors import DataError
+from interp.plots.style import data_of
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def test_arms(table: pd.DataFrame) -> None:
     points = [line for line in ax.get_lines() if line.get_marker() == "o"]
     assert [float(line.get_xdata()[0]) for line in points] == [0.9, 0.1, 0.2]  # type: ignore[index]
     assert [line.get_markerfacecolor() == "white" for line in points] == [False, True, True]
-    assert len(plots.data_of(ax)) == 4
+    assert len(data_of(ax)) == 4
     plt.close(ax.figure)
     with pytest.raises(DataError, match="no column 'control'"):
         plots.arms(table.drop(columns="control"))
@@ -60,5 +61,5 @@ def test_ranks_and_refits() -> None:
     plt.close(ax.figure)
     table = pd.DataFrame({"way": ["none"] * 2 + ["LEACE"] * 2, "layer": [3, 4] * 2, "test_score": [0.9, 0.9, 0.5, 0.7]})
     ax = plots.refits(table.assign(chance=0.5, lo=table["test_score"] - 0.1, hi=table["test_score"] + 0.1))
-    assert len(plots.data_of(ax)) == 4
+    assert len(data_of(ax)) == 4
     plt.close(ax.figure)

@@ -17,6 +17,7 @@ from matplotlib.text import Text
 
 from interp import plots, tables
 from interp.errors import ClipError, DataError
+from interp.plots.style import data_of
 
 mpl.use("Agg")
 
@@ -38,6 +39,8 @@ def test_every_word_is_inside_the_figure_and_readable(name: str) -> None:
     width, _ = figure.get_size_inches()
     assert width <= plots.style.DOUBLE
     assert width == pytest.approx(plots.style.SINGLE) or name in (
+        "attention_page",
+        "logit_attribution",
         "confusion",
         "embedding",
         "embedding_graded",
@@ -72,7 +75,7 @@ def _shown(text: Text) -> bool:
 def test_the_numbers_lie_beside_the_picture(name: str, tmp_path: Path) -> None:
     drawn = samples.ALL[name]()
     several = [drawn] if isinstance(drawn, Axes) else list(drawn)
-    shown = plots.data_of(several[0])
+    shown = data_of(several[0])
     files = plots.save(several, tmp_path / "sub" / name, made_by={"seed": 0})
     assert sorted(files) == ["csv", "md", "png", "tex"]
     assert files["png"].read_bytes().startswith(b"\x89PNG")
@@ -113,7 +116,7 @@ def test_heatmap_refuses_to_average_in_silence() -> None:
 
 def test_heatmap_of_other_kinds_is_not_mixed_in() -> None:
     table = samples.with_baseline(samples.heads())
-    assert len(plots.data_of(plots.heatmap(table))) == 48
+    assert len(data_of(plots.heatmap(table))) == 48
     with pytest.raises(DataError, match="no rows"):
         plots.heatmap(table, kind="cross_heads")
 
@@ -122,7 +125,7 @@ def test_mixed_traits_or_methods_must_be_chosen() -> None:
     table = pd.concat([samples.heads(), samples.heads(trait="piano")])
     with pytest.raises(DataError, match="mixes 2 values of trait"):
         plots.ranking(table)
-    assert set(plots.data_of(plots.ranking(table, trait="piano"))["trait"]) == {"piano"}
+    assert set(data_of(plots.ranking(table, trait="piano"))["trait"]) == {"piano"}
     with pytest.raises(DataError, match="no row has trait 'bass'"):
         plots.ranking(table, trait="bass")
 
@@ -167,9 +170,9 @@ def test_confusion_rows_sum_to_one_and_counts_are_kept() -> None:
     table = samples.confusions()
     ax = plots.confusion(table)
     np.testing.assert_allclose(ax.images[0].get_array().sum(axis=1), 1)
-    shown = plots.data_of(ax)
+    shown = data_of(ax)
     assert shown["count"].sum() == len(table)
-    again = plots.data_of(plots.confusion(shown, count="count"))
+    again = data_of(plots.confusion(shown, count="count"))
     pd.testing.assert_frame_equal(again, shown)
 
 
@@ -218,7 +221,7 @@ def test_the_callers_axes_and_settings_are_used_and_left_alone() -> None:
     assert plots.heatmap(samples.heads(), ax=ax) is ax
     assert dict(mpl.rcParams) == before
     with pytest.raises(DataError, match="not drawn by interp"):
-        plots.data_of(plt.subplots()[1])
+        data_of(plt.subplots()[1])
 
 
 def test_the_palette_can_be_told_apart_by_the_colour_blind() -> None:

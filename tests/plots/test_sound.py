@@ -13,6 +13,7 @@ from matplotlib.text import Text
 from interp import plots
 from interp.errors import DataError
 from interp.plots.sound import _acting
+from interp.plots.style import data_of
 
 mpl.use("Agg")
 
@@ -51,7 +52,7 @@ def test_panels_show_the_numbers_and_every_word_fits() -> None:
     assert len(panels) == 3
     for row, ax in enumerate(panels):
         mine = table[table["row"] == row].reset_index(drop=True)
-        pd.testing.assert_frame_equal(plots.data_of(ax), mine)
+        pd.testing.assert_frame_equal(data_of(ax), mine)
         steered = next(line for line in ax.lines if line.get_label() == "C, steered")
         assert np.array_equal(steered.get_ydata(), mine["C"])
         threshold = next(line for line in ax.lines if line.get_label() == "threshold τ")

@@ -7,7 +7,8 @@ import pytest
 from planted_data import planted_dataset
 
 from interp.errors import DataError
-from interp.probes import probe, rank_intervals, top_set
+from interp.probes import probe
+from interp.probes.ranks import rank_intervals, top_set
 
 
 def test_rank_intervals_cover_all_ranks_at_once() -> None:

@@ -13,8 +13,9 @@ import torch
 
 from interp.errors import StoreError
 from interp.recipes.lm import Recipe, train
-from interp.testbed import export, load
+from interp.testbed import load
 from interp.testbed.neural_codec import CodecSizes, NeuralCodec
+from interp.testbed.shipped import export
 
 SMALL = Recipe(codec_clips=24, parts=1, first_parts=1, part_size=16, steps=4, batch_size=2, warmup=2, save_every=2)
 

@@ -33,7 +33,6 @@ from interp.steering import (
     Ramp,
     RandomGate,
     Row,
-    Schedule,
     Smitin,
     Swap,
     generate,
@@ -41,6 +40,7 @@ from interp.steering import (
     register,
     save,
 )
+from interp.steering.schedules import Schedule
 
 Make = Callable[..., Directions]
 

@@ -21,11 +21,11 @@ from interp.steering import (
     Row,
     Smitin,
     causal_ranking,
-    forced_logits,
     generate,
     kl_to_unsteered,
     log_likelihood,
 )
+from interp.steering.forced import forced_logits
 
 Make = Callable[..., Directions]
 

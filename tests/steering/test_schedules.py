@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from interp.errors import InterventionError
-from interp.steering import Constant, Curve, Decay, EveryN, Product, Ramp, RandomGate
+from interp.steering import Curve, Decay, EveryN, Ramp, RandomGate
+from interp.steering.schedules import Constant, Product
 
 STEP = np.arange(-10, 300)
 SECONDS = (STEP + 10) / 50

@@ -10,7 +10,8 @@ import torch
 
 from interp.backends.audiocraft import AudiocraftMusicGen, CompressionModel, LMModel
 from interp.errors import ModelError
-from interp.testbed import WEIGHTS, card, load
+from interp.testbed import card, load
+from interp.testbed.shipped import WEIGHTS
 
 
 @pytest.fixture(scope="module")

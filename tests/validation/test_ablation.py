@@ -11,8 +11,8 @@ from interp.clips import Clips
 from interp.errors import DataError
 from interp.model import MusicGen
 from interp.probes import ProbeResult
-from interp.validation import ablation_arms, erasures, refit_after
-from interp.validation.ablation import read_under
+from interp.validation import ablation_arms
+from interp.validation.ablation import erasures, read_under, refit_after
 
 
 def test_what_is_taken_out_is_gone_at_the_site_and_later_layers_feel_it(

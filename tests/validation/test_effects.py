@@ -6,8 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from interp.validation import agreement
-from interp.validation.effects import cohens_h, matched_odds, sign_flip_max
+from interp.validation.effects import agreement, cohens_h, matched_odds, sign_flip_max
 
 
 def test_effect_sizes() -> None:

@@ -8,7 +8,8 @@ import pytest
 from planted_clips import planted
 
 from interp.errors import DataError
-from interp.validation import Finding, Rule, necessity, sufficiency, summarise
+from interp.validation import Rule, necessity, summarise
+from interp.validation.findings import Finding, sufficiency
 
 CONTROLS = {"random": {1.0: 0.1, 2.0: 0.1}, "shuffled labels": {1.0: 0.1, 2.0: 0.1}}
 

@@ -7,9 +7,7 @@ import torch
 
 from interp.data import render_clips
 from interp.judges import RenderedJudge
-from interp.validation import (
-    dsp_baseline,
-)
+from interp.validation.mixes import dsp_baseline
 
 
 def test_signal_processing_puts_drums_into_music_and_nothing_else() -> None:

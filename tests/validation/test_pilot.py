@@ -6,10 +6,7 @@ import pandas as pd
 import pytest
 
 from interp.errors import DataError
-from interp.validation import (
-    choose,
-    pilot_doses,
-)
+from interp.validation.pilot import choose_site, pilot_doses
 
 
 def test_choose_takes_the_least_cost_among_what_is_as_good() -> None:
@@ -23,8 +20,8 @@ def test_choose_takes_the_least_cost_among_what_is_as_good() -> None:
             "fad": [40.0, 30.0, 20.0, 5.0],
         }
     )
-    assert choose(pilot) == ("L2.resid", 3.0)
-    assert choose(pilot, slack=0.0) == ("L1.resid", 2.0)
+    assert choose_site(pilot) == ("L2.resid", 3.0)
+    assert choose_site(pilot, slack=0.0) == ("L1.resid", 2.0)
 
 
 def test_choose_takes_the_lowest_dose_that_is_as_good_and_still_music() -> None:
@@ -37,8 +34,8 @@ def test_choose_takes_the_lowest_dose_that_is_as_good_and_still_music() -> None:
             "control": [False, False, False, False, False, True],
         }
     )
-    assert choose(pilot) == ("L1.resid", 2.0)
-    assert choose(pilot.assign(not_music=0.9)) == ("L1.resid", 4.0)
+    assert choose_site(pilot) == ("L1.resid", 2.0)
+    assert choose_site(pilot.assign(not_music=0.9)) == ("L1.resid", 4.0)
     assert pilot_doses((-1, 0.5, 1, 2, 3, 4)) == (1.0, 2.0, 3.0, 4.0)
     with pytest.raises(DataError, match="above zero"):
         pilot_doses((-1.0, 0.0))

@@ -18,19 +18,10 @@ from interp.model import MusicGen
 from interp.probes import ProbeResult
 from interp.stats import wilson
 from interp.steering import Add, Smitin
-from interp.validation import (
-    UNSTEERED,
-    Arm,
-    Part,
-    Setting,
-    agreement,
-    embeddings,
-    prompts_without,
-    public,
-    push,
-    run_arms,
-    summarise,
-)
+from interp.validation import UNSTEERED, Arm, Setting, prompts_without, push, run_arms, summarise
+from interp.validation.effects import agreement
+from interp.validation.setting import Part
+from interp.validation.summary import embeddings, public
 
 
 def short(**changes: Any) -> Setting:

@@ -13,13 +13,8 @@ from interp.clips import Clips
 from interp.errors import DataError
 from interp.model import MusicGen
 from interp.traits import Trait
-from interp.validation import (
-    draw,
-    encode,
-    prompts_with,
-    prompts_without,
-    reference_sounds,
-)
+from interp.validation import prompts_with, prompts_without
+from interp.validation.sounds import draw, encode, reference_sounds
 
 
 def test_prompts_lack_the_trait(tiny_lm_model: MusicGen, clips: Clips) -> None:

@@ -7,7 +7,8 @@ import pytest
 from planted_clips import JUDGE, planted
 
 from interp.errors import DataError
-from interp.validation import Rule, site_specificity, trait_specificity
+from interp.validation import Rule
+from interp.validation.specificity import site_specificity, trait_specificity
 
 ALONE = {"probe": 0.9, "random": 0.1, "shuffled labels": 0.12, "other layer": 0.1, "best other site": 0.3}
 

@@ -7,12 +7,10 @@ import pandas as pd
 import pytest
 
 from interp.errors import DataError
-from interp.judges import fad, fad_difference, fad_interval
-from interp.validation import (
-    embeddings,
-    public,
-    summarise,
-)
+from interp.judges import fad, fad_difference
+from interp.judges.distances import fad_interval
+from interp.validation import summarise
+from interp.validation.summary import embeddings, public
 
 
 def planted(n: int = 12, traits: tuple[str, ...] = ("drums", "bass")) -> pd.DataFrame:

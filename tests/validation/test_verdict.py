@@ -9,7 +9,9 @@ import pytest
 from planted_clips import JUDGE, planted
 
 from interp.errors import DataError
-from interp.validation import Finding, Verdict, summarise, verdict
+from interp.validation import summarise, verdict
+from interp.validation.findings import Finding
+from interp.validation.verdict import Verdict
 
 ALONE = {"probe": 0.9, "random": 0.1, "shuffled labels": 0.12, "other layer": 0.1, "best other site": 0.3}
 

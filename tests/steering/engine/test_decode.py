@@ -13,7 +13,8 @@ from interp.backends.build import random_musicgen
 from interp.directions import Direction, Directions
 from interp.errors import InterventionError, ModelError
 from interp.model import MusicGen
-from interp.steering import Ablate, Add, Call, Constant, EveryN, Interpolate, Intervention, Row, Swap, generate
+from interp.steering import Ablate, Add, Call, EveryN, Interpolate, Intervention, Row, Swap, generate
+from interp.steering.schedules import Constant
 
 Make = Callable[..., Directions]
 ENGINES = ("fast", "hooks", "nnsight")

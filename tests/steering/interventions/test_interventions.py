@@ -28,8 +28,8 @@ from interp.steering import (
     Swap,
     cross_fade,
     generate,
-    soft_weights,
 )
+from interp.steering.interventions import soft_weights
 
 Make = Callable[..., Directions]
 FRAMES = 20

@@ -16,7 +16,8 @@ from interp.directions import Direction, Directions
 from interp.errors import InterventionError
 from interp.model import MusicGen
 from interp.sites import Site
-from interp.steering import Add, EveryN, Row, Smitin, generate, load, save, soft_weights
+from interp.steering import Add, EveryN, Row, Smitin, generate, load, save
+from interp.steering.interventions import soft_weights
 
 Make = Callable[..., Directions]
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from interp.directions import Direction, Directions
 from interp.errors import DataError, InterpError, InterventionError, SiteError
-from interp.steering import Ablate, Add, Clamp, Interpolate, Smitin, choose
+from interp.steering import Ablate, Add, Clamp, Interpolate, Smitin
 
 SITES = ("L0.H0", "L0.H1", "L2.H3", "L1.resid")
 
@@ -32,13 +32,13 @@ GENRES = directions("genre", "jazz", "rock")
 
 def test_one_class_of_several() -> None:
     genre = directions("genre", "jazz", "pop", "rock")
-    jazz = choose(genre, "genre=jazz", "ridge", "top:2")
+    jazz = genre.choose("genre=jazz", "ridge", "top:2")
     assert [str(d.site) for d in jazz] == ["L2.H3", "L0.H1"]  # heads, each once, the best first
     assert jazz.unique("positive") == ["jazz"] and jazz.unique("method") == ["ridge"]
-    assert [str(d.site) for d in choose(genre, "genre=pop", "ridge", "heads")] == ["L0.H0", "L0.H1", "L2.H3"]
-    assert [str(d.site) for d in choose(genre, "genre=pop", "ridge", "L1.resid, L0.H1,")] == ["L0.H1", "L1.resid"]
+    assert [str(d.site) for d in genre.choose("genre=pop", "ridge", "heads")] == ["L0.H0", "L0.H1", "L2.H3"]
+    assert [str(d.site) for d in genre.choose("genre=pop", "ridge", "L1.resid, L0.H1,")] == ["L0.H1", "L1.resid"]
     layers = Directions(d for d in genre if d.site.kind == "resid")
-    assert len(choose(layers, "genre=pop", "ridge", "top:1")) == 1
+    assert len(layers.choose("genre=pop", "ridge", "top:1")) == 1
     for trait, method, sites, error, says in [
         ("genre", "ridge", "top:2", DataError, "3 classes of 'genre': write genre=jazz or genre=pop or genre=rock"),
         ("genre=folk", "ridge", "top:2", DataError, "no direction of trait 'genre=folk'"),
@@ -51,18 +51,18 @@ def test_one_class_of_several() -> None:
         ("genre=jazz", "ridge", ",", SiteError, "no site"),
     ]:
         with pytest.raises(error, match=says):
-            choose(genre, trait, method, sites)
+            genre.choose(trait, method, sites)
     with pytest.raises(SiteError, match="of 1 sites: write top:1 to top:1"):
-        choose(layers, "genre=pop", "ridge", "top:8")
+        layers.choose("genre=pop", "ridge", "top:8")
 
 
 def test_a_class_that_stands_in_the_trait_is_the_same_class() -> None:
     piano = directions("instrument=piano", "piano", methods=("ridge",))
-    assert len(choose(piano, "instrument=piano", sites="heads")) == 3
+    assert len(piano.choose("instrument=piano", sites="heads")) == 3
     with pytest.raises(DataError, match="no direction of trait 'instrument'"):
-        choose(piano, "instrument")
+        piano.choose("instrument")
     drums = directions("drums", "1", methods=("ridge",))
-    assert len(choose(drums, "drums", sites="heads")) == 3
+    assert len(drums.choose("drums", sites="heads")) == 3
 
 
 def test_a_push_along_several_classes_or_methods_raises_unless_asked_for() -> None:
@@ -92,7 +92,7 @@ def test_a_push_along_several_classes_or_methods_raises_unless_asked_for() -> No
 
 
 def test_the_class_is_said() -> None:
-    push = Add(choose(directions("genre", "jazz", "rock"), "genre=rock", "ridge", "heads"), dose=1.0)
+    push = Add(directions("genre", "jazz", "rock").choose("genre=rock", "ridge", "heads"), dose=1.0)
     assert "genre=rock (ridge)" in push.describe()
     piano = directions("instrument=piano", "piano", methods=("ridge",))
     assert "add instrument=piano (ridge) by" in Add(piano, dose=1.0).describe()
@@ -106,7 +106,7 @@ def test_the_class_is_said() -> None:
 )
 def test_any_words_give_directions_or_a_sentence(trait: str, method: str | None, sites: str) -> None:
     try:
-        chosen = choose(GENRES, trait, method, sites)
+        chosen = GENRES.choose(trait, method, sites)
     except InterpError as error:
         assert str(error) and "\n" not in str(error).replace(repr(trait), "").replace(repr(sites), "")
     else:
