@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import analyses.steering_validation as studied
 from analyses.steering_validation import Config, SteeringValidation
 from interp import validation
 from interp.errors import DataError
+from interp.validation import pilot
 
 SMALL = Config(
     traits=("drums",), n_clips=96, n_seeds=2, pilot_seeds=2, cost_seeds=2, ablation_seeds=2, leakage_seeds=2,
@@ -66,8 +68,11 @@ def test_the_whole_study_and_going_on(out: Path, monkeypatch: pytest.MonkeyPatch
     def never(*args: object, **settings: object) -> None:
         raise AssertionError("made again")
 
-    for name in ("run_arms", "scan", "leakage", "head_changes", "refit_after"):
-        monkeypatch.setattr(validation, name, never)
+    for module, name in (
+        (validation, "run_arms"), (validation, "leakage"), (pilot, "scan"), (studied, "head_changes"),
+        (studied, "refit_after"),
+    ):  # fmt: skip
+        monkeypatch.setattr(module, name, never)
     again = SteeringValidation(config, progress=False).run()
     assert np.array_equal(again["arms"]["rate"], arms["rate"])
 
