@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -18,8 +17,7 @@ from interp.steering.interventions import soft_weights
 from interp.traits import Trait
 from interp.validation import UNSTEERED, Arm
 from interp.validation.cost import ENOUGH
-from interp.validation.pilot import choose_site, is_readable
-from interp.validation.verdict import RULE
+from interp.validation.pilot import choose_site
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -34,7 +32,6 @@ __all__ = [
     "monitored_arms",
     "monitored_controls",
     "stacked",
-    "verdicts",
 ]
 
 MONITORED = "SMITIN"
@@ -121,36 +118,6 @@ def _control(rows: pd.DataFrame, dose: float) -> float:
     """What a control gains at a dose, or at the largest it was run at."""
     here = rows[rows["dose"] == dose]
     return float((here if len(here) else rows.nlargest(1, "dose"))["diff"].iloc[0])
-
-
-def verdicts(
-    arms: Mapping[str, Any], scan: Mapping[str, Any], probes: pd.DataFrame, site: str, necessary: str
-) -> pd.DataFrame:
-    """The verdict on the chosen site, and on all others from the pilot's few seeds beside random directions.
-
-    Parameters
-    ----------
-    arms, scan : mapping
-        ``table`` and ``clips`` of the study and of the pilot.
-    probes : DataFrame
-        Of the residual stream.
-    site : str
-        The chosen one.
-    necessary : str
-        Of :func:`interp.validation.necessity`.
-    """
-    readable = {row.site: is_readable(probes, row.site) for row in probes.itertuples()}
-    seeds, few = (made["clips"]["seed"].nunique() for made in (arms, scan))
-    outcome = validation.verdict(arms["table"], arms["clips"], readable[site], necessary=necessary)
-    rows = [{"site": site, "seeds": seeds, **dataclasses.asdict(outcome)}]
-    for other in [name for name in readable if name != site]:
-        rule = dataclasses.replace(RULE, controls=(f"random {other}",))
-        part = scan["table"][scan["table"]["arm"].isin([UNSTEERED, other, f"random {other}"])]
-        outcome = validation.verdict(part, scan["clips"], readable[other], arm=other, rule=rule)
-        rows.append({"site": other, "seeds": few, **dataclasses.asdict(outcome)})
-    scores = probes[["site", "test_score", "lo", "hi", "p_max"]].add_prefix("probe_")
-    table = pd.DataFrame(rows).merge(scores, left_on="site", right_on="probe_site")
-    return table.drop(columns=["probe_site", "judge"])
 
 
 def answer_directions(ds: xr.Dataset, judge: Judge, site: str, method: str, seed: int) -> dict[str, Direction]:

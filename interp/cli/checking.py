@@ -39,6 +39,8 @@ def validate(
     device: Device = "",
 ) -> None:
     """Does pushing along the direction cause the trait? Success, cost and specificity against every control."""
+    import pandas as pd
+
     import interp
     from interp import judges, plots, tables, validation
     from interp.validation.summary import public
@@ -61,6 +63,8 @@ def validate(
     tables.write(study.judges, out / "judges")
     show(study.summary(), f"{trait}: share of clips judged to have it, of {seeds} paired seeds")
     first = study.table[study.table["judge"] == study.judge]
+    verdicts = pd.concat([said.frame() for said in study.verdicts.values()], ignore_index=True)
+    tables.write(verdicts, out / "verdict")
     plots.save(plots.dose_response(study.curves(), title=trait), out / "dose_response", formats=("png", "pdf"))
     if arms == "full":
         tables.write(study.necessity, out / "necessity")
@@ -68,10 +72,18 @@ def validate(
             plots.arms(first[first["dose"].isin([0.0, study.dose])], title=trait), out / "arms", formats=("png", "pdf")
         )
         plots.save(plots.tradeoff(study.curves(), title=trait), out / "tradeoff", formats=("png", "pdf"))
+        decisive = study.table[study.table["dose"].isin([0.0, study.dose])]
+        kept = ["judge", "arm", "rate", "not_music", "kept", "chroma_kept", "onsets_kept"]
+        show(
+            decisive,
+            f"Success at {study.dose:g} sigma, and what stays of the unsteered twin",
+            columns=[name for name in kept if name in decisive],
+        )
         show(study.necessity, "Taken out of music that has it", columns=["judge", "way", "rate", "random", "loss"])
     if len(study.agreement):
         tables.write(study.agreement, out / "agreement")
         show(study.agreement, "How far the judges agree", columns=["a", "b", "agree", "kappa", "lo", "hi"])
+    show(study.findings(), f"Verdict on {trait} at {study.site}: answer, and the number that decided")
     for sentence in study.sentences():
         note(sentence)
     note(f"Figures, tables and every clip's verdict are in {out}.")
@@ -130,7 +142,8 @@ def plan(
     if not clips.isdecimal():
         folder = interp.Clips.from_folder(clips)
         number, seconds = len(folder), sum(folder.seconds(i) for i in range(len(folder))) / len(folder)
-    chosen = model if model in room.RELEASED else interp.load(model, device=device or None, dtype=dtype or None)
+    name = model.removeprefix("hf:")  # of the same sizes in either format
+    chosen = name if name in room.RELEASED else interp.load(model, device=device or None, dtype=dtype or None)
     made = room.plan(
         chosen, number, seconds, sites=sites, pool=pool, batch_size=batch_size, rows=rows, row_seconds=row_seconds,
         device=device or None, dtype=dtype,

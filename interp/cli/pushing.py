@@ -72,6 +72,7 @@ def steer(
 
     import interp
     from interp.directions import Directions
+    from interp.judges.accuracy import worth
     from interp.report import dose_page
     from interp.steering import Add
     from interp.validation import Setting, push
@@ -93,6 +94,8 @@ def steer(
         heard = pd.read_csv(out / "verdicts.csv")
         counts = heard.groupby(["arm", "dose"], sort=False)["hit"].agg(heard="sum", of="size").reset_index()
         show(counts, f"In how many sounds {listener.name} hears {trait}")
+        told = worth(listener, trait)
+        note(f"{told[:1].upper()}{told[1:]}.")
     note(f"{Add(chosen, dose=max(amounts)).describe()}\nListen: {page}")
 
 

@@ -32,6 +32,7 @@ __all__ = ["RENDERED", "Material", "content_of", "held_back"]
 
 C = TypeVar("C", bound=Common)
 RENDERED = "rendered"
+SHIPPED = "tiny"
 
 
 class Material(Generic[C]):
@@ -48,6 +49,8 @@ class Material(Generic[C]):
 
     kept_apart: ClassVar[float] = 0.0
     """Share of a folder's groups that is kept from the probes, to be continued and compared with (:attr:`sounds`)."""
+    panel: ClassVar[bool] = False
+    """Whether several judges may listen (:attr:`judges`), each of whom is reported; the first one decides."""
 
     config: C
     progress: bool
@@ -73,19 +76,23 @@ class Material(Generic[C]):
         """Whether music is rendered, and not read from a folder."""
         return self.config.data is None or str(self.config.data) == RENDERED
 
-    @functools.cached_property
+    @property
     def judge(self) -> Judge:
-        """Who listens."""
-        from interp import judges
+        """Who listens; of several the one who decides."""
+        return self.judges[0]
+
+    @functools.cached_property
+    def judges(self) -> list[Judge]:
+        """All who listen."""
+        from interp.judges.registry import panel
 
         c = self.config
-        if not c.judge and not Path(c.model).exists():
-            judges.load("", model=c.model)  # a model of the hub without a judge: said before it is fetched
+        if c.data is None and c.model != SHIPPED and not Path(c.model).exists():
+            raise _no_music(c.model)  # of a model of the hub: said before it is fetched
         data = None if self.rendered else self.clips
-        judge = judges.load(c.judge, model=self.model, data=data, traits=self.judged)
-        if isinstance(judge, list):
-            raise DataError(f"a study has one judge, not {len(judge)}: name the one whose verdict counts.")
-        return judge
+        if "," in c.judge and not self.panel:
+            raise DataError(f"this study has one judge, not {c.judge}: name the one who decides.")
+        return panel(c.judge, model=self.model, data=data, traits=self.judged)
 
     @functools.cached_property
     def _all_clips(self) -> Clips:
@@ -95,10 +102,7 @@ class Material(Generic[C]):
         from interp.judges.registry import makes_rendered_music
 
         if c.data is None and not makes_rendered_music(self.model):
-            raise DataError(
-                f"{self.model.name} needs labelled music: give --data FOLDER, or say --data rendered for music like "
-                "that of the model that ships."
-            )
+            raise _no_music(self.model.name)
         from interp.data import render_clips
 
         return render_clips(c.n_clips, seed=c.seed, progress=self.progress)
@@ -264,6 +268,13 @@ class Material(Generic[C]):
             for i in range(takes)
         ]
         return pd.DataFrame(rows)
+
+
+def _no_music(model: str) -> DataError:
+    return DataError(
+        f"{model} needs labelled music: give --data FOLDER, or say --data rendered for music like that of the model "
+        "that ships."
+    )
 
 
 def held_back(clips: Clips, seed: int, share: float = 0.3) -> NDArray[np.bool_]:

@@ -181,9 +181,10 @@ class Study(Material[C]):
         parts = {k: v for k, v in dataclasses.asdict(self.config).items() if k not in left_out}
         parts |= {"study": self.name(), "data": RENDERED if self.rendered else content_of(self._all_clips)}
         parts |= {"fingerprint": self.model.fingerprint, "code": self.code}
-        own = Path(self.config.judge.rpartition(":")[0])
-        if own.suffix == ".py" and own.is_file():  # a judge of one's own is code too
-            parts["judge"] = f"{self.config.judge} {hashlib.sha256(own.read_bytes()).hexdigest()}"
+        for name in self.config.judge.split(","):
+            own = Path(name.strip().rpartition(":")[0])
+            if own.suffix == ".py" and own.is_file():  # a judge of one's own is code too
+                parts["judge"] = f"{parts['judge']} {hashlib.sha256(own.read_bytes()).hexdigest()}"
         return Cache(self.config.out / ".cache", parts)
 
     @functools.cached_property
@@ -191,8 +192,9 @@ class Study(Material[C]):
         c = self.config
         parts: dict[str, Any] = {"command": self.command, "model": f"{self.model.name} {self.model.fingerprint[:12]}"}
         parts |= {"data": RENDERED if self.rendered else str(c.data), "seed": c.seed}
-        if "judge" in self.__dict__:
-            parts["judge"] = f"{c.judge or self.judge.name}{'' if self.judge.independent else ' (NOT independent)'}"
+        if "judges" in self.__dict__:
+            alone = all(judge.independent for judge in self.judges)
+            parts["judge"] = f"{c.judge or self.judge.name}{'' if alone else ' (NOT independent)'}"
         return parts | {"code": self.code}
 
     # Running ---------------------------------------------------------------------------------------------------------
