@@ -112,7 +112,7 @@ def test_prompts_say_nothing_of_the_trait_until_asked(tiny: MusicGen) -> None:
 
 
 def test_bad_input_is_refused_at_once() -> None:
-    with pytest.raises(DataError, match="needs a judge"):
+    with pytest.raises(DataError, match="needs labelled music"):
         Study(Config(model="facebook/musicgen-large"), progress=False).run()
     with pytest.raises(DataError, match="two seeds"):
         Config(n_part_seeds=1)
