@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import typing
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from analyses.steering_validation import Config, SteeringValidation
 from interp import validation
 from interp.errors import DataError
 from interp.validation import pilot
+from interp.validation.verdict import Outcome
 
 SMALL = Config(
     traits=("drums",), n_clips=96, n_seeds=2, pilot_seeds=2, cost_seeds=2, ablation_seeds=2, leakage_seeds=2,
@@ -49,7 +51,7 @@ def test_the_whole_study_and_going_on(out: Path, monkeypatch: pytest.MonkeyPatch
     assert found["leakage"]["own"].sum() == found["leakage"]["direction"].nunique() == 12
     assert len(found["heads"]) == 2 * 48 and set(found["agreement"]["statistic"]) == {"Spearman", "Kendall"}
     verdicts = found["verdicts"].set_index(["judge", "site"])
-    assert len(verdicts) == 2 * 6 and set(verdicts["outcome"]) <= {"causal", "not causal", "not shown"}
+    assert len(verdicts) == 2 * 6 and set(verdicts["outcome"]) <= set(typing.get_args(Outcome))
     assert set(verdicts["necessary"].groupby("judge").first()) <= {"yes", "no", "not shown"}
     assert set(found["panel"]["judge"]) == {"rendered", "level"} == set(found["judges_agree"].loc[0, ["a", "b"]])
     assert set(arms["judge"]) == {"rendered"} and "best other site" in set(arms["arm"])
