@@ -171,7 +171,8 @@ class Demo(Study[Config]):
             f"{trait}, pushed along {self.config.method} at {made['site']}: heard in {base['rate']:.0%} unsteered and "
             f"in {best['rate']:.0%} at {best['dose']:g} sigma (gain {best['diff']:+.0%} [{best['diff_lo']:+.0%}, "
             f"{best['diff_hi']:+.0%}], Holm p {best['p_holm']:.2g}; trend over doses p {trend.p:.2g}); controls at "
-            f"that dose: {controls}. Not music: {best['not_music']:.0%}. By the rule of the verdict, sufficient: {said}."
+            f"that dose: {controls}. Not music: {best['not_music']:.0%}. By the rule of the verdict, sufficient: "
+            f"{said}."
         )
 
     def figures(self, t: Mapping[str, pd.DataFrame]) -> Iterator[Drawing]:
