@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from planted_clips import level_judge
 
 import analyses.steering_validation as studied
 from analyses.steering_validation import Config, SteeringValidation
@@ -23,26 +24,13 @@ SMALL = Config(
 )  # fmt: skip
 
 
-LEVEL = """
-import numpy as np, pandas as pd
-class Level:
-    name, independent, questions = "level", True, {"drums": ["drums"]}
-    def score(self, audio, sample_rate):
-        loud = np.asarray(audio).std(axis=(1, 2))
-        return pd.DataFrame({"drums": loud / (loud + 0.05), "not_music": 0.0})
-    def accuracy_frame(self):
-        return pd.DataFrame()
-"""
-
-
 @pytest.fixture(scope="module")
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("study")
 
 
 def test_the_whole_study_and_going_on(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (out / "level.py").write_text(LEVEL)
-    config = replace(SMALL, out=out, judge=f"rendered,{out / 'level.py'}:Level")
+    config = replace(SMALL, out=out, judge=f"rendered,{level_judge(out)}:Level")
     found = SteeringValidation(config, progress=False).run()
     arms = found["arms"]
     assert {"unsteered", "probe", "random", "shuffled labels", "other layer", "text"} <= set(arms["arm"])
