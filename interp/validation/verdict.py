@@ -40,7 +40,7 @@ Outcome = Literal["causal", "sufficient, not specific", "not sufficient", "not s
 _UNTESTED = Finding("not shown", "nothing was taken out of music that has it")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Verdict:
     """What the rule says, by one judge, and the numbers it said it from.
 
@@ -114,6 +114,9 @@ class Verdict:
             key = {"specific to the site": "site_specific", "specific to the trait": "trait_specific"}.get(name, name)
             row |= {key: each.answer, f"{key}_value": each.value, f"{key}_lo": each.lo, f"{key}_hi": each.hi}
         return row
+
+    def __repr__(self) -> str:
+        return f"Verdict({self})"
 
     def __str__(self) -> str:
         said = "; ".join(f"{name}: {each.answer} ({each.because})" for name, each in self.findings.items())
