@@ -174,7 +174,7 @@ def effects(clips: pd.DataFrame) -> pd.DataFrame:
 def by_judges(clips: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Of several judges: what each heard of every method (:func:`effects`), and how far they agree on single clips."""
     heard = {judge: effects(rows.reset_index(drop=True)) for judge, rows in clips.groupby("judge", sort=False)}
-    arm = clips["place"] + " " + clips["push"] + " " + clips["method"]
+    arm = clips[["place", "push", "method"]].fillna("").agg(" ".join, axis=1)
     return {
         "panel": pd.concat([table.assign(judge=judge) for judge, table in heard.items()], ignore_index=True),
         "agreement": agreement(clips.assign(arm=arm)),
