@@ -93,7 +93,7 @@ class DirectionGeometry(Study[Config]):
     def test(self) -> np.ndarray:
         """A quarter of the groups, on which what is fitted to the others is scored."""
         groups = clip_groups(self.ds)
-        return group_test_split(np.zeros(len(groups), int), groups, 0.25, rng=np.random.default_rng(self.config.seed))
+        return group_test_split(np.zeros(len(groups), int), groups, 0.25, seed=np.random.default_rng(self.config.seed))
 
     @cached_property
     def best(self) -> str:

@@ -43,7 +43,7 @@ app = typer.Typer(
 testbed = typer.Typer(cls=_Sentences, help="The small MusicGen that ships with the package.", no_args_is_help=True)
 app.add_typer(testbed, name="testbed")
 
-Model = Annotated[str, typer.Option(help="tiny, a checkpoint folder in audiocraft's format, or a hub name.")]
+Model = Annotated[str, typer.Option(help="tiny, a checkpoint's folder or hub name; hf:NAME for transformers' files.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; the first GPU, or else the CPU, when not given.")]
 Out = Annotated[Path, typer.Option(help="Folder for tables, figures and sounds.")]
 Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same result.")]
@@ -468,6 +468,68 @@ def validate(
     for sentence in study.sentences():
         _note(sentence)
     _note(f"Figures, tables and every clip's verdict are in {out}.")
+
+
+@app.command()
+def check(
+    model: Annotated[str, typer.Argument(help="tiny, a checkpoint folder, or a hub name.")],
+    out: Annotated[Path | None, typer.Option(help="Folder for check.json and check.md.")] = None,
+    seconds: Annotated[float, typer.Option(min=0.05, help="Length of the music that is compared.")] = 1.0,
+    prompts: Annotated[
+        str, typer.Option(help="Two texts that should not sound alike, with a bar between them.")
+    ] = "jazz, piano, drums|rock, guitar, no drums",
+    device: Device = "",
+    dtype: Annotated[str, typer.Option(help="float32, float16 or bfloat16; the device's own when not given.")] = "",
+) -> None:
+    """Does a checkpoint, here and in this precision, do what every result rests on? Exit status 1 if not."""
+    import interp
+    from interp import check as room
+    from interp._files import atomic
+
+    one, bar, other = (part.strip() for part in prompts.partition("|"))
+    if not one or not bar or not other:
+        raise DataError(f"cannot read --prompts {prompts!r}: write two texts with a bar between, as in 'jazz|rock'.")
+    musicgen = interp.load(model, device=device or None, dtype=dtype or None)
+    done = room.check(musicgen, seconds=seconds, prompts=(one, other))
+    show(done.table, f"{done.model}: " + ", ".join(f"{name} {value}" for name, value in done.facts.items()))
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        for name, text in (("check.json", json.dumps(done.to_dict(), indent=2)), ("check.md", done.to_markdown())):
+            with atomic(out / name) as partial:
+                partial.write_text(text + "\n")
+    if not done.passed:
+        raise DataError(f"{done.model} is not to be trusted here: {'; '.join(done.failures)}.")
+    _note("Everything that can be checked holds.")
+
+
+@app.command()
+def plan(
+    model: Annotated[str, typer.Argument(help="tiny, a checkpoint folder, or the name of a released model.")],
+    clips: Annotated[str, typer.Option(help="How many to extract from, or their folder.")] = "0",
+    seconds: Annotated[float, typer.Option(min=0.02, help="How long a clip is; read from a folder's files.")] = 10.0,
+    sites: Annotated[str, typer.Option(help="As extract takes them.")] = "heads,resid",
+    pool: Annotated[str, typer.Option(help="As extract takes it.")] = "mean",
+    batch_size: Annotated[int, typer.Option(min=1)] = 16,
+    rows: Annotated[int, typer.Option(min=0, help="Pieces of music to generate.")] = 0,
+    row_seconds: Annotated[float, typer.Option(min=0.04, help="How long they are.")] = 10.0,
+    device: Device = "",
+    dtype: Annotated[str, typer.Option(help="float32, float16 or bfloat16.")] = "float32",
+) -> None:
+    """How long will it take, and will it fit? Time, memory and disk before a run; a released model needs no weights."""
+    import interp
+    from interp import plan as room
+
+    number = int(clips) if clips.isdecimal() else 0
+    if not clips.isdecimal():
+        folder = interp.Clips.from_folder(clips)
+        number, seconds = len(folder), sum(folder.seconds(i) for i in range(len(folder))) / len(folder)
+    chosen = model if model in room.RELEASED else interp.load(model, device=device or None, dtype=dtype or None)
+    made = room.plan(
+        chosen, number, seconds, sites=sites, pool=pool, batch_size=batch_size, rows=rows, row_seconds=row_seconds,
+        device=device or None, dtype=dtype,
+    )  # fmt: skip
+    show(made.table, f"{made.sizes.name}, on this machine as it is now")
+    _note(f"About {made.seconds:.0f} s, {made.memory_gib:.1f} GiB of memory and {made.disk_gib:.2f} GiB of disk.")
 
 
 @testbed.command("train")

@@ -27,7 +27,7 @@ from interp.backends import audiocraft as seam
 from interp.backends.audiocraft import AudiocraftMusicGen, CompressionModel, ConditionTensors
 from interp.backends.devices import codec_device, device_named, dtype_named, full_precision
 from interp.clips import Clip
-from interp.errors import ClipError
+from interp.errors import ClipError, ModelError
 from interp.sites import Site
 from interp.tracing import Forward, Texts, TracedLM, Visitor
 
@@ -133,6 +133,31 @@ class MusicGen(TracedLM):
         from interp.backends.untrained import untrained
 
         return MusicGen(untrained(self._musicgen, f"{self.name}-untrained-{seed}", seed))
+
+    def save_pretrained(self, folder: str | Path) -> Path:
+        """Write the model in transformers' format, for ``MusicgenForConditionalGeneration.from_pretrained(folder)``.
+
+        Parameters
+        ----------
+        folder : str or Path
+            A new folder; written completely or not at all. :func:`load` reads it as the same model.
+
+        Returns
+        -------
+        Path
+            The folder.
+
+        Raises
+        ------
+        ModelError
+            If the format has no place for a part of the model: another text encoder than T5, another codec than
+            EnCodec.
+        StoreError
+            If the folder is there already or cannot be written.
+        """
+        from interp.backends.transformers import save
+
+        return save(self._musicgen, folder)
 
     def output_projection(self, site: str | Site) -> Tensor:
         """What takes all heads of a layer, side by side, to what the attention block adds to the residual stream:
@@ -281,20 +306,32 @@ class MusicGen(TracedLM):
 
 
 def load(
-    name_or_path: str | Path, device: str | torch.device | None = None, dtype: torch.dtype | str | None = None
+    name_or_path: str | Path,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | str | None = None,
+    *,
+    codec: str | Path | None = None,
+    adapter: str | Path | None = None,
 ) -> MusicGen:
     """Load a MusicGen.
 
     Parameters
     ----------
     name_or_path : str or Path
-        ``"tiny"`` (the model that ships with the package), a folder in audiocraft's format
-        (``state_dict.bin`` and ``compression_state_dict.bin``), or the name of a model on the Hugging Face
-        hub such as ``"facebook/musicgen-small"``.
+        ``"tiny"`` (the model that ships with the package); the name of a model on the Hugging Face hub such as
+        ``"facebook/musicgen-small"``; a folder in audiocraft's format (``state_dict.bin`` and
+        ``compression_state_dict.bin``), of audiocraft's trainer (``checkpoint.th``), or in transformers' format
+        (``config.json`` and ``model.safetensors``). Where both formats are there audiocraft's is taken; ``"hf:"``
+        before the name or the folder takes transformers'. Both give the same model with the same fingerprint.
     device : str or torch.device, optional
         By default a GPU if there is one.
     dtype : torch.dtype or str, optional
         Of the LM's weights; by default float32 on a CPU and float16 on a GPU, as audiocraft has it.
+    codec : str or Path, optional
+        Codec of an LM in audiocraft's format that comes without one: the file or the folder of its checkpoint, or its
+        name on the hub.
+    adapter : str or Path, optional
+        A LoRA adapter for this model, merged into its weights: the folder that PEFT wrote, or its name on the hub.
 
     Returns
     -------
@@ -303,7 +340,8 @@ def load(
     Raises
     ------
     ModelError
-        If it cannot be found, read, or traced, or the machine has no such device; the sentence says what to do.
+        If it cannot be found, read, or traced, its parts do not fit, or the machine has no such device; the sentence
+        says what to do.
 
     Examples
     --------
@@ -312,9 +350,12 @@ def load(
     (6, 4)
     """
     where, kind = device_named(device), dtype_named(dtype)
-    if str(name_or_path) == "tiny":
+    name = str(name_or_path)
+    if name == "tiny":
         from interp import testbed
 
+        if codec is not None or adapter is not None:
+            raise ModelError("the model that ships with the package takes no other codec and no adapter.")
         model = MusicGen(testbed.load(where), "tiny")
         if kind is not None and kind != model.dtype:
             fingerprint = model.fingerprint  # of the weights as they ship, before they are rounded
@@ -323,5 +364,5 @@ def load(
         return model
     from interp.backends.checkpoints import load_checkpoint
 
-    musicgen, fingerprint = load_checkpoint(str(name_or_path), where, kind)
-    return MusicGen(musicgen, str(name_or_path), fingerprint)
+    musicgen, fingerprint = load_checkpoint(name, where, kind, codec, adapter)
+    return MusicGen(musicgen, name if adapter is None else f"{name}+{adapter}", fingerprint)

@@ -26,7 +26,7 @@ def group_folds(
     groups: ArrayLike,
     n_folds: int,
     *,
-    rng: np.random.Generator,
+    seed: int | np.random.Generator,
     graded: bool = False,
 ) -> NDArray[np.intp]:
     """Deal groups into folds so that every class is spread evenly; no group is ever in two folds.
@@ -40,7 +40,7 @@ def group_folds(
         Labels and group of each clip.
     n_folds : int
         Folds.
-    rng : numpy.random.Generator
+    seed : int or numpy.random.Generator
         Decides the order and the ties.
     graded : bool
         Labels are numbers; they are spread by quintile.
@@ -74,6 +74,7 @@ def group_folds(
                 "folds: ask for fewer folds or add groups that hold it."
             )
     weight = 1 / np.maximum(counts.sum(axis=0), 1)
+    rng = np.random.default_rng(seed)
     order = rng.permutation(len(names))
     order = order[np.argsort(-(counts[order] * weight).std(axis=1), kind="stable")]
     totals = np.zeros((n_folds, counts.shape[1]))
@@ -114,7 +115,7 @@ def group_test_split(
     groups: ArrayLike,
     test_size: float,
     *,
-    rng: np.random.Generator,
+    seed: int | np.random.Generator,
     graded: bool = False,
 ) -> Mask:
     """Hold out about ``test_size`` of the clips, by whole groups, with the classes in proportion.
@@ -147,7 +148,7 @@ def group_test_split(
     total = counts.sum(axis=0)
     goal = test_size * total
     weight = 1 / np.maximum(total, 1)
-    order = rng.permutation(len(names))
+    order = np.random.default_rng(seed).permutation(len(names))
     order = order[np.argsort(-(counts[order] * weight).std(axis=1), kind="stable")]
     test, held = np.zeros(len(names), dtype=bool), np.zeros_like(goal)
     left = total.copy()
@@ -171,7 +172,7 @@ def group_test_split(
 
 
 def permute_labels(
-    y: ArrayLike, groups: ArrayLike, n: int, *, rng: np.random.Generator, parts: ArrayLike | None = None
+    y: ArrayLike, groups: ArrayLike, n: int, *, seed: int | np.random.Generator, parts: ArrayLike | None = None
 ) -> Index:
     """Draw ways to shuffle labels that respect groups.
 
@@ -188,7 +189,7 @@ def permute_labels(
         Labels and groups.
     n : int
         Shuffles.
-    rng : numpy.random.Generator
+    seed : int or numpy.random.Generator
         Source of randomness.
     parts : array of shape (clips,), optional
         Labels never cross from one part into another (the training and the test part, say).
@@ -205,6 +206,7 @@ def permute_labels(
     """
     y, groups = np.asarray(y), np.asarray(groups)
     parts = np.zeros(len(y), dtype=int) if parts is None else np.asarray(parts)
+    rng = np.random.default_rng(seed)
     out = np.tile(np.arange(len(y)), (n, 1))
     blocks = [np.flatnonzero(parts == part) for part in np.unique(parts)]
     log_ways = sum(_log_ways(y[rows], groups[rows]) for rows in blocks)

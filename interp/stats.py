@@ -79,7 +79,7 @@ def wilson(successes: ArrayLike, n: ArrayLike, level: float = 0.95) -> tuple[Arr
     return np.where(none, 0.0, np.maximum(centre - half, 0)), np.where(none, 1.0, np.minimum(centre + half, 1))
 
 
-def group_weights(groups: ArrayLike, n: int, rng: np.random.Generator) -> Array:
+def group_weights(groups: ArrayLike, n: int, seed: int | np.random.Generator) -> Array:
     """Bootstrap over groups: how often each clip is drawn when whole groups are drawn with replacement.
 
     Parameters
@@ -88,7 +88,7 @@ def group_weights(groups: ArrayLike, n: int, rng: np.random.Generator) -> Array:
         Group of each clip.
     n : int
         Resamples.
-    rng : numpy.random.Generator
+    seed : int or numpy.random.Generator
         Source of randomness.
 
     Returns
@@ -103,7 +103,7 @@ def group_weights(groups: ArrayLike, n: int, rng: np.random.Generator) -> Array:
     names, index = np.unique(np.asarray(groups), return_inverse=True)
     if len(names) < 2:
         raise DataError("one group cannot be resampled: an interval over groups needs two groups or more.")
-    draws = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=n)
+    draws = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), size=n)
     return draws[:, index].astype(float)
 
 
@@ -141,7 +141,7 @@ def mean_interval(
     *,
     n_bootstrap: int = 2000,
     level: float = 0.95,
-    rng: np.random.Generator | int | None = 0,
+    seed: int | np.random.Generator = 0,
 ) -> Interval:
     """Mean of clips with a bootstrap interval over their groups.
 
@@ -151,12 +151,12 @@ def mean_interval(
         One number a clip.
     groups : array of shape (clips,), optional
         Groups; without, every clip is its own.
-    n_bootstrap, level, rng
+    n_bootstrap, level, seed
         Resamples, confidence, seed or generator.
     """
     x = np.asarray(values, dtype=float)
     names = np.arange(len(x)) if groups is None else np.asarray(groups)
-    weights = group_weights(names, n_bootstrap, np.random.default_rng(rng))
+    weights = group_weights(names, n_bootstrap, np.random.default_rng(seed))
     lo, hi = bootstrap_interval((weights @ x) / weights.sum(1), len(np.unique(names)), level)
     return Interval(float(x.mean()), float(lo), float(hi), level)
 
@@ -317,7 +317,7 @@ def paired_bootstrap(
     *,
     n_bootstrap: int = 2000,
     level: float = 0.95,
-    rng: np.random.Generator | int | None = 0,
+    seed: int | np.random.Generator = 0,
 ) -> PairedDifference:
     """Compare two arms that share seeds and prompts.
 
@@ -327,7 +327,7 @@ def paired_bootstrap(
         Scores of the same row under two arms.
     units : array of shape (pairs,), optional
         Independent unit (prompt, clip) of each pair; without, every pair is its own.
-    n_bootstrap, level, rng
+    n_bootstrap, level, seed
         Resamples, confidence, seed or generator.
 
     Returns
@@ -346,7 +346,7 @@ def paired_bootstrap(
     difference = a - b
     if np.isnan(difference).any():
         raise DataError(f"{int(np.isnan(difference).sum())} pairs hold NaN: drop them from both arms first.")
-    generator = np.random.default_rng(rng)
+    generator = np.random.default_rng(seed)
     names = np.arange(len(a)) if units is None else np.asarray(units)
     weights = group_weights(names, n_bootstrap, generator)
     lo, hi = bootstrap_interval((weights @ difference) / weights.sum(1), len(np.unique(names)), level)
@@ -395,7 +395,7 @@ def dose_response(
     *,
     n_permutations: int = 2000,
     level: float = 0.95,
-    rng: np.random.Generator | int | None = 0,
+    seed: int | np.random.Generator = 0,
 ) -> DoseResponse:
     """Test whether a score follows the dose, with units (seeds, clips) as their own control.
 
@@ -405,7 +405,7 @@ def dose_response(
         Dose given and score reached; several rows of a unit at one dose are averaged.
     units : array of shape (rows,)
         Unit of each row. Units that lack a dose are refused.
-    n_permutations, level, rng
+    n_permutations, level, seed
         Permutations (and resamples), confidence, seed or generator.
 
     Raises
@@ -423,7 +423,7 @@ def dose_response(
         raise DataError(
             f"unit {table.index[table.isna().any(axis=1)][0]!r} lacks a dose: run every dose on every unit."
         )
-    generator = np.random.default_rng(rng)
+    generator = np.random.default_rng(seed)
     y, x = table.to_numpy(), table.columns.to_numpy(dtype=float)
     x = x - x.mean()
     contrast = x / (x @ x)

@@ -3,8 +3,8 @@
 ``facebook/musicgen-small`` (``state_dict.bin`` with ``best_state`` and the released settings, and
 ``compression_state_dict.bin`` that points to ``facebook/encodec_32khz``), ``facebook/encodec_32khz`` and
 ``t5-base`` (one layer, width 768 as the settings demand, and a sentencepiece model trained here). With the
-hub offline, everything
-that loads the real models by name loads these instead::
+hub offline, everything that loads the real models by name loads these instead. :func:`write_transformers` puts the same
+weights in transformers' format beside them, as the real repositories have both::
 
     write_hub(Path(os.environ["HF_HOME"]) / "hub")
     interp.load("facebook/musicgen-small")
@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["SETTINGS", "write_checkpoint", "write_hub"]
+__all__ = ["SETTINGS", "write_checkpoint", "write_hub", "write_transformers"]
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 WIDTH, LAYERS, HEADS = 64, 3, 4
@@ -178,6 +178,70 @@ def write_checkpoint(folder: Path, settings: dict[str, Any] | None = None, seed:
     torch.save(package, folder / "state_dict.bin")
     codec = {"pretrained": "facebook/encodec_32khz", "exported": True, "version": "1.0.0"}
     torch.save(codec, folder / "compression_state_dict.bin")
+    return folder
+
+
+def write_transformers(folder: Path, weights: dict[str, torch.Tensor], cache: Path, stereo: bool = False) -> Path:
+    """Write weights of an audiocraft LM as transformers' MusicGen, with its T5, EnCodec, tokenizer and processor.
+
+    Names are changed as transformers' own conversion script does it, by replacing one word after the other.
+    """
+    from transformers import (
+        EncodecFeatureExtractor,
+        EncodecModel,
+        GenerationConfig,
+        MusicgenDecoderConfig,
+        MusicgenForCausalLM,
+        MusicgenForConditionalGeneration,
+        MusicgenProcessor,
+        T5EncoderModel,
+        T5Tokenizer,
+    )
+
+    layers = 1 + max(int(name.split(".")[2]) for name in weights if name.startswith("transformer.layers."))
+    config = MusicgenDecoderConfig(
+        hidden_size=WIDTH,
+        ffn_dim=4 * WIDTH,
+        num_hidden_layers=layers,
+        num_attention_heads=HEADS,
+        num_codebooks=8 if stereo else 4,
+        audio_channels=2 if stereo else 1,
+    )
+    model = MusicgenForConditionalGeneration(
+        text_encoder=T5EncoderModel.from_pretrained(_repository(cache, "t5-base")),
+        audio_encoder=EncodecModel.from_pretrained(_repository(cache, "facebook/encodec_32khz")),
+        decoder=MusicgenForCausalLM(config),
+    )
+    for name, tensor in weights.items():
+        if ".output_proj." in name:
+            model.enc_to_dec_proj.get_parameter(name.rsplit(".", 1)[1]).data.copy_(tensor)
+            continue
+        for old, new in (
+            ("emb.", "model.decoder.embed_tokens."),
+            ("transformer.", "model.decoder."),
+            ("cross_attention", "encoder_attn"),
+            ("linear1", "fc1"),
+            ("linear2", "fc2"),
+            ("norm1", "self_attn_layer_norm"),
+            ("norm_cross", "encoder_attn_layer_norm"),
+            ("norm2", "final_layer_norm"),
+            ("out_norm", "model.decoder.layer_norm"),
+            ("linears", "lm_heads"),
+        ):
+            name = name.replace(old, new)
+        if name.endswith("in_proj_weight"):
+            for part, piece in zip(("q", "k", "v"), tensor.split(WIDTH), strict=True):
+                own = name.replace("in_proj_weight", f"{part}_proj.weight")
+                model.decoder.get_parameter(own).data.copy_(piece)
+        else:
+            model.decoder.get_parameter(name).data.copy_(tensor)
+    model.generation_config = GenerationConfig(
+        bos_token_id=2048, decoder_start_token_id=2048, pad_token_id=2048, do_sample=True, guidance_scale=3.0,
+        max_length=1500,
+    )  # fmt: skip
+    model.save_pretrained(folder)
+    extractor = EncodecFeatureExtractor(1, 32000, padding_side="left")
+    MusicgenProcessor(extractor, T5Tokenizer.from_pretrained(_repository(cache, "t5-base"))).save_pretrained(folder)
     return folder
 
 

@@ -22,7 +22,7 @@ FLOORS = [
     ["pooling", "_batch", "_codes", "_manifest", "_lazy", "_store", "_extraction", "activations"],
     ["directions"],
     ["probes", "geometry", "mechanisms", "judges", "steering"],
-    ["validation"],
+    ["validation", "check", "plan"],
     ["plots"],
     ["report"],
     ["__init__"],

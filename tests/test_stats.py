@@ -118,7 +118,7 @@ def test_paired_bootstrap() -> None:
 
 def test_sign_flip_p_values_are_uniform_under_the_null() -> None:
     rng = np.random.default_rng(3)
-    p = [stats.paired_bootstrap(*rng.normal(size=(2, 24)), n_bootstrap=200, rng=rng).p for _ in range(200)]
+    p = [stats.paired_bootstrap(*rng.normal(size=(2, 24)), n_bootstrap=200, seed=rng).p for _ in range(200)]
     assert reference.kstest(p, "uniform").pvalue > 0.01
 
 
@@ -144,7 +144,7 @@ def test_dose_response() -> None:
 def test_dose_response_p_is_uniform_under_the_null() -> None:
     rng = np.random.default_rng(4)
     dose, unit = np.tile([0.0, 1.0, 2.0], 8), np.repeat(np.arange(8), 3)
-    p = [stats.dose_response(dose, rng.normal(size=24), unit, n_permutations=199, rng=rng).p for _ in range(150)]
+    p = [stats.dose_response(dose, rng.normal(size=24), unit, n_permutations=199, seed=rng).p for _ in range(150)]
     assert reference.kstest(p, "uniform").pvalue > 0.01
 
 

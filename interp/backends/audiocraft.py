@@ -32,13 +32,17 @@ __all__ = [
     "ConditioningProvider",
     "DelayedPatternProvider",
     "EncodecModel",
+    "HFEncodecCompressionModel",
+    "InterleaveStereoCompressionModel",
     "LMModel",
     "LUTConditioner",
     "QuantizedResult",
     "ResidualVectorQuantizer",
     "SEANetDecoder",
     "SEANetEncoder",
+    "T5Conditioner",
     "TextConditioner",
+    "TorchAutocast",
     "Visitor",
     "Where",
     "align_logits",
@@ -86,7 +90,12 @@ def _without_extension_note() -> Iterator[None]:
 with _without_extension_note():
     from audiocraft.data.audio_utils import convert_audio
     from audiocraft.models import builders
-    from audiocraft.models.encodec import CompressionModel, EncodecModel
+    from audiocraft.models.encodec import (
+        CompressionModel,
+        EncodecModel,
+        HFEncodecCompressionModel,
+        InterleaveStereoCompressionModel,
+    )
     from audiocraft.models.lm import LMModel
     from audiocraft.models.musicgen import MusicGen as AudiocraftMusicGen
     from audiocraft.modules.codebooks_patterns import DelayedPatternProvider
@@ -96,6 +105,7 @@ with _without_extension_note():
         ConditioningAttributes,
         ConditioningProvider,
         LUTConditioner,
+        T5Conditioner,
         TextConditioner,
     )
     from audiocraft.modules.seanet import SEANetDecoder, SEANetEncoder
@@ -313,9 +323,16 @@ def set_precision(musicgen: AudiocraftMusicGen) -> None:
     musicgen.autocast = TorchAutocast(enabled=half, device_type=weight.device.type, dtype=weight.dtype)
 
 
-def lm_fingerprint(weights: Mapping[str, Tensor], n_heads: int) -> str:
-    """Identity of an LM: its weights, and the number of heads, which no weight shows."""
-    return hash_weights(weights, f"{n_heads} heads")
+def lm_fingerprint(weights: Mapping[str, Tensor], n_heads: int, *more: str) -> str:
+    """Identity of an LM: its weights, whatever precision they are kept in, the number of heads, which no weight shows,
+    and `more`.
+
+    The released MusicGens are on the hub in float16 (audiocraft's format) and in float32 (transformers'), with the same
+    values: half precision is read as the float32 that it stands for.
+    """
+    halves = (torch.float16, torch.bfloat16)
+    values = {name: weight.float() if weight.dtype in halves else weight for name, weight in weights.items()}
+    return hash_weights(values, f"{n_heads} heads", *more)
 
 
 def hash_weights(state: Mapping[str, Tensor], *more: str) -> str:

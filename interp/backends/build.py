@@ -22,7 +22,7 @@ from interp.backends.audiocraft import (
     SEANetEncoder,
 )
 
-__all__ = ["build_lm", "random_codec", "random_musicgen"]
+__all__ = ["build_lm", "random_codec", "random_musicgen", "released_codec"]
 
 _RELEASED: dict[str, Any] = {
     "causal": True,
@@ -144,6 +144,27 @@ def random_codec(
             nearest = torch.cdist(residual, picked).argmin(1)
             residual = residual - picked[nearest]
     return codec.eval()
+
+
+def released_codec(n_codebooks: int = 4, cardinality: int = 2048, channels: int = 1) -> CompressionModel:
+    """An untrained EnCodec of the sizes of ``facebook/encodec_32khz``, which the released MusicGens hear through: for
+    measuring how long encoding takes and how much memory it needs, where the weights are not at hand."""
+    settings: dict[str, Any] = {
+        "n_filters": 64,
+        "n_residual_layers": 1,
+        "dimension": 128,
+        "ratios": [8, 5, 4, 4],
+        "channels": channels,
+        "lstm": 2,
+    }
+    return EncodecModel(
+        SEANetEncoder(**settings),
+        SEANetDecoder(**settings),
+        ResidualVectorQuantizer(dimension=128, n_q=n_codebooks, bins=cardinality, kmeans_init=False),
+        frame_rate=50,
+        sample_rate=32000,
+        channels=channels,
+    ).eval()
 
 
 def _factorise(hop: int) -> list[int]:

@@ -1,21 +1,24 @@
-"""Checkpoints in audiocraft's formats, from a folder or the Hugging Face hub, read without running anything in them.
+"""Checkpoints of every format, from a folder or the Hugging Face hub, read without running anything in them.
 
-A released model is two files: ``state_dict.bin`` (the LM's weights and its settings as YAML) and
+In audiocraft's format a released model is two files: ``state_dict.bin`` (the LM's weights and its settings as YAML) and
 ``compression_state_dict.bin`` (the codec, or the name of one). A folder of audiocraft's trainer holds ``checkpoint.th``
-instead, whose settings name the codec. The text encoder comes from the hub by its own name.
+instead, whose settings name the codec. The text encoder comes from the hub by its own name. transformers' format is
+read by :mod:`interp.backends.transformers`.
 """
 
 from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from interp.backends import names, transformers
+from interp.backends.adapters import Adapter, merge, read_adapter
 from interp.backends.audiocraft import (
     AudiocraftMusicGen,
     CompressionModel,
@@ -24,6 +27,7 @@ from interp.backends.audiocraft import (
     lm_fingerprint,
 )
 from interp.backends.devices import codec_device
+from interp.backends.hub import ask_hub, download, is_hub_name, snapshot
 from interp.backends.inert import Inert, plain, read_inert, refuse_program
 from interp.errors import ModelError
 
@@ -39,39 +43,71 @@ _MELODY = {
 
 
 def load_checkpoint(
-    name: str, device: torch.device, dtype: torch.dtype | None = None
+    name: str,
+    device: torch.device,
+    dtype: torch.dtype | None = None,
+    codec: str | Path | None = None,
+    adapter: str | Path | None = None,
 ) -> tuple[AudiocraftMusicGen, str]:
     """Load a MusicGen from files or by its hub name.
 
     Parameters
     ----------
     name : str
-        Folder of a released model or of audiocraft's trainer, the LM's file in it, or hub name.
+        Folder of a released model, of audiocraft's trainer or of transformers' ``save_pretrained``, the LM's file, or
+        hub name; ``hf:`` before it asks for transformers' format where there are both.
     device : torch.device
         Where to.
     dtype : torch.dtype, optional
         Of the LM; by default float16 on a CUDA GPU and float32 elsewhere.
+    codec : str or Path, optional
+        File or folder of the codec's checkpoint, or its hub name, for an LM in audiocraft's format that comes without.
+    adapter : str or Path, optional
+        Folder or hub name of a LoRA adapter, merged into the weights.
 
     Returns
     -------
     musicgen : audiocraft MusicGen
     fingerprint : str
-        Of the LM's weights as they are on disk, whatever `device` and `dtype`.
+        Of the LM's weights as they are on disk (with the adapter), whatever `device`, `dtype` and format.
 
     Raises
     ------
     ModelError
         If it is not there, cannot be read, is of a kind that cannot be traced, or its parts do not fit.
     """
-    lm_file, codec_file = _files(name)
+    change = None if adapter is None else read_adapter(adapter)
+    lm_file = None if name.startswith("hf:") else _lm_file(name)
+    if lm_file is not None:
+        musicgen, fingerprint = _load_audiocraft(name, lm_file, device, dtype, codec, change)
+    else:
+        if codec is not None:
+            raise ModelError(f"{name} is in transformers' format and brings its own codec: leave codec= out.")
+        folder = _transformers_folder(name)
+        musicgen, fingerprint = transformers.load(name, folder, device, dtype, change)
+    _check_codec(name, musicgen)
+    return musicgen, fingerprint
+
+
+def _load_audiocraft(
+    name: str,
+    lm_file: Path,
+    device: torch.device,
+    dtype: torch.dtype | None,
+    codec_source: str | Path | None,
+    adapter: Adapter | None,
+) -> tuple[AudiocraftMusicGen, str]:
+    codec_file = _codec_file(name, lm_file, codec_source)
     weights, settings = _parts(_read(lm_file), lm_file)
     cfg = _settings(settings, lm_file)
     try:
         _refuse(name, cfg)
         cfg.device = device.type if device.index is None else str(device)
         cfg.dtype = str(dtype or (torch.float16 if device.type == "cuda" else torch.float32)).removeprefix("torch.")
+        if adapter is not None:
+            weights = names.from_transformers(merge(adapter, names.to_transformers(weights), name))
         fingerprint = lm_fingerprint(weights, int(cfg.transformer_lm.num_heads))
-        lm = _ask_hub(lambda: builders.get_lm_model(cfg), name, _text_encoder(cfg))
+        lm = ask_hub(lambda: builders.get_lm_model(cfg), name, _text_encoder(cfg))
         lm.load_state_dict(weights)
         if dtype is not None:
             # all of it; audiocraft puts only the transformer into half precision and leaves it to autocast
@@ -82,11 +118,9 @@ def load_checkpoint(
         raise ModelError(f"the settings and the weights in {lm_file} do not make a MusicGen ({reason}).") from error
     try:
         codec = _load_codec(name, codec_file, cfg, codec_device(device))
-        musicgen = AudiocraftMusicGen(name, codec, lm.eval())
+        return AudiocraftMusicGen(name, codec, lm.eval()), fingerprint
     except _MALFORMED as error:
         raise ModelError(f"the codec of {name} cannot be used with it ({_reason(error)}).") from error
-    _check_codec(name, musicgen)
-    return musicgen, fingerprint
 
 
 def _malformed() -> tuple[type[Exception], ...]:
@@ -136,16 +170,18 @@ def _settings(settings: Any, file: Path) -> Any:
     return cfg
 
 
-def _load_codec(name: str, file: Path | None, cfg: Any, device: torch.device) -> CompressionModel:
-    """The codec of a file, or the one that a training run's settings name."""
-    if file is None:
+def _load_codec(name: str, file: Path | str | None, cfg: Any, device: torch.device) -> CompressionModel:
+    """The codec of a file, of a hub name, or the one that a training run's settings name."""
+    if isinstance(file, str):
+        pretrained: Any = file
+    elif file is None:
         source = str(cfg.get("compression_model_checkpoint") or "nothing")
         if not source.startswith("//pretrained/"):
             raise ModelError(
-                f"the codec of {name} was {source}, which is not here: put it beside the checkpoint as {CODEC_FILE} "
-                "(audiocraft.utils.export.export_encodec writes it)."
+                f"the codec of {name} was {source}, which is not here: say where it is, interp.load(..., codec=FILE), "
+                f"or put it beside the checkpoint as {CODEC_FILE}."
             )
-        pretrained: Any = source.removeprefix("//pretrained/")
+        pretrained = source.removeprefix("//pretrained/")
     else:
         package = _read(file)
         pretrained = package.get("pretrained")
@@ -158,7 +194,7 @@ def _load_codec(name: str, file: Path | None, cfg: Any, device: torch.device) ->
             return codec.eval()
     if not isinstance(pretrained, str):
         raise ModelError(f"{file} names no codec that is known: fetch it again.")
-    return _ask_hub(lambda: CompressionModel.get_pretrained(pretrained, device=device), name, pretrained)
+    return ask_hub(lambda: CompressionModel.get_pretrained(pretrained, device=device), name, pretrained)
 
 
 def _check_codec(name: str, musicgen: AudiocraftMusicGen) -> None:
@@ -201,67 +237,76 @@ def _refuse(name: str, cfg: Any) -> None:
         )
 
 
-def _files(name: str) -> tuple[Path, Path | None]:
-    """The LM's file and the codec's, None where the LM's settings name the codec."""
+def _lm_file(name: str) -> Path | None:
+    """The LM's file in audiocraft's format; None if the model is there in transformers' alone."""
     path = Path(name).expanduser()
-    if path.is_file():  # the LM's file itself
-        beside = path.with_name(CODEC_FILE)
-        if path.name == CODEC_FILE or (path.suffix == ".bin" and not beside.is_file()):
-            raise ModelError(f"give the folder {path.parent}: a model is {LM_FILE} and {CODEC_FILE} in it.")
-        return path, beside if beside.is_file() else None
+    if path.is_file():
+        if path.name == CODEC_FILE or path.suffix in (".safetensors", ".json"):
+            raise ModelError(f"{path} is a part of a model: give the folder {path.parent}.")
+        return path
     if path.is_dir():
-        lm, training, codec = (path / file for file in (LM_FILE, TRAINING_FILE, CODEC_FILE))
-        if lm.is_file() and not codec.is_file():
-            raise ModelError(f"the folder {path} holds no {CODEC_FILE}: give a folder in audiocraft's format.")
-        if not lm.is_file() and not training.is_file():
-            raise ModelError(
-                f"the folder {path} holds no {LM_FILE} and no {TRAINING_FILE}: give a folder in audiocraft's format."
-            )
-        return lm if lm.is_file() else training, codec if codec.is_file() else None
-    if path.exists() or name.count("/") != 1 or name.startswith((".", "/", "~")):
+        for file in (path / LM_FILE, path / TRAINING_FILE):
+            if file.is_file():
+                return file
+        if transformers.holds_checkpoint(path):
+            return None
         raise ModelError(
-            f"there is no model {name!r}: give 'tiny', a folder that holds {LM_FILE} and {CODEC_FILE}, or a hub name "
-            "such as facebook/musicgen-small."
+            f"the folder {path} holds no {LM_FILE} and no {TRAINING_FILE} (audiocraft's formats), and no "
+            f"{transformers.CONFIG} (transformers'): give the folder of a MusicGen."
         )
-    return _download(name, LM_FILE), _download(name, CODEC_FILE)
+    if not is_hub_name(name):
+        raise ModelError(
+            f"there is no model {name!r}: give 'tiny', a folder that holds {LM_FILE} and {CODEC_FILE} or what "
+            "transformers' save_pretrained wrote, or a hub name such as facebook/musicgen-small."
+        )
+    try:
+        return _download(name, LM_FILE)
+    except ModelError:
+        try:
+            download(name, transformers.CONFIG, name)
+        except ModelError:
+            pass
+        else:
+            return None
+        raise
+
+
+def _transformers_folder(name: str) -> Path:
+    where = name.removeprefix("hf:")
+    path = Path(where).expanduser()
+    if path.is_dir():
+        return path
+    if not is_hub_name(where):
+        raise ModelError(f"there is no model {name!r}: after hf: comes a hub name or a folder in transformers' format.")
+    return snapshot(where, where)
+
+
+def _codec_file(name: str, lm_file: Path, source: str | Path | None) -> Path | str | None:
+    """The codec's file, or its hub name; None where the LM's settings name the codec."""
+    if source is not None:
+        path = Path(source).expanduser()
+        for file in (path, path / CODEC_FILE, path / TRAINING_FILE):
+            if file.is_file():
+                return file
+        if path.is_dir() or not is_hub_name(str(source)):
+            raise ModelError(f"there is no codec {str(source)!r}: give its file, its folder or its hub name.")
+        return str(source)
+    if is_hub_name(name):
+        return _download(name, CODEC_FILE)
+    beside = lm_file.with_name(CODEC_FILE)
+    if beside.is_file():
+        return beside
+    if lm_file.suffix == ".bin":
+        raise ModelError(
+            f"the folder {lm_file.parent} holds no {CODEC_FILE}: put it there, or say where the codec is, "
+            "interp.load(..., codec='facebook/encodec_32khz')."
+        )
+    return None
 
 
 def _download(name: str, filename: str) -> Path:
-    """The file of a model on the hub, from the cache if it is there."""
-    from huggingface_hub import errors, hf_hub_download
-
-    try:
-        return Path(hf_hub_download(name, filename, cache_dir=os.environ.get("AUDIOCRAFT_CACHE_DIR")))
-    except errors.LocalEntryNotFoundError as error:
-        raise _not_here(name, f"{name} {LM_FILE} {CODEC_FILE}") from error
-    except errors.EntryNotFoundError as error:
-        raise ModelError(
-            f"{name} on the hub holds no {filename}: only models in audiocraft's format can be loaded, such as "
-            "facebook/musicgen-small."
-        ) from error
-    except (errors.RepositoryNotFoundError, errors.HFValidationError) as error:
-        raise ModelError(f"the hub has no model {name!r} that you may read: check the name.") from error
-    except (errors.HfHubHTTPError, OSError) as error:
-        raise _not_here(name, f"{name} {LM_FILE} {CODEC_FILE}") from error
-
-
-def _ask_hub(build: Callable[[], Any], name: str, needs: str) -> Any:
-    """Build a part that comes from the hub by its own name."""
-    try:
-        return build()
-    except OSError as error:  # what transformers raises for all that is missing or cannot be reached
-        raise _not_here(name, needs) from error
-
-
-def _not_here(name: str, needs: str) -> ModelError:
-    from huggingface_hub import constants
-
-    missing = needs.split(" ")[0]
-    what = f"{name} is" if missing == name else f"{name} needs {missing}, which is"
-    return ModelError(
-        f"{what} not on this machine, and the hub cannot be reached: where there is a network run `hf download "
-        f"{needs}` and copy the result into {constants.HF_HUB_CACHE}."
-    )
+    cache = os.environ.get("AUDIOCRAFT_CACHE_DIR")
+    return download(name, filename, f"{name} {LM_FILE} {CODEC_FILE}", cache)
 
 
 def _text_encoder(cfg: Any) -> str:

@@ -39,13 +39,20 @@ def same_space(directions: Iterable[Direction]) -> None:
             )
 
 
-def random_like(direction: Direction, rng: np.random.Generator) -> Direction:
+def random_like(direction: Direction, seed: int | np.random.Generator) -> Direction:
     """A direction drawn uniformly from the sphere, with norm and sigma of the *treated* direction.
 
     Norm and sigma are kept so that the same strength or dose gives a displacement of the same length: it is a
     control for how far one pushes, and its sigma is not the spread of the activations along it.
+
+    Examples
+    --------
+    >>> treated = Direction.from_weight("L0.H1", [3.0, 4.0], trait="drums", sigma=2.0)
+    >>> control = random_like(treated, 0)
+    >>> control.method, control.norm, control.sigma, bool(np.isclose(control.vector @ control.vector, 1))
+    ('random', 5.0, 2.0, True)
     """
-    draw = rng.standard_normal(direction.dim)
+    draw = np.random.default_rng(seed).standard_normal(direction.dim)
     return replace(
         direction,
         vector=draw / np.linalg.norm(draw),
@@ -87,6 +94,14 @@ def combine(
         If the directions live in different spaces.
     DataError
         If there is none, the weights do not fit, or the sum is zero.
+
+    Examples
+    --------
+    >>> jazz = Direction.from_weight("L0.H1", [2.0, 0.0], trait="genre", positive="jazz")
+    >>> rock = Direction.from_weight("L0.H1", [0.0, 3.0], trait="genre", positive="rock")
+    >>> both = combine([jazz, rock], [1, -1])
+    >>> both.trait, both.vector.round(2).tolist()
+    ('+1 genre=jazz -1 genre=rock', [0.71, -0.71])
     """
     weights = [1.0] * len(directions) if weights is None else list(weights)
     if not directions or len(weights) != len(directions):
@@ -134,6 +149,14 @@ def orthogonalise(direction: Direction, against: Sequence[Direction], *, activat
         If the directions live in different spaces.
     DataError
         If nothing is left.
+
+    Examples
+    --------
+    >>> loud = Direction.from_weight("L0.H1", [1.0, 0.0], trait="loud")
+    >>> drums = Direction.from_weight("L0.H1", [1.0, 1.0], trait="drums")
+    >>> clean = orthogonalise(drums, [loud])
+    >>> clean.vector.tolist(), round(clean.info["kept"], 2)  # half of its squared length is left
+    ([0.0, 1.0], 0.5)
     """
     same_space([direction, *against])
     rest = direction.vector - _span_part(direction.vector, against)
@@ -177,6 +200,12 @@ def project_out(activations: Array, directions: Sequence[Direction], *, mean: Ar
         If the directions live in different spaces.
     DataError
         If there is none, or the width differs.
+
+    Examples
+    --------
+    >>> loud = Direction.from_weight("L0.H1", [1.0, 0.0], trait="loud")
+    >>> project_out([[3.0, 4.0]], [loud]).tolist(), project_out([[3.0, 4.0]], [loud], mean=[1.0, 1.0]).tolist()
+    ([[0.0, 4.0]], [[1.0, 4.0]])
     """
     if not directions:
         raise DataError("no direction to project out.")

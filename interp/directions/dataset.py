@@ -85,6 +85,17 @@ def fit_directions(
     ------
     SiteError, DataError
         If the dataset lacks a site or a label, or nothing can be fitted.
+
+    Examples
+    --------
+    >>> import interp
+    >>> tones = [np.sin(np.arange(4000) / (5 + 5 * (i % 2))) * (i + 4) / 32 for i in range(24)]
+    >>> clips = interp.Clips.from_arrays(tones, 16_000, {"high": [1 - i % 2 for i in range(24)]})
+    >>> ds = interp.extract(interp.load("tiny", device="cpu"), clips, sites="L3.resid", progress=False)
+
+    >>> [direction] = fit_directions(ds, "high", sites="resid", methods=("ridge",), folds=3)
+    >>> str(direction), direction.dim
+    ('direction ridge of high at L3.resid', 256)
     """
     targets = targets_of(ds, traits, scheme, clips)
     needs_groups = any(find(m).penalty and _amount(find(m), l2, shrinkage) == "cv" for m in methods)
@@ -164,7 +175,7 @@ def _chosen(
 ) -> Array:
     rng = np.random.default_rng([seed, 0])
     names = target.y if target.graded else np.array(target.labels.classes)[target.y]
-    fold = group_folds(names, groups[target.used], folds, rng=rng, graded=target.graded)
+    fold = group_folds(names, groups[target.used], folds, seed=rng, graded=target.graded)
     return choose_penalty(x[:, target.used], target.y, fold, method, graded=target.graded, device=device)
 
 

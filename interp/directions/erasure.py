@@ -103,6 +103,16 @@ def fit_leace(
     ------
     InterventionError
         If shapes do not fit, values are not finite, or ``z`` is constant.
+
+    Examples
+    --------
+    >>> x = np.random.default_rng(0).standard_normal((40, 3))
+    >>> z = np.arange(40) % 2
+    >>> x[:, 0] += 3 * z
+    >>> eraser = fit_leace("L0.resid", x, z, trait="drums")
+    >>> before, after = (np.linalg.norm(h[z == 1].mean(0) - h[z == 0].mean(0)) for h in (x, eraser(x)))
+    >>> bool(before > 2), bool(after < 1e-9)
+    (True, True)
     """
     data = np.asarray(x, dtype=np.float64)
     labels = np.asarray(z)

@@ -130,5 +130,5 @@ def permuted_vectors(x: Activations, estimator: Estimator, groups: NDArray[np.ge
     the same shuffles.
     """
     target = estimator.target
-    order = permute_labels(target.y, groups[target.used], n, rng=np.random.default_rng(seed))
+    order = permute_labels(target.y, groups[target.used], n, seed=np.random.default_rng(seed))
     return estimator.vectors(stack_of(x, estimator), labellings=target.y[order])

@@ -131,7 +131,7 @@ def _deal(
         per_half = np.stack([(side == h).astype(int) @ held for h in (0, 1)])
         if per_half.min() >= 2:
             return block
-    return group_folds(strata, groups, n_blocks, rng=rng)
+    return group_folds(strata, groups, n_blocks, seed=rng)
 
 
 def subsamples(

@@ -89,6 +89,18 @@ def extract_untrained(
         If ``ds`` does not say how it was made.
     DataError
         If clips are missing, or ``ds`` was made with a text per clip, which it does not keep (pass ``text``).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import interp
+    >>> from interp.backends.build import random_musicgen
+    >>> model = interp.MusicGen(random_musicgen())
+    >>> clips = interp.Clips.from_arrays([np.zeros(8000), np.ones(8000)], 16_000)
+    >>> ds = interp.extract(model, clips, sites="heads", progress=False)
+    >>> untrained = extract_untrained(model, clips, ds, progress=False)
+    >>> untrained["heads"].shape == ds["heads"].shape, bool((untrained["heads"] == ds["heads"]).all())
+    (True, False)
     """
     from interp.activations import extract
 
@@ -161,6 +173,18 @@ def compare_baselines(
     ------
     DataError
         If there is nothing to compare with, or the untrained activations lack a clip or are the trained model's own.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import interp
+    >>> tones = [np.sin(np.arange(4000) / (5 + 5 * (i % 2))) * (i + 4) / 32 for i in range(24)]
+    >>> clips = interp.Clips.from_arrays(tones, 16_000, {"high": [1 - i % 2 for i in range(24)]})
+    >>> ds = interp.extract(interp.load("tiny", device="cpu"), clips, sites="L3.resid", progress=False)
+
+    >>> result = compare_baselines(ds, "high", clips=clips, audio=("mel",), sites="resid", n_permutations=0, folds=3)
+    >>> result.table["name"].tolist(), result.table.columns.intersection(["difference", "n_groups"]).tolist()
+    (['best site', 'mel'], ['difference', 'n_groups'])
     """
     for name in audio:
         if name not in AUDIO:

@@ -73,6 +73,17 @@ def learning_curve(
     ------
     DataError
         If a size is not a share, or leaves a class in fewer than two groups at every draw.
+
+    Examples
+    --------
+    >>> import interp
+    >>> tones = [np.sin(np.arange(4000) / (5 + 5 * (i % 2))) * (i + 4) / 32 for i in range(24)]
+    >>> clips = interp.Clips.from_arrays(tones, 16_000, {"high": [1 - i % 2 for i in range(24)]})
+    >>> ds = interp.extract(interp.load("tiny", device="cpu"), clips, sites="L3.resid", progress=False)
+
+    >>> curve = learning_curve(ds, "high", sites="resid", methods="mean_diff", sizes=(0.5, 1.0), repeats=2, folds=2)
+    >>> curve[["n_train", "test_score"]].to_dict("records")
+    [{'n_train': 9, 'test_score': 1.0}, {'n_train': 18, 'test_score': 1.0}]
     """
     shares = sorted({float(s) for s in (SIZES if sizes is None else sizes)})
     if not shares or not all(0 < s <= 1 for s in shares):
@@ -157,7 +168,7 @@ def _subsets(
             if n_folds < 2:
                 continue
             train = rows[~test]
-            fold[~test] = group_folds(split.y[train], split.groups[train], n_folds, rng=deal, graded=split.graded)
+            fold[~test] = group_folds(split.y[train], split.groups[train], n_folds, seed=deal, graded=split.graded)
         nothing = np.empty((0, len(rows)), dtype=np.intp)
         part = replace(split, y=split.y[rows], groups=split.groups[rows], test=test, fold=fold, shuffles=nothing)
         draws.append((rows, part))
@@ -204,6 +215,18 @@ def confusion_table(result: ProbeResult, site: str | Site | None = None, method:
     ------
     DataError
         If the trait is graded, or the site or method was not probed.
+
+    Examples
+    --------
+    >>> import interp
+    >>> tones = [np.sin(np.arange(4000) / (5 + 5 * (i % 2))) * (i + 4) / 32 for i in range(24)]
+    >>> clips = interp.Clips.from_arrays(tones, 16_000, {"high": [1 - i % 2 for i in range(24)]})
+    >>> ds = interp.extract(interp.load("tiny", device="cpu"), clips, sites="L3.resid", progress=False)
+
+    >>> from interp.probes import probe
+    >>> result = probe(ds, "high", sites="resid", methods="mean_diff", n_permutations=0, folds=3)
+    >>> confusion_table(result).groupby(["true", "predicted"], observed=True).size().to_dict()
+    {('not high', 'not high'): 3, ('high', 'high'): 3}
     """
     if result.labels.graded:
         raise DataError(f"{result.labels.name!r} is graded, so no class is taken for another.")

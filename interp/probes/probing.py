@@ -87,6 +87,17 @@ def probe(
         If the labels or activations allow no honest answer, or there is no such setting; the sentence says why.
     SiteError
         If a site is not in the dataset.
+
+    Examples
+    --------
+    >>> import interp
+    >>> tones = [np.sin(np.arange(4000) / (5 + 5 * (i % 2))) * (i + 4) / 32 for i in range(24)]
+    >>> clips = interp.Clips.from_arrays(tones, 16_000, {"high": [1 - i % 2 for i in range(24)]})
+    >>> ds = interp.extract(interp.load("tiny", device="cpu"), clips, sites="L3.resid", progress=False)
+
+    >>> result = probe(ds, "high", sites="resid", methods="mean_diff", n_permutations=20, folds=3)
+    >>> result.table[["site", "test_score", "chance"]].to_dict("records")
+    [{'site': 'L3.resid', 'test_score': 1.0, 'chance': 0.5}]
     """
     chosen = Settings.of(**settings)
     data = ProbeData.of(ds, trait, sites=sites, pool=pool, kind=chosen.kind, group_by=group_by)
@@ -174,12 +185,12 @@ def make_split(labels: Labels, groups: NDArray[np.generic], settings: Settings) 
         raise DataError(f"{score} does not fit the {labels.kind} trait {labels.name!r}.")
     split_rng, shuffle_rng = (np.random.default_rng([settings.seed, stream]) for stream in (0, 1))
     y = labels.y if labels.graded else np.array(labels.classes)[labels.y]  # names, so that errors can name a class
-    test = group_test_split(y, groups, settings.test_size, rng=split_rng, graded=labels.graded)
+    test = group_test_split(y, groups, settings.test_size, seed=split_rng, graded=labels.graded)
     fold = np.full(len(test), -1, dtype=np.intp)
-    fold[~test] = group_folds(y[~test], groups[~test], settings.folds, rng=split_rng, graded=labels.graded)
+    fold[~test] = group_folds(y[~test], groups[~test], settings.folds, seed=split_rng, graded=labels.graded)
     shuffles = np.empty((0, len(test)), dtype=np.intp)
     if settings.n_permutations:
-        shuffles = permute_labels(labels.y, groups, settings.n_permutations, rng=shuffle_rng, parts=test)
+        shuffles = permute_labels(labels.y, groups, settings.n_permutations, seed=shuffle_rng, parts=test)
     return Split(
         labels.y,
         groups,

@@ -77,6 +77,18 @@ def selectivity(
     ------
     DataError
         If no group has two clips: identity can then not be learnt.
+
+    Examples
+    --------
+    >>> import interp
+    >>> tones = [np.sin(np.arange(4000) / (5 + 5 * (i % 2))) * (i + 4) / 32 for i in range(24)]
+    >>> labels = {"high": [1 - i % 2 for i in range(24)], "group": [i // 4 for i in range(24)]}
+    >>> clips = interp.Clips.from_arrays(tones, 16_000, labels)
+    >>> ds = interp.extract(interp.load("tiny", device="cpu"), clips, sites="L3.resid", progress=False)
+
+    >>> table = selectivity(ds, "high", sites="resid", method="mean_diff", n_controls=2, folds=3)
+    >>> table[["site", "task"]].to_dict("records")
+    [{'site': 'L3.resid', 'task': 1.0}]
     """
     chosen = Settings.of(**settings)
     data = ProbeData.of(ds, trait, sites=sites, pool=pool, kind=chosen.kind)
@@ -112,9 +124,9 @@ def selectivity(
 def _by_clip(y: NDArray[np.generic], graded: bool, settings: Settings) -> Split:
     """A split on which groups do straddle: every clip is its own unit."""
     units, rng = np.arange(len(y)), np.random.default_rng([settings.seed, 0])
-    test = group_test_split(y, units, settings.test_size, rng=rng, graded=graded)
+    test = group_test_split(y, units, settings.test_size, seed=rng, graded=graded)
     fold = np.full(len(y), -1, dtype=np.intp)
-    fold[~test] = group_folds(y[~test], units[~test], settings.folds, rng=rng, graded=graded)
+    fold[~test] = group_folds(y[~test], units[~test], settings.folds, seed=rng, graded=graded)
     if not graded:
         y = np.unique(y, return_inverse=True)[1]
     nothing = np.empty((0, len(y)), dtype=np.intp)

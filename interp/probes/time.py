@@ -118,6 +118,17 @@ def over_time(
     ------
     DataError
         If the dataset has no frames, or per-frame labels have another shape or a frame with one class.
+
+    Examples
+    --------
+    >>> import interp
+    >>> tones = [np.sin(np.arange(4000) / (5 + 5 * (i % 2))) * (i + 4) / 32 for i in range(24)]
+    >>> clips = interp.Clips.from_arrays(tones, 16_000, {"high": [1 - i % 2 for i in range(24)]})
+    >>> ds = interp.extract(interp.load("tiny", device="cpu"), clips, sites="L3.resid", pool="every:6", progress=False)
+
+    >>> result = over_time(ds, "high", method="mean_diff", n_permutations=0, folds=3)
+    >>> result.course[["seconds", "test_score"]].to_dict("records")  # the first frame has heard nothing yet
+    [{'seconds': 0.0, 'test_score': 0.5}, {'seconds': 0.12, 'test_score': 1.0}, {'seconds': 0.24, 'test_score': 1.0}]
     """
     pools = {int(m[1]): str(p) for p in ds["pool"].values if (m := _FRAME.fullmatch(str(p)))}
     if not pools:

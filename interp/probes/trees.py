@@ -140,6 +140,17 @@ def tree(
     ------
     DataError
         If the root cannot be probed, or nothing below it is labelled.
+
+    Examples
+    --------
+    >>> import interp
+    >>> tones = [np.sin(np.arange(4000) / (5 + 5 * (i % 4))) * (i + 4) / 32 for i in range(32)]
+    >>> labels = {"register": ["high", "high", "low", "low"] * 8, "pitch": ["c6", "c5", "c4", "c3"] * 8}
+    >>> clips = interp.Clips.from_arrays(tones, 16_000, labels)
+    >>> ds = interp.extract(interp.load("tiny", device="cpu"), clips, sites="L3.resid", progress=False)
+    >>> result = tree(ds, "register/pitch", sites="resid", methods="mean_diff", n_permutations=0, folds=2)
+    >>> result.summary().set_index("node")["classes"].to_dict()
+    {'': 'high, low', 'high': 'c5, c6', 'low': 'c3, c4'}
     """
     settings = Settings.of(**options)
     levels = label_levels(ds, path)

@@ -260,12 +260,11 @@ class FormulaOp(Op):
         rows = self._members[half]
         after = before.clone()
         if len(rows):
-            at = (rows[:, None], slice(None), self.columns)
             h = before[rows][:, :, self.columns]
             part = {name: value[rows][:, :, self.columns] for name, value in p.items()}
             changed = self.formula(h, factor[rows], part)
-            for i, column in enumerate(self.columns.tolist()):
-                after[at[0][:, 0], :, column] = changed[:, :, i]
+            steps = torch.arange(before.shape[1], device=before.device)
+            after[rows[:, None, None], steps[:, None], self.columns] = changed
         return after
 
     def _measure(self, before: Tensor, after: Tensor, start: int, half: Half) -> None:

@@ -134,6 +134,21 @@ def basic_arms(
     ------
     ControlError
         If there are fewer than ``2 k`` heads, so that the worst would be among the best.
+
+    Examples
+    --------
+    >>> import interp
+    >>> from interp.probes import probe
+    >>> tones = [np.sin(np.arange(4000) / (5 + 5 * (i % 2))) * (i + 4) / 32 for i in range(24)]
+    >>> clips = interp.Clips.from_arrays(tones, 16_000, {"high": [1 - i % 2 for i in range(24)]})
+    >>> model = interp.load("tiny", device="cpu")
+    >>> ds = interp.extract(model, clips, sites="L3.heads, L3.resid, L5.resid", progress=False)
+    >>> quick = {"methods": "ridge", "n_permutations": 0, "folds": 3}
+    >>> heads, resid = (probe(ds, "high", sites=kind, **quick) for kind in ("heads", "resid"))
+    >>> treated = resid.directions.one(site="L3.resid")
+
+    >>> [arm.name for arm in basic_arms(ds, treated, heads, resid, k=2, n_seeds=4)]
+    ['probe', 'random', 'shuffled labels', 'best heads', 'worst heads']
     """
     best, worst, _ = _head_sets(heads, treated.method, k, seed)
     return [
@@ -193,6 +208,22 @@ def full_arms(
     ------
     ControlError
         If there are fewer than ``2 k`` heads, or no other layer of the kind.
+
+    Examples
+    --------
+    >>> import interp
+    >>> from interp.probes import probe
+    >>> tones = [np.sin(np.arange(4000) / (5 + 5 * (i % 2))) * (i + 4) / 32 for i in range(24)]
+    >>> clips = interp.Clips.from_arrays(tones, 16_000, {"high": [1 - i % 2 for i in range(24)]})
+    >>> model = interp.load("tiny", device="cpu")
+    >>> ds = interp.extract(model, clips, sites="L3.heads, L3.resid, L5.resid", progress=False)
+    >>> quick = {"methods": "ridge", "n_permutations": 0, "folds": 3}
+    >>> heads, resid = (probe(ds, "high", sites=kind, **quick) for kind in ("heads", "resid"))
+    >>> treated = resid.directions.one(site="L3.resid")
+
+    >>> arms = full_arms(ds, treated, heads, resid, dose=2.0, doses=(1.0, 2.0), k=2, n_seeds=4, text="a high tone")
+    >>> [arm.name for arm in arms if arm.control]
+    ['random', 'shuffled labels', 'flipped sign', 'worst heads', 'random heads', 'other layer']
     """
     best, worst, drawn = _head_sets(heads, treated.method, k, seed)
     iti = _ranked(heads, treated.method)[:k_iti]
@@ -287,13 +318,28 @@ def shuffled_like(ds: xr.Dataset, treated: Direction, study: ProbeResult, n: int
     Returns
     -------
     list of Direction
+
+    Examples
+    --------
+    >>> import interp
+    >>> from interp.probes import probe
+    >>> tones = [np.sin(np.arange(4000) / (5 + 5 * (i % 2))) * (i + 4) / 32 for i in range(24)]
+    >>> clips = interp.Clips.from_arrays(tones, 16_000, {"high": [1 - i % 2 for i in range(24)]})
+    >>> model = interp.load("tiny", device="cpu")
+    >>> ds = interp.extract(model, clips, sites="L3.resid", progress=False)
+    >>> resid = probe(ds, "high", sites="resid", methods="ridge", n_permutations=0, folds=3)
+    >>> treated = resid.directions.one(site="L3.resid")
+
+    >>> controls = shuffled_like(ds, treated, resid, 2)
+    >>> [control.method for control in controls], controls[0].sigma == treated.sigma
+    (['shuffled', 'shuffled'], True)
     """
     (stack,) = read_stacks(ds, treated.site, treated.pool or None)
     names = pd.Index(np.asarray(ds["clip"].values).astype(str))
     train = ~study.split.test
     rows = names.get_indexer(study.clips[train])
     y, groups = np.asarray(study.split.y)[train], np.asarray(study.split.groups)[train]
-    orders = permute_labels(y, groups, _POOL * n, rng=np.random.default_rng([seed, 8]))
+    orders = permute_labels(y, groups, _POOL * n, seed=np.random.default_rng([seed, 8]))
     agree = np.abs((y[orders] - y.mean()) @ (y - y.mean()))
     orders = orders[np.sort(np.argsort(agree, kind="stable")[:n])]
     line = study.table[(study.table["site"] == str(treated.site)) & (study.table["method"] == treated.method)]

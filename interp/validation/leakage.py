@@ -54,6 +54,24 @@ def leakage(
     -------
     DataFrame
         ``direction, judged, base, rate, diff, lo, hi, p, own``: one row for each direction and answer of the judge.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import interp
+    >>> from interp.directions import Direction
+    >>> class Ear:
+    ...     name, independent, questions = "ear", True, {"loud": ["loud"]}
+    ...     def score(self, audio, sample_rate):
+    ...         return pd.DataFrame({"loud": np.ones(len(audio)), "not_music": 0.0})
+    ...     def accuracy_frame(self):
+    ...         return pd.DataFrame()
+    >>> model = interp.load("tiny", device="cpu")
+    >>> loud = Direction.from_weight("L3.resid", np.ones(model.shape.width), trait="loud", sigma=1.0)
+    >>> setting = Setting(seconds=0.2, prompt_seconds=0.0, progress=False)
+    >>> table = leakage(model, {"loud": loud}, [None, None], 1.0, seeds=[0, 1], judge=Ear(), setting=setting)
+    >>> table[["direction", "judged", "base", "rate", "own"]].to_dict("records")
+    [{'direction': 'loud', 'judged': 'loud', 'base': 1.0, 'rate': 1.0, 'own': True}]
     """
     arms = [push(name, direction, control=False) for name, direction in directions.items()]
     question, first = next((question, of[0]) for question, of in judge.questions.items())

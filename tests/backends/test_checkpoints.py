@@ -271,10 +271,32 @@ def test_a_training_run_whose_codec_is_elsewhere(hub: Path, tmp_path: Path) -> N
 
     settings = copy.deepcopy(SETTINGS) | {"compression_model_checkpoint": "//sig/abc123"}
     folder = training_folder(tmp_path / "run", hub, **{"xp.cfg": OmegaConf.create(settings)})
-    with pytest.raises(ModelError, match=r"was //sig/abc123, which is not here: put it .* compression_state_dict\.bin"):
+    with pytest.raises(
+        ModelError,
+        match=r"was //sig/abc123, which is not here: say .*codec=FILE.* or put it .* compression_state_dict\.bin",
+    ):
         interp.load(folder, device="cpu")
+    elsewhere = tmp_path / "codec"
+    elsewhere.mkdir()
+    codec_file(elsewhere)
+    for codec in (elsewhere, elsewhere / "compression_state_dict.bin"):
+        assert interp.load(folder, device="cpu", codec=codec).sample_rate == 16000
+    assert interp.load(folder, device="cpu", codec="facebook/encodec_32khz").sample_rate == 32000
+    for codec in ("nowhere", tmp_path):
+        with pytest.raises(ModelError, match="there is no codec"):
+            interp.load(folder, device="cpu", codec=codec)
     codec_file(folder)
     assert interp.load(folder, device="cpu").sample_rate == 16000
+
+
+def test_the_lms_file_alone_needs_a_codec(hub: Path, hub_model: MusicGen, tmp_path: Path) -> None:
+    file = shutil.copy(hub / "state_dict.bin", tmp_path / "finetuned.bin")
+    with pytest.raises(ModelError, match=r"holds no compression_state_dict\.bin: put it there, or say where the codec"):
+        interp.load(file, device="cpu")
+    model = interp.load(file, device="cpu", codec="facebook/encodec_32khz")
+    assert model.fingerprint == hub_model.fingerprint and model.codec_fingerprint == hub_model.codec_fingerprint
+    with pytest.raises(ModelError, match="takes no other codec and no adapter"):
+        interp.load("tiny", codec="facebook/encodec_32khz")
 
 
 class Reached:

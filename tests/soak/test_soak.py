@@ -49,12 +49,12 @@ def test_a_thousand_traces_leave_memory_flat() -> None:
     import interp
 
     model = interp.load("tiny")
-    tokens = torch.randint(0, 256, (2, 4, 50), generator=torch.Generator().manual_seed(0))
+    codes = torch.randint(0, 256, (2, 4, 50), generator=torch.Generator().manual_seed(0))
 
     def trace() -> None:
-        with model.trace(tokens):
-            model.heads[3].save()
+        with model.trace(codes=codes):
             model.resid[2].save()
+            model.heads[3].save()
 
     growth = _growth(1000, 200, trace)
     print(f"\n1,000 traces: {growth:+.1f} MiB from the 200th to the last")
@@ -130,7 +130,7 @@ STAGES: dict[str, tuple[int, list[str]]] = {
         ["interp.cli", "steer", "probe/directions.safetensors", "--trait", "drums", "--sites", "L3.H2",
          "--method", "mean_diff", "--doses", "1,2", "--rows", "4"],
     ),
-    "study": (15, ["analyses.direction_geometry", "--traits", "drums", "--n-clips", "80"]),
+    "study": (15, ["analyses.direction_geometry", "--traits", "drums,genre=jazz", "--n-clips", "80"]),
 }  # fmt: skip
 SECONDS: dict[str, float] = {}
 

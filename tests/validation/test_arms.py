@@ -47,7 +47,7 @@ def test_of_all_shuffles_those_that_agree_least_with_the_labels_are_kept(
     treated, study = studies[1].directions.one(site="L1.resid", method="logistic"), studies[1]
     train = ~study.split.test
     y, groups = np.asarray(study.split.y)[train], np.asarray(study.split.groups)[train]
-    drawn = permute_labels(y, groups, 200, rng=np.random.default_rng(3))
+    drawn = permute_labels(y, groups, 200, seed=np.random.default_rng(3))
     (stack,) = read_stacks(ds, treated.site, treated.pool or None)
     names = pd.Index(np.asarray(ds["clip"].values).astype(str))
     x = stack.x[0, names.get_indexer(study.clips[train])].astype(float)

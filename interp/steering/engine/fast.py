@@ -34,6 +34,10 @@ _CHUNK_POSITIONS = 8192
 def unsupported(model: MusicGen) -> str | None:
     """Why the fast engine cannot run this checkpoint, or None if it can."""
     transformer: Any = model.lm.transformer
+    for name, module in model.lm.named_modules():
+        hooked = module._forward_hooks or module._forward_pre_hooks
+        if hooked and not name.startswith("condition_provider"):  # of the LM proper, this engine calls no module
+            return f"{name or 'the LM'} carries a hook of PyTorch's"
     if transformer.positional_embedding != "sin":
         return "its positions are not sinusoidal"
     for method, names in model.lm.fuser.fuse2cond.items():

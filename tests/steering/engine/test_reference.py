@@ -149,6 +149,18 @@ def test_checkpoints_the_fast_engine_does_not_know_run_on_hooks(make_directions:
         generate(model, rows, 0.24, engine="fast", progress=False)
 
 
+def test_a_hook_of_the_users_own_is_never_passed_over() -> None:
+    model = MusicGen(random_musicgen(2, 2, 16, 7))
+    rows = [Row("a", 1)]
+    before = generate(model, rows, 0.24, progress=False)
+    hook = model.lm.transformer.layers[0].register_forward_hook(lambda module, args, output: -output)
+    after = generate(model, rows, 0.24, progress=False)
+    hook.remove()
+    assert (before.settings["engine"], after.settings["engine"]) == ("fast", "hooks")
+    assert not torch.equal(before.codes, after.codes)
+    assert torch.equal(before.codes, generate(model, rows, 0.24, progress=False).codes)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_engines_agree_on_a_gpu(make_directions: Make) -> None:
