@@ -201,7 +201,7 @@ class Mechanisms(Study[Config]):
         return lens(self.model, self.sides(self.traits[0])[0])
 
     @step(per="trait", shown=False)
-    def judged(self, trait: Trait) -> pd.DataFrame:
+    def heard_by_judge(self, trait: Trait) -> pd.DataFrame:
         """In how many sounds of each side a judge that is named hears the trait."""
         lines = []
         for side, heard in zip(("with", "without"), self.sides(trait), strict=True):
@@ -213,7 +213,7 @@ class Mechanisms(Study[Config]):
     def tables(self) -> dict[str, pd.DataFrame]:
         made = ({"text": self.text.all()} if self.has_text else {}) | super().tables()
         made["agreement"] = agreement(made)
-        return made | ({"judged": self.judged.all()} if self.config.judge else {})
+        return made | ({"judged": self.heard_by_judge.all()} if self.config.judge else {})
 
     # What comes of it ------------------------------------------------------------------------------------------------
 

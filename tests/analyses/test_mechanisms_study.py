@@ -18,8 +18,9 @@ from interp.errors import ClipError, DataError
 SMALL = Config(traits=("drums",), n_pairs=3, n_clips=48, seconds=1.0, prompt_seconds=0.2, n_permutations=100)
 
 
+@pytest.mark.slow
 def test_from_start_to_end_on_the_shipped_model(tmp_path: Path) -> None:
-    study = Mechanisms(replace(SMALL, out=tmp_path), progress=False)
+    study = Mechanisms(replace(SMALL, out=tmp_path, judge="rendered"), progress=False)
     right, wrong = study.sides(study.traits[0])
     assert all("no drums" not in a and a != b for a, b in zip(right.texts, wrong.texts, strict=True))
     assert [b.replace("no drums", "drums") for b in wrong.texts] == list(right.texts)
@@ -34,8 +35,13 @@ def test_from_start_to_end_on_the_shipped_model(tmp_path: Path) -> None:
     merged = audio.merge(tables["probes"], on="site")
     rho = tables["agreement"].query("source == 'audio'")["spearman"].iloc[0]
     assert rho == pytest.approx(spearmanr(merged["change"], merged["cv_score"])[0])
+    judged = tables["judged"].set_index("side")
+    assert (
+        list(judged.index) == ["with", "without"] and (judged["n"] == 3).all() and judged["heard"].between(0, 1).all()
+    )
     answer = (tmp_path / "answer.md").read_text()
     assert "drums, from text: the gap is" in answer and "drums, from audio: the gap is" in answer
+    assert "hears it in" in answer
     for name in ("text_drums", "audio_drums", "probe_drums", "lens", "attention"):
         assert (tmp_path / f"{name}.png").stat().st_size > 1000, name
 
