@@ -23,12 +23,17 @@ def sentence(t: Mapping[str, pd.DataFrame]) -> str:
     arms = decisive(t["arms"], bar).set_index("arm")
     parts = [
         f"{verdict['trait']}: {verdict['outcome']} at {bar['site']} ({verdict['because']}).",
+        _elsewhere(t["verdicts"], str(verdict["judge"])),
         f"At {bar['dose']:g} sigma it is heard in {bar['success']:.0%} of {arms.loc['probe', 'n']} continuations, "
         f"unsteered in {bar['unsteered']:.0%} (gain {bar['gain']:+.0%} [{bar['gain_lo']:+.0%}, {bar['gain_hi']:+.0%}], "
         f"corrected p {arms.loc['probe', 'p_max']:.2g}); random directions {bar['random']:+.0%}, shuffled labels "
         f"{bar['shuffled']:+.0%}, flipped sign {arms.loc['flipped sign', 'diff']:+.0%}; no music: "
         f"{bar['not_music']:.0%}.",
     ]
+    if "chroma_kept" in arms:
+        parts.append(_structure(arms))
+    if "judges_agree" in t:
+        parts.append(_panel(t))
     if "text" in arms.index:
         parts.append(f"Asking for it in words gives {arms.loc['text', 'rate']:.0%}.")
     smitin = t["bars"].iloc[1]
@@ -43,7 +48,7 @@ def sentence(t: Mapping[str, pd.DataFrame]) -> str:
         f"{_beside(smitin, 'SMITIN')}.{_cheaper(t['cost'])}"
     )
     parts.append(_lost(t, str(verdict["necessary"])))
-    if verdict["outcome"] != "causal" or max(bar["gain"], smitin["gain"]) < 0.7:
+    if max(bar["gain"], smitin["gain"]) < 0.7:
         scan = t["scan"]
         best = scan[~scan["control"]].sort_values("rate", ascending=False).iloc[0]
         parts.append(
@@ -58,6 +63,43 @@ def sentence(t: Mapping[str, pd.DataFrame]) -> str:
         f"{rank['value']:.2f} [{rank['lo']:.2f}, {rank['hi']:.2f}]."
     )
     return " ".join(parts)
+
+
+def _elsewhere(verdicts: pd.DataFrame, judge: str) -> str:
+    """How special the site is among all others, by the pilot's seeds."""
+    others = verdicts[verdicts["judge"] == judge].iloc[1:]
+    enough, causal = (
+        int((others[name] == word).sum()) for name, word in (("sufficient", "yes"), ("outcome", "causal"))
+    )
+    return (
+        f"By the pilot's {others['seeds'].iloc[0]} seeds pushing is sufficient at {enough} of {len(others)} other "
+        f"sites, and causal at {causal}."
+    )
+
+
+def _structure(arms: pd.DataFrame) -> str:
+    """How much of the twin's harmony and rhythm stays, beside a random direction."""
+    probe, random = arms.loc["probe"], arms.loc["random"]
+    return (
+        f"Of the unsteered twin's harmony {probe['chroma_kept']:.2f} stays (correlation of chroma; random directions "
+        f"{random['chroma_kept']:.2f}), of its rhythm {probe['onsets_kept']:.2f} (of onsets; "
+        f"{random['onsets_kept']:.2f})."
+    )
+
+
+def _panel(t: Mapping[str, pd.DataFrame]) -> str:
+    """Who else hears it, and how far they agree."""
+    site = t["verdicts"]["site"].iloc[0]
+    words = [
+        f"{row.judge}: {row.outcome} (sufficient: {row.sufficient}, {row.sufficient_value:+.0%} "
+        f"[{row.sufficient_lo:+.0%}, {row.sufficient_hi:+.0%}])"
+        for row in t["verdicts"].iloc[1:].itertuples()
+        if row.site == site
+    ]
+    kappas = [
+        f"{row.a} and {row.b} {row.kappa:.2f} [{row.lo:.2f}, {row.hi:.2f}]" for row in t["judges_agree"].itertuples()
+    ]
+    return f"By the other judges: {'; '.join(words)}. Agreement on single clips (kappa): {', '.join(kappas)}."
 
 
 def _cheaper(cost: pd.DataFrame) -> str:
@@ -120,11 +162,13 @@ def figures_of(trait: Trait, t: Mapping[str, pd.DataFrame]) -> Iterator[Drawing]
         ("not_music", "Share judged to be no music", "Quality: share that is no music any more."),
         ("fad", "FAD from music with the trait", "Quality: distance from music that has the trait."),
         ("kept", "Share of other answers kept", "Specificity: the judge's other answers that stay."),
+        ("chroma_kept", "Correlation of chroma with the twin", "Structure: harmony that stays."),
+        ("onsets_kept", "Correlation of onsets with the twin", "Structure: rhythm that stays."),
     ):
         if column in curves:
             ends = {f"{column}_lo": "lo", f"{column}_hi": "hi"}
             rows = curves.drop(columns=["lo", "hi"]).rename(columns=ends)
-            rows = rows[rows["arm"] != UNSTEERED] if column == "kept" else rows
+            rows = rows[rows["arm"] != UNSTEERED] if column.endswith("kept") else rows
             ax = plots.dose_response(rows, column, label=label, title=title)
             if column == "fad":
                 plots.style.logarithmic(ax)

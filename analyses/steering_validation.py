@@ -1,14 +1,15 @@
 """Does pushing along a probe's direction cause the trait, at what cost, and is the direction needed for it?
 
     python -m analyses.steering_validation --out figures/steering_validation
-    python -m analyses.steering_validation --model facebook/musicgen-large --data FOLDER --judge clap --traits drums \\
+    python -m analyses.steering_validation --model facebook/musicgen-large --data FOLDER --traits drums \\
         --seconds 10 --prompt-seconds 5 --guidance 3
 
 For each trait a pilot chooses site and dose on seeds that are not used again. Then the model continues sounds without
 the trait, pushed along the direction and along every control, with the same noise; a judge of sound alone tells success
 and specificity, and distances to music with the trait tell quality. The direction is also taken out of music that has
 the trait, and probes are fitted anew to what is left; every trait's direction is pushed on the same sounds (leakage);
-and the heads that matter are compared with the heads that read. The verdict follows a rule that is written down in
+and the heads that matter are compared with the heads that read. The verdicts, of every judge (``--judge
+rendered,tagger``; the first chooses site and dose), follow a rule that is written down in
 :mod:`interp.validation.verdict`. Of a folder, 30 % of the groups are kept from the probes, to be continued and to
 compare with.
 """
@@ -38,13 +39,15 @@ from interp.judges.base import has_embedding
 from interp.probes import ProbeResult, probe
 from interp.study import Common, Drawing, Study, main, once, step
 from interp.traits import Trait
-from interp.validation import UNSTEERED, Arm, pilot
+from interp.validation import Arm, pilot
 from interp.validation.ablation import erasures, refit_after
-from interp.validation.pilot import PILOT_SEED, is_readable, pilot_doses
+from interp.validation.effects import agreement
+from interp.validation.findings import RULE
+from interp.validation.pilot import PILOT_SEED, is_readable, pilot_doses, runner_up
 from interp.validation.ranking import head_changes
+from interp.validation.run import Trial
 from interp.validation.sounds import draw, encode, reference_sounds
 from interp.validation.summary import public
-from interp.validation.verdict import RULE
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -112,6 +115,7 @@ class SteeringValidation(Study[Config]):
     """
 
     kept_apart = 0.3
+    panel = True
 
     def check(self) -> None:
         c = self.config
@@ -171,6 +175,10 @@ class SteeringValidation(Study[Config]):
         arrays = self.references(trait)
         return {"": arrays["trait"], "any": arrays["any"]} if arrays else {}
 
+    def nearest(self, trait: Trait) -> Any:
+        """What FAD is measured from: in the space of the first judge alone."""
+        return lambda key: self.near(trait) if key["judge"] == self.judge.name else {}
+
     @once
     def prompts(self, trait: Trait) -> list[torch.Tensor]:
         """Sounds without the trait: those of the study, then those of the pilot."""
@@ -183,10 +191,17 @@ class SteeringValidation(Study[Config]):
     def play(self, trait: Trait, arms: list[Arm], codes: Any, first: int, doses: Any = (0.0,), **differs: Any) -> Made:
         """Table and clips of some arms."""
         made = validation.run_arms(
-            self.model, trait, arms, codes, doses, seeds=range(first, first + len(codes)), judge=self.judge,
-            setting=self.setting(**differs), references=self.near(trait),
+            self.model, trait, arms, codes, doses, seeds=range(first, first + len(codes)), judge=self.judges,
+            setting=self.setting(**differs), references=self.nearest(trait),
         )  # fmt: skip
-        return {"table": made.table, "clips": made.clips}
+        return self.told(made)
+
+    def told(self, made: Trial) -> Made:
+        """Table and clips as the first judge heard them, and as all others did."""
+        first = {"table": by(made.table, self.judge.name), "clips": made.heard_by(self.judge.name)}
+        if len(self.judges) == 1:
+            return first
+        return first | {f"{name}_of_all": table for name, table in (("table", made.table), ("clips", made.clips))}
 
     # Steps -----------------------------------------------------------------------------------------------------------
 
@@ -198,19 +213,21 @@ class SteeringValidation(Study[Config]):
         first = c.seed + PILOT_SEED
         made = pilot.scan(
             self.model, trait, candidates, codes, pilot_doses(c.doses), control=True, seed=c.seed,
-            seeds=range(first, first + len(codes)), judge=self.judge, setting=self.setting(),
-            references=self.near(trait),
+            seeds=range(first, first + len(codes)), judge=self.judges, setting=self.setting(),
+            references=self.nearest(trait),
         )  # fmt: skip
-        return {"table": made.table, "clips": made.clips}
+        return self.told(made)
 
     @step(per="trait", shown=False)
     def arms(self, trait: Trait) -> Made:
         """Every arm and dose."""
         c, (site, dose) = self.config, self.chosen(trait)
         heads, resid = self.probed(trait)
+        rival = runner_up(self.scan(trait)["table"], site, dose)
         arms = validation.full_arms(
             self.ds, self.treated(trait), heads, resid, dose=dose, doses=c.doses, text=self.text(trait),
             others={str(other): self.direction(other, site) for other in self.traits if other != trait},
+            rival=None if rival is None else self.direction(trait, rival),
             sample_rate=self.model.sample_rate, k=c.k, k_iti=c.k_iti, iti_doses=c.iti_doses, n_seeds=c.n_seeds,
             seed=c.seed,
         )  # fmt: skip
@@ -317,6 +334,41 @@ class SteeringValidation(Study[Config]):
         )  # fmt: skip
         return table.assign(site=site, dose=c.leakage_dose)
 
+    def verdicts(self, trait: Trait) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+        """By every judge: the verdict on the chosen site, and on all others by the pilot's few seeds; and, of the
+        chosen one, what else brings the trait and what else the push moves."""
+        c, (site, dose) = self.config, self.chosen(trait)
+        arms, scan, without = self.arms(trait), self.scan(trait), self.without(trait)
+        resid = self.probed(trait)[1].table
+        readable = {row.site: is_readable(resid, row.site) for row in resid.itertuples()}
+        rows, against, moves = [], [], []
+        for judge in self.judges:
+
+            def heard(made: Made, what: str, name: str = judge.name) -> pd.DataFrame:
+                return by(made.get(f"{what}_of_all", made[what]), name)
+
+            said = validation.verdict(
+                heard(arms, "table"), heard(arms, "clips"), readable[site], trait=trait, judge=judge, dose=dose,
+                necessary=validation.necessity(heard(without, "clips"))[0],
+            )  # fmt: skip
+            rows.append({"site": site, "seeds": c.n_seeds, **said.row()})
+            against.append(said.against.assign(judge=judge.name))
+            moves.append(said.moves.assign(judge=judge.name))
+            for other in [name for name in readable if name != site]:
+                rule = dataclasses.replace(RULE, controls=(f"random {other}",), elsewhere=tuple(readable))
+                said = validation.verdict(
+                    heard(scan, "table"), heard(scan, "clips"), readable[other], trait=trait, judge=judge, arm=other,
+                    rule=rule,
+                )  # fmt: skip
+                rows.append({"site": other, "seeds": c.pilot_seeds, **said.row()})
+        return pd.DataFrame(rows), pd.concat(against, ignore_index=True), pd.concat(moves, ignore_index=True)
+
+    def of_panel(self, arms: Made) -> dict[str, pd.DataFrame]:
+        """What every judge heard, and how far they agree; nothing of a single judge."""
+        if len(self.judges) == 1:
+            return {}
+        return {"panel": arms["table_of_all"], "judges_agree": agreement(arms["clips_of_all"])}
+
     # Tables ----------------------------------------------------------------------------------------------------------
 
     def of_trait(self, trait: Trait) -> dict[str, pd.DataFrame]:
@@ -326,16 +378,8 @@ class SteeringValidation(Study[Config]):
         cost_table = cost_beside_iti(cost["table"], cost["clips"], self.near(trait).get(""))
         music = {"continued": self.without(trait), "asked for": self.without_text(trait)}
         losses = {name: validation.necessity(made["clips"]) for name, made in music.items()}
+        verdicts, against, moves = self.verdicts(trait)
         resid = self.probed(trait)[1].table
-        readable = {row.site: is_readable(resid, row.site) for row in resid.itertuples()}
-        necessary = losses["continued"][0]
-        outcome = validation.verdict(arms["table"], arms["clips"], readable[site], necessary=necessary)
-        verdicts = [{"site": site, "seeds": c.n_seeds, **dataclasses.asdict(outcome)}]
-        for other in [name for name in readable if name != site]:  # of the pilot's few seeds, beside random directions
-            rule = dataclasses.replace(RULE, controls=(f"random {other}",))
-            rows = scan["table"][scan["table"]["arm"].isin([UNSTEERED, other, f"random {other}"])]
-            outcome = validation.verdict(rows, scan["clips"], readable[other], arm=other, rule=rule)
-            verdicts.append({"site": other, "seeds": c.pilot_seeds, **dataclasses.asdict(outcome)})
         probes = resid[["site", "test_score", "lo", "hi", "p_max"]].add_prefix("probe_")
         ranks = self.probed(trait)[0].ranking(c.method)
         heads, agreement = {}, {}
@@ -344,9 +388,10 @@ class SteeringValidation(Study[Config]):
                 self.changes(way), self.other_music()[1], trait, ranks, seed=c.seed
             )
         return {
-            "verdicts": pd.DataFrame(verdicts)
-            .merge(probes, left_on="site", right_on="probe_site")
-            .drop(columns=["probe_site", "judge"]),
+            "verdicts": verdicts.merge(probes, left_on="site", right_on="probe_site").drop(columns="probe_site"),
+            "against": against,
+            "moves": moves,
+            **self.of_panel(arms),
             "arms": arms["table"],
             "clips": public(arms["clips"]),
             "scan": scan["table"],
@@ -372,7 +417,7 @@ class SteeringValidation(Study[Config]):
         for trait in self.traits:
             yield sentence({name: rows_of(table, str(trait)) for name, table in t.items() if "trait" in table})
         limits = ", ".join(f"{name} {value}" for name, value in dataclasses.asdict(RULE).items())
-        yield f"The verdict's rule was written before any number was seen: {limits}."
+        yield f"The rule of the verdicts was written before any number was seen: {limits}."
 
     def figures(self, t: Mapping[str, pd.DataFrame]) -> Iterator[Drawing]:
         for trait in self.traits:
@@ -386,6 +431,11 @@ class SteeringValidation(Study[Config]):
             "All directions are pushed on the same sounds of all kinds. Answers of one question exclude each other, so "
             "a direction that brings one instrument takes the others away."
         )
+
+
+def by(table: pd.DataFrame, judge: str) -> pd.DataFrame:
+    """What one judge heard."""
+    return table[table["judge"] == judge].dropna(axis=1, how="all").reset_index(drop=True)
 
 
 def stacked(parts: Mapping[str, pd.DataFrame], column: str) -> pd.DataFrame:

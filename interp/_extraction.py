@@ -54,6 +54,7 @@ class Job:
         dtype: str,
         cache: str | Path | None,
         codes: Callable[[int], Tensor] | None,
+        offset: float,
         skip_bad: bool,
         info: Mapping[str, Any] | None,
     ) -> None:
@@ -61,6 +62,8 @@ class Job:
         self.sites = by_kind(select_sites(sites, model.shape))
         self.np_dtype = "float16" if dtype == "float16" else "float32"
         self.cache = CodeCache(Path(cache), model) if cache is not None else None
+        with model.starting_at(offset):  # refused now if music cannot begin there
+            self.offset = float(offset)
         check_names(clips.labels)
         texts = [text] * len(clips) if text is None or isinstance(text, str) else list(text)
         if len(texts) != len(clips):
@@ -121,12 +124,12 @@ class Job:
         return f"codes {codes.shape} {hashlib.sha256(codes.tobytes()).hexdigest()[:32]}"
 
     def _keys(self) -> list[str]:
-        """Address of every clip's activations in a store: its content and its text, and which copy of them it is."""
+        """Address of a clip's activations in a store: its content, text and offset, and which copy of them it is."""
         codec = self.model.codec_fingerprint if self._known is None else ""
         seen: dict[str, int] = {}
         keys = []
         for content, text in zip(self.contents, self.texts, strict=True):
-            key = digest([codec, content, text])
+            key = digest([codec, content, text, *([self.offset] if self.offset else [])])
             seen[key] = seen.get(key, 0) + 1
             keys.append(key if seen[key] == 1 else f"{key}#{seen[key]}")
         return keys
@@ -153,6 +156,7 @@ class Job:
         made_by: dict[str, Any] = {
             "pool": list(self.pooling.spec),
             "text": self.text,
+            "offset": self.offset,
             "dtype": self.dtype,
             "clips": {
                 "number": len(table),
@@ -254,7 +258,8 @@ class Job:
         names = [self.clips.ids[i] for i in good]
         texts = [self.texts[i] for i in good]
         flat = [site for same in sites.values() for site in same]
-        values, present = pool_forward(self.model, codes, texts, flat, pooling, names)
+        with self.model.starting_at(self.offset):
+            values, present = pool_forward(self.model, codes, texts, flat, pooling, names)
         blocks: dict[Kind, Floats] = {}
         for kind, value in values.items():
             if self.dtype == "bfloat16":

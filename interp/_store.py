@@ -13,6 +13,7 @@ import errno
 import fcntl
 import json
 import os
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -119,6 +120,22 @@ class Store:
             for folder in [self.path, *(self.path / name for b in index.blocks for name in (b.name, b.done))]:
                 self._sweep(folder)
         self.index, self._group = index, open_group(self.path)
+        self._refuse_small_disk()
+
+    def _refuse_small_disk(self) -> None:
+        """Refuse before the work what will not fit: chunks that are not there yet, against what is free."""
+        needed = 0
+        for block in self.index.blocks:
+            array: Any = self._group[block.name]
+            # the lower half of a bfloat16 kept in four bytes is zero, which packs to nothing
+            size = int(np.prod(array.chunks)) * array.dtype.itemsize // (2 if self.compress else 1)
+            needed += size * sum(not chunk_file(self.path, block.name, batch).exists() for batch in self.batches())
+        free = shutil.disk_usage(self.path).free
+        if needed > free:
+            raise StoreError(
+                f"{self.path} will take {needed / 2**30:.2g} GiB more, but {free / 2**30:.2g} GiB are free: make room, "
+                "keep fewer sites or poolings, or halve it with dtype=float16 (--dtype)."
+            )
 
     def _make(self, block: Block, n_rows: int, dims: Mapping[Kind, int], new: bool) -> None:
         size = self.batch_size

@@ -54,6 +54,7 @@ def extract(
     dtype: str = "float32",
     cache: str | Path | None = None,
     codes: Callable[[int], Tensor] | None = None,
+    offset: float = 0.0,
     skip_bad: bool = False,
     info: Mapping[str, Any] | None = None,
 ) -> xr.Dataset:
@@ -89,6 +90,8 @@ def extract(
     codes : callable, optional
         Clip's position -> codes ``[K, frames]``, if they are known already (generated music); audio is then
         not read.
+    offset : float
+        Second of their piece at which clips begin, see :meth:`interp.MusicGen.starting_at`.
     skip_bad : bool
         Leave out clips that cannot be used instead of refusing them all; ``made_by["left_out"]`` says which, and why.
     info : mapping, optional
@@ -128,7 +131,7 @@ def extract(
         raise DataError(f"activations cannot be kept as {dtype!r}: use {', '.join(DTYPES)}.")
     if batch_size < 1:
         raise DataError(f"a batch of {batch_size} clips is empty: ask for at least 1.")
-    job = Job(model, clips, sites, pool, text, dtype, cache, codes, skip_bad, info)
+    job = Job(model, clips, sites, pool, text, dtype, cache, codes, offset, skip_bad, info)
     return job.in_memory(batch_size, progress) if out is None else job.on_disk(Path(out), batch_size, progress)
 
 

@@ -342,6 +342,7 @@ def steer(
 
     import interp
     from interp.directions import Directions
+    from interp.judges.accuracy import worth
     from interp.report import dose_page
     from interp.steering import Add
     from interp.validation import Setting, push
@@ -363,6 +364,8 @@ def steer(
         heard = pd.read_csv(out / "verdicts.csv")
         counts = heard.groupby(["arm", "dose"], sort=False)["hit"].agg(heard="sum", of="size").reset_index()
         show(counts, f"In how many sounds {listener.name} hears {trait}")
+        told = worth(listener, trait)
+        _note(f"{told[:1].upper()}{told[1:]}.")
     _note(f"{Add(chosen, dose=max(amounts)).describe()}\nListen: {page}")
 
 
@@ -432,6 +435,8 @@ def validate(
     device: Device = "",
 ) -> None:
     """Does pushing along the direction cause the trait? Success, cost and specificity against every control."""
+    import pandas as pd
+
     import interp
     from interp import judges, plots, tables, validation
     from interp.validation.summary import public
@@ -454,6 +459,8 @@ def validate(
     tables.write(study.judges, out / "judges")
     show(study.summary(), f"{trait}: share of clips judged to have it, of {seeds} paired seeds")
     first = study.table[study.table["judge"] == study.judge]
+    verdicts = pd.concat([said.frame() for said in study.verdicts.values()], ignore_index=True)
+    tables.write(verdicts, out / "verdict")
     plots.save(plots.dose_response(study.curves(), title=trait), out / "dose_response", formats=("png", "pdf"))
     if arms == "full":
         tables.write(study.necessity, out / "necessity")
@@ -461,10 +468,18 @@ def validate(
             plots.arms(first[first["dose"].isin([0.0, study.dose])], title=trait), out / "arms", formats=("png", "pdf")
         )
         plots.save(plots.tradeoff(study.curves(), title=trait), out / "tradeoff", formats=("png", "pdf"))
+        decisive = study.table[study.table["dose"].isin([0.0, study.dose])]
+        kept = ["judge", "arm", "rate", "not_music", "kept", "chroma_kept", "onsets_kept"]
+        show(
+            decisive,
+            f"Success at {study.dose:g} sigma, and what stays of the unsteered twin",
+            columns=[name for name in kept if name in decisive],
+        )
         show(study.necessity, "Taken out of music that has it", columns=["judge", "way", "rate", "random", "loss"])
     if len(study.agreement):
         tables.write(study.agreement, out / "agreement")
         show(study.agreement, "How far the judges agree", columns=["a", "b", "agree", "kappa", "lo", "hi"])
+    show(study.findings(), f"Verdict on {trait} at {study.site}: answer, and the number that decided")
     for sentence in study.sentences():
         _note(sentence)
     _note(f"Figures, tables and every clip's verdict are in {out}.")

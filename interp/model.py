@@ -17,6 +17,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import html
+import math
+from collections.abc import Iterator
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +35,8 @@ from interp.sites import Site
 from interp.tracing import Forward, Texts, TracedLM, Visitor
 
 __all__ = ["Forward", "MusicGen", "Texts", "Visitor", "load"]
+
+_MAX_CHANNELS = 16
 
 
 class MusicGen(TracedLM):
@@ -170,6 +175,38 @@ class MusicGen(TracedLM):
         autocast: contextlib.AbstractContextManager[None] = self._musicgen.autocast
         return autocast
 
+    @contextlib.contextmanager
+    def starting_at(self, seconds: float) -> Iterator[None]:
+        """Let music begin at a later second, until the block ends: positions count from there in all that runs inside.
+
+        Codes alone do not say where in a piece they stand; they are heard as its beginning. ``extract`` and
+        ``generate`` have this as ``offset=``, and write it down.
+
+        Parameters
+        ----------
+        seconds : float
+            0 or more. Beyond ``max_seconds`` the LM was not trained.
+
+        Raises
+        ------
+        ModelError
+            If it is no such number, or the LM's positions are not sinusoidal.
+
+        Examples
+        --------
+        >>> from interp.backends.build import random_musicgen
+        >>> model = MusicGen(random_musicgen())
+        >>> codes = torch.zeros(1, 4, 10, dtype=torch.long)
+        >>> with model.starting_at(20):
+        ...     late = model.predict(codes).logits
+        >>> bool(torch.equal(late, model.predict(codes).logits))
+        False
+        """
+        if not (isinstance(seconds, Real) and math.isfinite(seconds) and seconds >= 0):
+            raise ModelError(f"music cannot begin at second {seconds!r}: give a number of 0 or more.")
+        with seam.starting_at(self.lm, round(seconds * self.frame_rate)):
+            yield
+
     # Audio and codes ----------------------------------------------------------------------------------------
 
     @torch.no_grad()
@@ -192,7 +229,7 @@ class MusicGen(TracedLM):
         Raises
         ------
         ClipError
-            If there is no sample.
+            If there is no sample, one is not finite, the sample rate is none, or channels and samples are exchanged.
 
         Examples
         --------
@@ -201,11 +238,10 @@ class MusicGen(TracedLM):
         >>> model.encode(torch.zeros(16000), 16000).shape
         torch.Size([1, 4, 50])
         """
-        audio = torch.as_tensor(audio, dtype=torch.float32)
-        audio = audio.reshape((1,) * (3 - audio.ndim) + tuple(audio.shape))
-        if audio.shape[-1] == 0:
-            raise ClipError("cannot encode audio without a single sample.")
-        audio = seam.convert_audio(audio, sample_rate, self.sample_rate, self._musicgen.audio_channels)
+        audio = _checked_audio(torch.as_tensor(audio, dtype=torch.float32))
+        if not (isinstance(sample_rate, Real) and sample_rate > 0 and sample_rate % 1 == 0):
+            raise ClipError(f"a sample rate is a whole number of Hz, such as 44100, not {sample_rate!r}.")
+        audio = seam.convert_audio(audio, int(sample_rate), self.sample_rate, self._musicgen.audio_channels)
         device = codec_device(self.device)
         with full_precision(device):
             codes, _ = self.codec.encode(audio.to(device))
@@ -303,6 +339,23 @@ class MusicGen(TracedLM):
     def _repr_html_(self) -> str:
         rows = [f"<tr><td>{name}</td><td>{html.escape(value)}</td></tr>" for name, value in self._facts().items()]
         return f"<b>MusicGen {html.escape(self.name)}</b><table>{''.join(rows)}</table>"
+
+
+def _checked_audio(audio: Tensor) -> Tensor:
+    """Audio as ``[B, C, T]``, refused where it cannot be music."""
+    if audio.ndim > 3 or audio.ndim == 0:
+        raise ClipError(f"audio is [batch, channels, samples] or a part of it, not {list(audio.shape)}.")
+    audio = audio.reshape((1,) * (3 - audio.ndim) + tuple(audio.shape))
+    if audio.shape[-1] == 0:
+        raise ClipError("cannot encode audio without a single sample.")
+    if audio.shape[1] > _MAX_CHANNELS:
+        raise ClipError(
+            f"this audio of {list(audio.shape)} has {audio.shape[1]} channels: give it as [channels, samples] "
+            "(soundfile reads it the other way round)."
+        )
+    if not torch.isfinite(audio).all():
+        raise ClipError("cannot encode audio that holds NaN or infinity: repair the file, or leave it out.")
+    return audio
 
 
 def load(

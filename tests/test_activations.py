@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -281,6 +282,20 @@ def test_a_clip_that_fails_loses_nothing(tiny_lm_model: MusicGen, tmp_path: Path
     (folder / "clip-4.wav").write_bytes(good)
     whole = extract(tiny_lm_model, broken, out=tmp_path / "x", batch_size=2)
     np.testing.assert_allclose(whole.heads, extract(tiny_lm_model, clips).heads, rtol=1e-4, atol=1e-6)
+
+
+def test_a_disk_that_is_too_small_is_seen_before_the_work(
+    tiny_lm_model: MusicGen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clips = noise_clips(6)
+    extract(tiny_lm_model, clips.subset(clips.ids[:2]), "L0.resid", out=tmp_path / "x.zarr", batch_size=2)
+    free = shutil.disk_usage(tmp_path)._replace(free=2 * 2 * tiny_lm_model.shape.width * 4 - 1)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: free)
+    monkeypatch.setattr(type(tiny_lm_model), "forward", None)  # whatever is heard now breaks
+    with pytest.raises(StoreError, match=r"will take .* GiB more, but .* GiB are free: make room"):
+        extract(tiny_lm_model, clips, "L0.resid", out=tmp_path / "x.zarr", batch_size=2)
+    monkeypatch.undo()
+    assert extract(tiny_lm_model, clips, "L0.resid", out=tmp_path / "x.zarr", batch_size=2).sizes["clip"] == 6
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])

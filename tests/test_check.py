@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +77,14 @@ def test_a_codec_that_rolls_dice_is_found(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(model.codec, "encode", noisy)
     assert "the codec is deterministic, its codes in range" in check(model, seconds=0.3).failures
+
+
+def test_the_script_for_a_gpu_runs(tmp_path: Path) -> None:
+    script = Path(__file__).parent / "gpu_check.py"
+    words = ["--device", "cpu", "--sizes", "toy", "--turns", "1", "--rows", "2", "--out", str(tmp_path / "gpu.json")]
+    subprocess.run([sys.executable, str(script), *words], check=True, capture_output=True)
+    toy = json.loads((tmp_path / "gpu.json").read_text())["sizes"]["toy"]
+    assert toy["check"]["passed"] and toy["extraction"]["of_bare"] > 0 and "monitored" in toy["steering"]["ratios"]
 
 
 def test_from_the_command_line(tmp_path: Path) -> None:

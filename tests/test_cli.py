@@ -474,5 +474,8 @@ def test_several_judges_validate_and_are_told_apart(folder: Path, store: Path) -
     table = pd.read_csv(out / "causal.csv")
     assert list(dict.fromkeys(table["judge"])) == ["rendered", "loud"]
     assert list(pd.read_csv(out / "agreement.csv")[["a", "b"]].iloc[0]) == ["rendered", "loud"]
-    assert "by rendered:" in result.stderr and "never measured on drums" in result.stderr
+    assert " sigma by rendered. " in result.stderr and "never measured on drums" in result.stderr
+    assert "Verdict on drums at L5.resid" in result.output and "(kappa): rendered and loud" in result.stderr
+    said = pd.read_csv(out / "verdict.csv")
+    assert len(said) == 2 * 5 and set(said["judge"]) == {"rendered", "loud"}
     assert "L9.resid" in fails("validate", store, "drums", "--site", "L9.resid", "--out", out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, Phase, settings
@@ -28,8 +29,28 @@ def test_encode_takes_any_rate_and_channels(tiny_lm_model: MusicGen) -> None:
     assert torch.equal(stereo, mono)
     assert tiny_lm_model.decode(stereo).shape == (1, 1, 16000)
     assert len(stereo.unique()) > 8  # the codes say something about the audio
-    with pytest.raises(ClipError, match="without a single sample"):
-        tiny_lm_model.encode(torch.zeros(1, 1, 0), 16000)
+    assert tiny_lm_model.encode(noise[:, :5], np.int64(22050)).shape == (1, 4, 1)  # less than a frame is one
+
+
+@pytest.mark.parametrize(
+    ("audio", "rate", "sentence"),
+    [
+        (torch.zeros(1, 1, 0), 16000, "without a single sample"),
+        (torch.zeros(1, 1, 1, 9), 16000, r"not \[1, 1, 1, 9\]"),
+        (torch.tensor(0.1), 16000, r"not \[\]"),
+        (torch.zeros(8000, 2), 16000, r"8000 channels: give it as \[channels, samples\]"),
+        (torch.full((8000,), torch.nan), 16000, "holds NaN or infinity"),
+        *(
+            (torch.zeros(8000), rate, "a sample rate is a whole number")
+            for rate in (0, -1, None, "x", 44100.5, float("nan"))
+        ),
+    ],
+)
+def test_audio_that_cannot_be_heard_gets_a_sentence(
+    tiny_lm_model: MusicGen, audio: torch.Tensor, rate: object, sentence: str
+) -> None:
+    with pytest.raises(ClipError, match=sentence):
+        tiny_lm_model.encode(audio, rate)  # type: ignore[arg-type]
 
 
 def test_a_model_shows_what_it_is_in_a_few_lines(tiny_lm_model: MusicGen) -> None:

@@ -51,6 +51,7 @@ __all__ = [
     "check_traceable",
     "condition_tensors",
     "convert_audio",
+    "first_position",
     "frame_steps",
     "has_called_projection",
     "hash_weights",
@@ -64,6 +65,7 @@ __all__ = [
     "set_precision",
     "sinusoids",
     "split_heads",
+    "starting_at",
     "use_exact_positions",
 ]
 
@@ -207,10 +209,12 @@ class _ExactPositions(StreamingTransformer):
     are distinct, and the model hears its own past in the wrong order. In float32 nothing changes, to the bit.
     """
 
+    first_position: int = 0
+
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         offsets = self._streaming_state.get("offsets", torch.zeros(1, dtype=torch.long, device=x.device))
         if self.positional_embedding in ("sin", "sin_rope"):
-            positions = torch.arange(x.shape[1], device=x.device) + offsets[:, None]
+            positions = torch.arange(x.shape[1], device=x.device) + offsets[:, None] + self.first_position
             x = x + sinusoids(self, positions).to(x.dtype)
         apply: Any = self._apply_layer
         for layer in self.layers:
@@ -231,6 +235,27 @@ def use_exact_positions(lm: LMModel) -> None:
     """Let an LM compute its positions in float32, see :class:`_ExactPositions`."""
     if type(lm.transformer) is StreamingTransformer:
         lm.transformer.__class__ = _ExactPositions
+
+
+@contextlib.contextmanager
+def starting_at(lm: LMModel, position: int) -> Iterator[None]:
+    """Let the music that an LM hears begin at a position, until the block ends."""
+    transformer: Any = lm.transformer
+    if not isinstance(transformer, _ExactPositions) or transformer.positional_embedding not in ("sin", "sin_rope"):
+        if position:
+            raise ModelError("this LM's positions are not sinusoidal: its music begins at second 0 alone.")
+        yield
+        return
+    before, transformer.first_position = transformer.first_position, position
+    try:
+        yield
+    finally:
+        transformer.first_position = before
+
+
+def first_position(lm: LMModel) -> int:
+    """Where the music that an LM hears begins, see :func:`starting_at`."""
+    return int(getattr(lm.transformer, "first_position", 0))
 
 
 def model_shape(lm: LMModel) -> ModelShape:

@@ -18,6 +18,9 @@ __all__ = ["ACCURACY_COLUMNS", "accuracy_row", "accuracy_table", "measure", "mea
 
 ACCURACY_COLUMNS = ["trait", "measure", "value", "lo", "hi", "chance", "n", "n_groups", "audio"]
 
+_RIGHT = ("accuracy", "balanced accuracy", "held-out accuracy")
+"""Measures that say how often a judge is right."""
+
 
 def accuracy_table(judges: Sequence[Judge]) -> pd.DataFrame:
     """Tell what each judge is worth: one row per judge and trait.
@@ -56,15 +59,19 @@ def worth(judge: Judge, trait: str | Trait) -> str:
     'the judge ear is right in 90.0% on songs'
     >>> worth(judge, "genre=jazz")
     'the judge ear was never measured on genre=jazz'
+    >>> frame.loc[0, "measure"] = "AUC"
+    >>> worth(judge, "drums")
+    'the judge ear tells it from its absence with an AUC of 0.90 on songs'
     """
     trait = Trait.parse(trait)
     name = f"the judge {judge.name}{'' if judge.independent else ' (not independent: it looks inside the model)'}"
     frame = judge.accuracy_frame().reindex(columns=ACCURACY_COLUMNS)
     rows = frame[frame["trait"].isin([trait.column, trait.answer]) & frame["lo"].notna()]
-    if rows.empty:
-        return f"{name} was never measured on {trait}"
-    shares_right = "; ".join(f"{row.value:.1%} on {row.audio}" for row in rows.drop_duplicates("audio").itertuples())
-    return f"{name} is right in {shares_right}"
+    rows = rows.drop_duplicates(["measure", "audio"])
+    right = "; ".join(f"{row.value:.1%} on {row.audio}" for row in rows[rows["measure"].isin(_RIGHT)].itertuples())
+    areas = "; ".join(f"{row.value:.2f} on {row.audio}" for row in rows[rows["measure"] == "AUC"].itertuples())
+    parts = [f"is right in {right}"] * bool(right) + [f"tells it from its absence with an AUC of {areas}"] * bool(areas)
+    return f"{name} {' and '.join(parts)}" if parts else f"{name} was never measured on {trait}"
 
 
 def measure(

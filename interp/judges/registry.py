@@ -1,9 +1,11 @@
 """Judges by name: what ``--judge`` takes on every command and study, and ``judge=`` in Python.
 
 ==================  ================================================================================================
-rendered            the judge of the shipped model's music (:class:`RenderedJudge`)
-tagger              musicnn's tags, trained on recorded music (:class:`TaggerJudge`); tags for a trait of one's own
-                    with labelled clips: ``tagger:orchestral=strings+classical``, several apart by ``;``
+rendered            the judge of the shipped model's music (:class:`RenderedJudge`): the default there
+tagger              musicnn's tags, trained on recorded music (:class:`TaggerJudge`), without a network: the default for
+                    every other model. Calibrated and measured anew on labelled clips where there are enough of them.
+                    Tags for a trait of one's own, with labelled clips: ``tagger:orchestral=classical+strings+violin``,
+                    several traits apart by ``;``
 clap, clap:WHERE    CLAP, asked in words (:class:`ClapJudge`); WHERE is a name on the hub or a folder
 trained             a judge trained on the sound of labelled clips (:func:`interp.judges.train`)
 probe               the model's own probes of labelled clips (:class:`ProbeJudge`): not independent
@@ -247,14 +249,9 @@ def makes_rendered_music(model: MusicGen) -> bool:
 
 
 def _default(model: MusicGen | str | None) -> str:
-    name = model if isinstance(model, str) else "tiny" if model is None or makes_rendered_music(model) else model.name
-    if name == "tiny":
-        return "rendered"
-    raise DataError(
-        f"the music of {name} needs a judge that knows it: --judge clap (or clap:FOLDER with the weights), --judge "
-        "tagger (tags of recorded music, offline), --judge trained with labelled clips, or --judge probe with labelled "
-        "clips for the model's own probes, which are no independent evidence."
-    )
+    """The judge that goes with a model: that of its own music where it ships, else ears trained on recorded music."""
+    shipped = model == "tiny" if isinstance(model, str) else model is None or makes_rendered_music(model)
+    return "rendered" if shipped else "tagger"
 
 
 def _rendered(model: MusicGen | None = None) -> Judge:
@@ -278,22 +275,31 @@ def _tagger(
     chosen = _named_tags(where)
     codec = model is not None and makes_rendered_music(model)
     judge = TaggerJudge("codec round trip" if codec else "clean")
-    wanted = [Trait.parse(trait) for trait in chosen]
-    wanted += [trait for trait in traits if not can_hear(judge, trait) and trait not in wanted]
-    wanted = [trait for trait in wanted if str(trait) in chosen or trait.answer not in judge.abstains]
-    named = {trait: tags_of(trait, chosen) for trait in wanted}
-    named = {trait: tags for trait, tags in named.items() if tags}
-    if named and data is None:
+    asked = [Trait.parse(trait) for trait in chosen]
+    asked += [trait for trait in traits if trait not in asked and tags_of(trait, chosen)]
+    measured = [trait for trait in asked if str(trait) in chosen or _enough(data, trait)]
+    unknown = [trait for trait in asked if trait not in measured and trait.answer not in judge.abstains]
+    unknown = [trait for trait in unknown if not can_hear(judge, trait)]
+    if unknown or (measured and data is None):
         raise DataError(
-            f"what the tagger's tags for {', '.join(map(str, named))} are worth was never measured: give clips that "
-            "are labelled with it (--data FOLDER)."
+            f"what the tagger's tags for {', '.join(map(str, unknown or measured))} are worth was never measured: give "
+            "clips that are labelled with it (--data FOLDER)."
         )
-    if data is not None and named:
+    if data is not None and measured:
         heard = sounds(data, model)
-        for trait, tags in named.items():
-            what = "the labelled clips" if model is None else "the labelled clips, codec round trip"
-            judge.learn(trait, tags, heard, 16_000, data.labels, what)
+        what = "the labelled clips" if model is None else "the labelled clips, codec round trip"
+        for trait in measured:
+            judge.learn(trait, tags_of(trait, chosen), heard, 16_000, data.labels, what)
     return judge
+
+
+def _enough(data: Clips | None, trait: Trait) -> bool:
+    """Whether clips are labelled with a trait, and enough of them to calibrate tags on."""
+    from interp.judges.tagger import FEWEST
+
+    if data is None or trait.column not in data.labels:
+        return False
+    return min(int(trait.has(data.labels).sum()), int(trait.lacks(data.labels).sum())) >= FEWEST
 
 
 def _named_tags(text: str) -> dict[str, list[str]]:
@@ -303,7 +309,9 @@ def _named_tags(text: str) -> dict[str, list[str]]:
         trait, equals, tags = part.rpartition("=")
         names = [name.strip() for name in tags.split("+")]
         if not equals or not all(names):
-            raise DataError(f"cannot read {part!r}: write a trait and its tags, as in tagger:orchestral=strings+harp.")
+            raise DataError(
+                f"cannot read {part!r}: write a trait and its tags, as in tagger:orchestral=strings+violin."
+            )
         chosen[str(Trait.parse(trait))] = names
     return chosen
 

@@ -2,9 +2,9 @@
 
 A tag is heard as loudly as its models say; what that is worth on the music at hand has to be measured. The shipped
 calibration (``interp.recipes.tagger_judge``) is from rendered clips and from the same clips after the shipped model's
-codec. For every answer it holds the area under the curve (AUC) of its tags, and the two numbers that turn them into a
-probability. Where the AUC is below .7 the judge does not answer, and says so: it *abstains*. Tags for a trait of one's
-own are calibrated on labelled clips (:meth:`TaggerJudge.learn`).
+codec. For each of the two it holds, of every answer, the area under the curve (AUC) of its tags, and the two numbers
+that turn them into a probability. Where the AUC is below .7 the judge does not answer, and says so: it *abstains*.
+Tags for a trait of one's own are calibrated on labelled clips (:meth:`TaggerJudge.learn`).
 """
 
 from __future__ import annotations
@@ -23,14 +23,30 @@ from interp.judges.accuracy import ACCURACY_COLUMNS
 from interp.judges.audio import Audio, by_length, mono
 from interp.judges.musicnn import SAMPLE_RATE, TAGS, tags
 from interp.judges.quality import degenerate
+from interp.stats import wilson
 from interp.traits import Trait
 
-__all__ = ["ENOUGH", "QUESTIONS", "WEIGHTS", "Heard", "TaggerJudge", "auc", "listen", "platt", "tag_score", "tags_of"]
+__all__ = [
+    "ENOUGH",
+    "FEWEST",
+    "QUESTIONS",
+    "WEIGHTS",
+    "Heard",
+    "TaggerJudge",
+    "auc",
+    "auc_interval",
+    "listen",
+    "platt",
+    "tag_score",
+    "tags_of",
+]
 
 WEIGHTS = Path(__file__).parent / "weights" / "tagger.json"
 MODELS = ("MTT_musicnn", "MSD_musicnn")
 ENOUGH = 0.7
 """AUC below which a judge had better say nothing."""
+FEWEST = 8
+"""Clips with a trait, and clips without it, that tags are calibrated on at least."""
 _MIN_SECONDS = 0.8
 Floats = NDArray[np.float64]
 
@@ -134,6 +150,23 @@ def auc(score: Floats, truth: NDArray[np.bool_]) -> float:
     return float((ranks - n * (n + 1) / 2) / (n * (len(truth) - n)))
 
 
+def auc_interval(value: float, n_has: float, n_lacks: float) -> tuple[float, float]:
+    """95 % interval of an AUC from the numbers of clips that have and lack the trait.
+
+    The variance is that of Hanley and McNeil 1982; it is that of a share of so many independent trials, whose interval
+    is Wilson's, which stays between 0 and 1 and has a width at 1 too.
+
+    Examples
+    --------
+    >>> [round(end, 2) for end in auc_interval(0.8, 30, 30)]
+    [0.67, 0.89]
+    """
+    shared = (n_has - 1) * (1 - value) / (2 - value) + (n_lacks - 1) * value / (1 + value)
+    trials = n_has * n_lacks / (1 + shared)
+    lo, hi = wilson(value * trials, trials)
+    return float(lo), float(hi)
+
+
 def platt(score: Floats, truth: NDArray[np.bool_]) -> tuple[float, float]:
     """Slope and offset that turn a score into log odds; as many clips with as without are assumed (Platt 1999).
 
@@ -157,8 +190,8 @@ class TaggerJudge:
     Parameters
     ----------
     where : {"clean", "codec round trip"}
-        What is heard: music as it was recorded, or what comes out of the shipped model's codec. Decides which
-        answers the judge abstains from.
+        What is heard: music as it was recorded, or what comes out of the shipped model's codec. Decides how tags turn
+        into probabilities, and which answers the judge abstains from.
     path : Path, optional
         The calibration; the shipped one when None.
 
@@ -185,8 +218,10 @@ class TaggerJudge:
             self.info: dict[str, Any] = json.loads(path.read_text())
             self._music = np.array(self.info["music"]["weights"]), float(self.info["music"]["offset"])
             measured: dict[str, Any] = self.info["answers"]
-            self._calibration = {a: (tuple(m["tags"]), m["slope"], m["offset"]) for a, m in measured.items()}
-            aucs = {a: float(m["auc"][where]) for a, m in measured.items()}
+            self._calibration = {
+                a: (tuple(m["tags"]), float(m[where]["slope"]), float(m[where]["offset"])) for a, m in measured.items()
+            }
+            aucs = {a: float(m[where]["auc"]) for a, m in measured.items()}
         except FileNotFoundError:
             raise StoreError(
                 f"there is no calibration at {path}: make one with interp.recipes.tagger_judge.train_tagger_judge()."
@@ -236,14 +271,25 @@ class TaggerJudge:
         ------
         DataError
             If a tag is unknown, fewer than 8 clips have or lack the trait, or the AUC of the tags is below .7.
+
+        Examples
+        --------
+        >>> time = np.arange(16_000) / 16_000
+        >>> sounds = [np.sin(2 * np.pi * 220 * time) * (1 if i % 2 else 0.01 * np.sin(90 * time)) for i in range(16)]
+        >>> sounds = [x + 0.01 * np.random.default_rng(i).normal(size=16_000) for i, x in enumerate(sounds)]
+        >>> judge = TaggerJudge()
+        >>> judge.learn("hiss", ["ambient", "synth"], sounds, 16_000, pd.DataFrame({"hiss": [1, 0] * 8}))
+        >>> judge.questions["hiss"], judge.accuracy_frame().iloc[-1][["trait", "measure"]].tolist()
+        (['hiss'], ['hiss', 'AUC'])
         """
         trait = Trait.parse(trait)
         heard = listen(audio, sample_rate)
         score = tag_score(heard, names)
         has, lacks = trait.has(labels), trait.lacks(labels)
-        if min(has.sum(), lacks.sum()) < 8:
+        if min(has.sum(), lacks.sum()) < FEWEST:
             raise DataError(
-                f"{has.sum()} clips have {trait} and {lacks.sum()} lack it: tags are calibrated on 8 of each at least."
+                f"{has.sum()} clips have {trait} and {lacks.sum()} lack it: tags are calibrated on {FEWEST} of each at "
+                "least."
             )
         known = has | lacks
         value = auc(score[known], has[known])
@@ -257,8 +303,9 @@ class TaggerJudge:
             self._answers[trait.column] = [trait.column]
         self._calibration[trait.answer] = (tuple(names), slope, offset)
         self.abstains.pop(trait.answer, None)
-        groups = labels["group"].nunique() if "group" in labels else len(labels)
-        self._accuracy += [auc_row(trait.answer, value, int(known.sum()), int(groups), what)]
+        groups = labels.loc[known, "group"].nunique() if "group" in labels else int(known.sum())
+        self._accuracy = [row for row in self._accuracy if row["trait"] not in (trait.answer, trait.column)]
+        self._accuracy += [auc_row(trait.answer, score[known], has[known], what, int(groups))]
 
     def accuracy_frame(self) -> pd.DataFrame:
         """Return what was measured of the audio that is heard: shares of right answers, AUCs, false alarms in ruins."""
@@ -315,9 +362,14 @@ class TaggerJudge:
         return f"TaggerJudge({told}; {self._where})"
 
 
-def auc_row(trait: str, value: float, n: int, n_groups: int, audio: str) -> dict[str, Any]:
-    """A row of :meth:`TaggerJudge.accuracy_frame` for an AUC, without an interval."""
-    values = (trait, "AUC", value, np.nan, np.nan, 0.5, n, n_groups, audio)
+def auc_row(
+    trait: str, score: Floats, truth: NDArray[np.bool_], audio: str, n_groups: int | None = None
+) -> dict[str, Any]:
+    """A row of :meth:`TaggerJudge.accuracy_frame` for an AUC; its interval counts groups, not clips of one group."""
+    n, value = len(truth), auc(score, truth)
+    share = 1.0 if n_groups is None else n_groups / n
+    lo, hi = auc_interval(value, share * truth.sum(), share * (~truth).sum())
+    values = (trait, "AUC", value, lo, hi, 0.5, n, n if n_groups is None else n_groups, audio)
     return dict(zip(ACCURACY_COLUMNS, values, strict=True))
 
 
@@ -330,13 +382,18 @@ def _abstention(answer: str, value: float, where: str, names: Sequence[str] = ()
 
 
 def tags_of(trait: Trait, chosen: Mapping[str, Sequence[str]]) -> list[str]:
-    """The tags for a trait: those that were named, else the tag of the same name; empty if there is none.
+    """The tags for a trait: those that were named, else the shipped ones, else the tag of its name; empty without one.
 
     Examples
     --------
     >>> tags_of(Trait("genre", "metal"), {}), tags_of(Trait("orchestral"), {"orchestral": ["strings"]})
     (['metal'], ['strings'])
+    >>> tags_of(Trait("drums"), {})
+    ['drums', 'beat', 'beats']
     """
     if str(trait) in chosen or trait.answer in chosen:
         return list(chosen.get(str(trait), chosen.get(trait.answer, ())))
+    shipped = QUESTIONS.get(trait.column, {}).get(trait.answer)
+    if shipped:
+        return list(shipped)
     return [trait.answer] if any(trait.answer in TAGS[model] for model in MODELS) else []

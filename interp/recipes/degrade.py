@@ -150,10 +150,28 @@ def _swept(audio: Tensor, rng: np.random.Generator) -> Tensor:
     return torch.from_numpy((np.sin(2 * np.pi * np.cumsum(pitch) / _RATE) * 0.2).astype(np.float32))
 
 
+def _instants(size: int, rate: float, rng: np.random.Generator) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Samples at which something sets in, `rate` times a second: as even as a metronome, or at random."""
+    if rng.random() < 0.5:
+        return np.arange(int(rng.integers(0, int(_RATE / rate))), size, int(_RATE / rate))
+    return np.sort(rng.integers(0, size, max(1, int(size / _RATE * rate))))
+
+
+def _bursts(audio: Tensor, rng: np.random.Generator) -> Tensor:
+    """Bursts of white to pink noise of 10 to 300 ms in silence, cut off or dying away, in time or out of it."""
+    out = torch.zeros(len(audio))
+    length, slope = int(_RATE * 10 ** rng.uniform(-2, -0.5)), rng.uniform(0, 1)
+    fall = np.exp(-np.arange(length) / (length * rng.uniform(0.1, 0.4))) if rng.random() < 0.7 else np.ones(length)
+    for at in _instants(len(audio), rng.uniform(1, 12), rng):
+        burst = _coloured(length, rng, slope) * torch.from_numpy(fall * rng.uniform(0.3, 1)).float()
+        out[at : at + length] += burst[: len(audio) - at]
+    return out * 0.2
+
+
 def _clicks(audio: Tensor, rng: np.random.Generator) -> Tensor:
-    """Clicks at random instants over faint noise."""
-    out = _coloured(len(audio), rng, 0.0) * 0.002
-    for at in rng.integers(0, len(audio), int(len(audio) / _RATE * rng.uniform(3, 40))):
+    """Clicks at random instants or as even as a metronome, over faint noise or nothing."""
+    out = _coloured(len(audio), rng, 0.0) * (0.002 if rng.random() < 0.7 else 0.0)
+    for at in _instants(len(audio), rng.uniform(2, 40), rng):
         out[at] += float(rng.choice([-1, 1]) * rng.uniform(0.2, 1))
     return out
 
@@ -169,6 +187,7 @@ CODE_KINDS: dict[str, Callable[[Tensor, Tensor, int, np.random.Generator], Tenso
 }
 AUDIO_KINDS: dict[str, Callable[[Tensor, np.random.Generator], Tensor]] = {
     "noise": _noise,
+    "noise bursts": _bursts,
     "music under noise": _buried,
     "smeared": _smeared,
     "clipped": _clipped,
@@ -184,6 +203,8 @@ UNSEEN_KINDS = ("alternating codes", "smeared", "siren")
 
 def degrade(audio: Tensor, kind: str, codec: Codec, rng: np.random.Generator, batch_size: int = 4) -> Tensor:
     """Ruin clips.
+
+    Every second clip of :data:`AUDIO_KINDS` is heard through the codec, as a model that plays such sound would be.
 
     Parameters
     ----------
@@ -208,7 +229,10 @@ def degrade(audio: Tensor, kind: str, codec: Codec, rng: np.random.Generator, ba
         If `kind` is unknown.
     """
     if kind in AUDIO_KINDS:
-        return torch.stack([AUDIO_KINDS[kind](clip, rng).to(torch.float32) for clip in audio])
+        ruined = torch.stack([AUDIO_KINDS[kind](clip, rng).to(torch.float32) for clip in audio])
+        if len(ruined) > 1:
+            ruined[1::2] = round_trip(codec, ruined[1::2], batch_size)
+        return ruined
     if kind not in CODE_KINDS:
         raise DataError(f"there is no degradation {kind!r}: choose one of {', '.join(KINDS)}.")
     codes = codec.encode(audio[:, None])[0]

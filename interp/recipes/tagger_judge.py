@@ -102,17 +102,21 @@ def _hear(audio: torch.Tensor) -> Listened:
 def _calibrate(
     music: dict[str, Listened], labels: pd.DataFrame, new: dict[str, Listened], new_labels: pd.DataFrame
 ) -> dict[str, Any]:
-    """Tags, slope, offset and AUC of every answer. One slope for all sound: it has to serve both."""
-    answers = {}
+    """Tags of every answer; by what is heard, slope and offset of the first clips, and the AUC of the others."""
+    answers: dict[str, Any] = {}
     for question, of in QUESTIONS.items():
         for answer, names in of.items():
-            truth = (labels[question] == (1 if answer == question else answer)).to_numpy()
-            truth_new = (new_labels[question] == (1 if answer == question else answer)).to_numpy()
-            scores = np.concatenate([tag_score(heard, names) for heard, _ in music.values()])
-            slope, offset = platt(scores, np.tile(truth, len(music)))
-            aucs = {where: round(auc(tag_score(heard, names), truth_new), 4) for where, (heard, _) in new.items()}
-            answers[answer] = {"tags": list(names), "slope": slope, "offset": offset, "auc": aucs}
+            truth, new_truth = (_has(table, question, answer) for table in (labels, new_labels))
+            answers[answer] = {"tags": list(names)}
+            for where, (heard, _) in music.items():
+                slope, offset = platt(tag_score(heard, names), truth)
+                value = auc(tag_score(new[where][0], names), new_truth)
+                answers[answer][where] = {"slope": slope, "offset": offset, "auc": round(value, 4)}
     return answers
+
+
+def _has(labels: pd.DataFrame, question: str, answer: str) -> NDArray[np.bool_]:
+    return np.asarray(labels[question] == (1 if answer == question else answer))
 
 
 def _tell_music(music: dict[str, Listened], ruins: dict[str, Listened]) -> dict[str, Any]:
@@ -138,8 +142,9 @@ def _measure(judge: TaggerJudge, where: str, heard: Listened, labels: pd.DataFra
         if len(of) > 1:
             known[question] = known[question].where(known[question].isin(of), f"other {question}")
     rows = measure_answers(judge, scores, known, where)
-    for answer, measured in judge.info["answers"].items():
-        rows.append(auc_row(answer, measured["auc"][where], len(labels), len(labels), where))
+    for question, answers in QUESTIONS.items():
+        for answer, names in answers.items():
+            rows.append(auc_row(answer, tag_score(heard[0], names), _has(labels, question, answer), where))
     kept = int((scores["not_music"] < 0.5).sum())
     return [*rows, accuracy_row("music", "accuracy", kept, len(scores), 0.5, where)]
 

@@ -73,7 +73,7 @@ def generate(
         Pool them over time while generating, as :mod:`interp.pooling` has it (``"mean, last"``), instead of keeping
         every frame; read them with :meth:`Generation.to_dataset`. Within one window of the model.
     **options
-        Any of :class:`Settings`: temperature, top_k, top_p, greedy, two_step, engine, extend_stride.
+        Any of :class:`Settings`: temperature, top_k, top_p, greedy, two_step, engine, extend_stride, offset.
 
     Returns
     -------
@@ -108,7 +108,7 @@ def generate(
     results: list[Part] = []
     lock = threading.Lock()
     prompts = sum(row.prompt_frames for row in every)
-    with _bar(progress, len(every) * run.frames - prompts) as update:
+    with model.starting_at(run.settings.offset), _bar(progress, len(every) * run.frames - prompts) as update:
 
         def tick(n: int) -> None:
             with lock:

@@ -115,6 +115,7 @@ class Options(TypedDict, total=False):
     two_step: bool
     engine: EngineName
     extend_stride: float | None
+    offset: float
 
 
 @dataclass(frozen=True)
@@ -138,6 +139,8 @@ class Settings:
         bit the same. ``fast``: own cache, tested equal. ``auto``: fast where the checkpoint allows it, else hooks.
     extend_stride : float, optional
         Beyond the model's longest window, by how many seconds the window moves on; 0.6 windows (18 s of 30) if None.
+    offset : float
+        Second of the piece at which the music begins, audio prompt included; every window begins there.
 
     Raises
     ------
@@ -157,6 +160,7 @@ class Settings:
     two_step: bool = False
     engine: EngineName = "auto"
     extend_stride: float | None = None
+    offset: float = 0.0
 
     def __post_init__(self) -> None:
         numbers = (self.temperature, self.top_k, self.top_p)

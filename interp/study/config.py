@@ -40,7 +40,8 @@ class Common:
     data : Path or None
         Folder of labelled audio. Without it music is rendered, for the model that ships; rendered says so for any.
     judge : str
-        Who listens, by a name that interp.judges.load takes; the model's own judge when empty.
+        Who listens, by a name that interp.judges.load takes; when empty, rendered for the model that ships, and tagger
+        for any other.
     traits : tuple of str
         Labels, or classes of one: drums, genre=jazz, instrument=flute|piano.
     n_clips : int

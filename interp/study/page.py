@@ -75,17 +75,17 @@ def _figures(study: Any, made: Mapping[str, pd.DataFrame], report: Report) -> No
 
 def _judge(study: Any, report: Report) -> None:
     """What the judge is worth, wherever one was asked."""
-    if "judge" not in study.__dict__:
+    if "judges" not in study.__dict__:
         return
-    judge = study.judge
-    worth = judge.accuracy_frame()
-    report.heading("The judge")
-    if not judge.independent:
-        report.text(f"The judge {judge.name} looks inside the model that it judges: it is not independent evidence.")
-    if len(worth):
-        report.table(worth, f"How often the judge ({judge.name}) is right.", rows=40)
-    else:
-        report.text(f"The accuracy of the judge ({judge.name}) was not measured.")
+    report.heading("The judge" if len(study.judges) == 1 else "The judges")
+    for judge in study.judges:
+        worth = judge.accuracy_frame()
+        if not judge.independent:
+            report.text(f"The judge {judge.name} looks inside the model that it judges: no independent evidence.")
+        if len(worth):
+            report.table(worth, f"How often the judge ({judge.name}) is right.", rows=40)
+        else:
+            report.text(f"The accuracy of the judge ({judge.name}) was not measured.")
 
 
 def _heads(study: Any) -> tuple[str, str]:

@@ -62,6 +62,7 @@ __all__ = ["Study", "main"]
 log = logging.getLogger(__name__)
 C = TypeVar("C", bound=Common)
 RENDERED = "rendered"
+SHIPPED = "tiny"
 _LONG = 200
 """Rows beyond which nobody reads a table in a text or a paper: it is written as CSV alone."""
 
@@ -104,6 +105,8 @@ class Study(Generic[C]):
     """Further names under which the study is run, and what differs then: ``{"style": {"trait": "genre"}}``."""
     listens: ClassVar[bool] = True
     """Whether a judge is always needed; it is then refused before any work if it cannot hear what it is asked for."""
+    panel: ClassVar[bool] = False
+    """Whether several judges may listen (:attr:`judges`), each of whom is reported; the first one decides."""
     only_drawn: ClassVar[tuple[str, ...]] = ()
     """Fields of the configuration that no step depends on."""
 
@@ -209,19 +212,23 @@ class Study(Generic[C]):
         """Whether music is rendered, and not read from a folder."""
         return self.config.data is None or str(self.config.data) == RENDERED
 
-    @functools.cached_property
+    @property
     def judge(self) -> Judge:
-        """Who listens."""
-        from interp import judges
+        """Who listens; of several the one who decides."""
+        return self.judges[0]
+
+    @functools.cached_property
+    def judges(self) -> list[Judge]:
+        """All who listen."""
+        from interp.judges.registry import panel
 
         c = self.config
-        if not c.judge and not Path(c.model).exists():
-            judges.load("", model=c.model)  # a model of the hub without a judge: said before it is fetched
+        if c.data is None and c.model != SHIPPED and not Path(c.model).exists():
+            raise _no_music(c.model)  # of a model of the hub: said before it is fetched
         data = None if self.rendered else self.clips
-        judge = judges.load(c.judge, model=self.model, data=data, traits=self.judged)
-        if isinstance(judge, list):
-            raise DataError(f"a study has one judge, not {len(judge)}: name the one whose verdict counts.")
-        return judge
+        if "," in c.judge and not self.panel:
+            raise DataError(f"the study {self.name()} has one judge, not {c.judge}: name the one who decides.")
+        return panel(c.judge, model=self.model, data=data, traits=self.judged)
 
     @functools.cached_property
     def _all_clips(self) -> Clips:
@@ -231,10 +238,7 @@ class Study(Generic[C]):
         from interp.judges.registry import makes_rendered_music
 
         if c.data is None and not makes_rendered_music(self.model):
-            raise DataError(
-                f"{self.model.name} needs labelled music: give --data FOLDER, or say --data rendered for music like "
-                "that of the model that ships."
-            )
+            raise _no_music(self.model.name)
         from interp.data import render_clips
 
         return render_clips(c.n_clips, seed=c.seed, progress=self.progress)
@@ -297,9 +301,10 @@ class Study(Generic[C]):
         parts = {k: v for k, v in dataclasses.asdict(self.config).items() if k not in left_out}
         parts |= {"study": self.name(), "data": RENDERED if self.rendered else content_of(self._all_clips)}
         parts |= {"fingerprint": self.model.fingerprint, "code": self.code}
-        own = Path(self.config.judge.rpartition(":")[0])
-        if own.suffix == ".py" and own.is_file():  # a judge of one's own is code too
-            parts["judge"] = f"{self.config.judge} {hashlib.sha256(own.read_bytes()).hexdigest()}"
+        for name in self.config.judge.split(","):
+            own = Path(name.strip().rpartition(":")[0])
+            if own.suffix == ".py" and own.is_file():  # a judge of one's own is code too
+                parts["judge"] = f"{parts['judge']} {hashlib.sha256(own.read_bytes()).hexdigest()}"
         return Cache(self.config.out / ".cache", parts)
 
     @functools.cached_property
@@ -307,8 +312,9 @@ class Study(Generic[C]):
         c = self.config
         parts: dict[str, Any] = {"command": self.command, "model": f"{self.model.name} {self.model.fingerprint[:12]}"}
         parts |= {"data": RENDERED if self.rendered else str(c.data), "seed": c.seed}
-        if "judge" in self.__dict__:
-            parts["judge"] = f"{c.judge or self.judge.name}{'' if self.judge.independent else ' (NOT independent)'}"
+        if "judges" in self.__dict__:
+            alone = all(judge.independent for judge in self.judges)
+            parts["judge"] = f"{c.judge or self.judge.name}{'' if alone else ' (NOT independent)'}"
         return parts | {"code": self.code}
 
     # Running ---------------------------------------------------------------------------------------------------------
@@ -358,6 +364,13 @@ def main(study: type[Study[Any]], argv: Sequence[str] | None = None) -> dict[str
             say(paragraph)
         err().print(f"Tables, figures and the page: {config.out / 'index.html'}", style="dim", markup=False)
     return made
+
+
+def _no_music(model: str) -> DataError:
+    return DataError(
+        f"{model} needs labelled music: give --data FOLDER, or say --data rendered for music like that of the model "
+        "that ships."
+    )
 
 
 def held_back(clips: Clips, seed: int, share: float = 0.3) -> NDArray[np.bool_]:

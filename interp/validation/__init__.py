@@ -17,16 +17,18 @@ worst heads        the same number of heads that read it worst, each pushed by a
 random heads       the same number drawn from all but the best (eight draws in turn)
 flipped sign       the probe's direction the other way
 other layer        the treated *vector*, as long, at the layer furthest away: how local is it?
+best other site    the trait's own direction at the other site that did best on the pilot, by as many of its own sigma
 other trait: ...   another trait's direction at the same site, by as many of its own sigma
 ITI heads          the 16 best heads, each pushed by its own sigma (arXiv 2306.03341): the baseline
 text               no push; the prompt asks for the trait, under guidance
 DSP: ...           no push; the trait is mixed into the unsteered sound, where that is possible at all
 =================  =============================================================================================
 
-Only random directions and shuffled labels decide about the verdict (:mod:`interp.validation.verdict`): they push as far
-at the same place and know nothing. That other layers or weaker heads do something as well is no evidence against a
-site, and is reported beside it. Necessity is in :mod:`interp.validation.ablation`, what each direction does to all
-other traits in :mod:`interp.validation.leakage`, and causal against probe ranking in :mod:`interp.validation.ranking`.
+The verdict (:mod:`interp.validation.verdict`) answers four questions apart, by a rule written before the run: whether
+the push brings the trait; whether random directions and shuffled labels, which push as far at the same place and know
+nothing, or other sites bring it as well; whether other traits stay; and whether the direction is needed
+(:mod:`interp.validation.ablation`). What heads do is reported beside it. What each direction does to all other traits
+is in :mod:`interp.validation.leakage`, causal against probe ranking in :mod:`interp.validation.ranking`.
 """
 
 from __future__ import annotations
@@ -34,13 +36,14 @@ from __future__ import annotations
 from interp.validation.ablation import ablation_arms
 from interp.validation.arms import UNSTEERED, Arm, basic_arms, full_arms, push, shuffled_like
 from interp.validation.experiment import validate
+from interp.validation.findings import Rule, necessity
 from interp.validation.leakage import leakage
 from interp.validation.ranking import rank_agreement
 from interp.validation.run import run_arms
 from interp.validation.setting import Design, Setting
 from interp.validation.sounds import prompts_with, prompts_without
 from interp.validation.summary import summarise
-from interp.validation.verdict import Rule, necessity, verdict
+from interp.validation.verdict import verdict
 
 __all__ = [
     "UNSTEERED",

@@ -168,6 +168,7 @@ def full_arms(
     *,
     dose: float,
     doses: Sequence[float],
+    rival: Direction | None = None,
     others: Mapping[str, Direction] | None = None,
     text: str | None = None,
     sample_rate: int = 0,
@@ -191,6 +192,8 @@ def full_arms(
         The decisive one, at which every control is run.
     doses : sequence of float
         Of the treated direction; random and shuffled directions also get the largest.
+    rival : Direction, optional
+        The same trait's direction at the best other site: what the claim about this site is measured against.
     others : mapping of str to Direction, optional
         Directions of other traits, each at a site of its own.
     text : str, optional
@@ -239,6 +242,7 @@ def full_arms(
         push("worst heads", worst, control=True, doses=once),
         push("random heads", drawn, control=True, doses=once),
         push("other layer", moved, control=True, doses=once),
+        *([] if rival is None else [push("best other site", rival, control=True, doses=once)]),
         push("ITI heads", Directions(iti), control=False, doses=tuple(map(float, iti_doses)) or None),
     ]
     named = (others or {}).items()

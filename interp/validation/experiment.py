@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,7 +15,6 @@ from interp.activations import held
 from interp.directions import Direction
 from interp.errors import DataError, SiteError
 from interp.judges import Judge, embed
-from interp.judges.accuracy import worth
 from interp.judges.base import has_embedding
 from interp.judges.registry import makes_rendered_music, panel
 from interp.probes import ProbeResult, probe
@@ -23,12 +23,13 @@ from interp.traits import Trait
 from interp.validation.ablation import ablation_arms, erasures
 from interp.validation.arms import Arm, basic_arms, full_arms
 from interp.validation.effects import agreement
-from interp.validation.pilot import PILOT_SEED, choose_site, is_readable, pilot_doses, scan
+from interp.validation.findings import Finding, necessity
+from interp.validation.pilot import PILOT_SEED, choose_site, is_readable, pilot_doses, runner_up, scan
 from interp.validation.run import Trial, run_arms
 from interp.validation.setting import Design, Setting
 from interp.validation.sounds import prompts_with, prompts_without, reference_sounds
 from interp.validation.summary import References
-from interp.validation.verdict import RULE, Verdict, necessity, verdict
+from interp.validation.verdict import Verdict, verdict
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -83,21 +84,46 @@ class Validation(Trial):
         """What the rule says by the first judge."""
         return self.verdicts[self.judge]
 
+    def findings(self) -> pd.DataFrame:
+        """What the rule says, a row a question and a column a judge: the answer, and the number that decided."""
+        columns = {
+            name: {**{asked: str(each) for asked, each in said.findings.items()}, "causal": said.outcome}
+            for name, said in self.verdicts.items()
+        }
+        return pd.DataFrame(columns).rename_axis("asked").reset_index()
+
     def sentences(self) -> list[str]:
-        """What the rule says, a sentence a judge, with what the judge is worth."""
-        return [
-            f"{self.trait} at {self.site}, by {name}: {rule.outcome}; {rule.because}. Needed: {rule.necessary}. "
-            f"{rule.judge[:1].upper()}{rule.judge[1:]}."
-            for name, rule in self.verdicts.items()
+        """What decided, a paragraph a judge, and what it is worth; of several, who hears it and how far they agree."""
+        lines = [
+            f"{self.trait} at {self.site}: {said}{f' {said.worth[:1].upper()}{said.worth[1:]}.' if said.worth else ''}"
+            for said in self.verdicts.values()
         ]
+        if len(self.verdicts) > 1:
+            kappas = ", ".join(
+                f"{row.a} and {row.b} {row.kappa:.2f} [{row.lo:.2f}, {row.hi:.2f}]"
+                for row in self.agreement.itertuples()
+            )
+            hearing = [name for name, said in self.verdicts.items() if said.sufficient.answer == "yes"]
+            lines.append(
+                f"Who hears the push bring it: {', '.join(hearing) or 'nobody'}. Agreement of the judges on single "
+                f"clips (kappa): {kappas}."
+            )
+        return lines
 
     def _headline(self) -> str:
-        outcomes = ", ".join(f"{outcome.outcome} by {name}" for name, outcome in self.verdicts.items())
-        return f"{super()._headline()}; pushed along {self.method} at {self.site}: {outcomes}"
+        return f"{super()._headline()}; pushed along {self.method} at {self.site}"
+
+    def __repr__(self) -> str:
+        rows = self.findings()
+        widths = [max(len(str(cell)) for cell in (name, *rows[name])) for name in rows]
+        lines = [rows.columns, *rows.itertuples(index=False)]
+        grid = ["  ".join(str(c).ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines]
+        return "\n".join([*textwrap.wrap(f"Validation of {self._headline()}", 80), *(f"  {line}" for line in grid)])
 
     def _repr_html_(self) -> str:
+        said = self.findings().to_html(index=False, border=0)
         paragraphs = "".join(f"<p>{html.escape(line)}</p>" for line in self.sentences())
-        return paragraphs + super()._repr_html_()
+        return f"{said}{paragraphs}{super()._repr_html_()}"
 
 
 def validate(
@@ -217,14 +243,17 @@ class _Experiment:
         if not candidates:
             raise SiteError(f"the activations have no probe of {method} at {site or 'the residual stream'}.")
         references = self._references()
-        pilot, dose = pd.DataFrame(), float("nan")
+        pilot, dose, rival = pd.DataFrame(), float("nan"), None
         if self.full or site is None:
             pilot = self._pilot(candidates, codes[n:], doses, references)
             site, dose = choose_site(pilot)
+        if self.full:
+            rival = _rival(pilot, resid, str(site), dose, method)
         treated = resid.directions.one(site=site, method=method)
         seeds = range(self.seed, self.seed + n)
-        made = self._run(self._arms(treated, heads, resid, doses, dose, n), codes[:n], doses, seeds, references)
-        necessary = {judge.name: ("not tested", pd.DataFrame()) for judge in self.judges}
+        arms = self._arms(treated, heads, resid, doses, dose, n, rival)
+        made = self._run(arms, codes[:n], doses, seeds, references)
+        necessary: dict[str, tuple[Finding, pd.DataFrame]] = {}
         without = None
         if self.full:
             ways = erasures(self.ds, treated, resid, seed=self.seed)
@@ -232,7 +261,11 @@ class _Experiment:
             without = self._run(ablation_arms(ways), having, (0.0,), seeds, None, plain)
             necessary = {judge.name: necessity(without.heard_by(judge.name)) for judge in self.judges}
         readable = is_readable(resid.table, str(site))
-        verdicts = {judge.name: self._verdict(judge, made, readable, necessary[judge.name][0]) for judge in self.judges}
+        decisive = dose if self.full else None
+        verdicts = {
+            judge.name: self._verdict(judge, made, readable, decisive, necessary.get(judge.name, (None, None))[0])
+            for judge in self.judges
+        }
         losses = [table.assign(judge=name) for name, (_, table) in necessary.items() if len(table)]
         return Validation(
             **vars(made), site=str(site), dose=dose, method=method, sigma=treated.sigma, pilot=pilot,
@@ -279,15 +312,16 @@ class _Experiment:
         return made.table
 
     def _arms(
-        self, treated: Direction, heads: ProbeResult, resid: ProbeResult, doses: tuple[float, ...], dose: float, n: int
-    ) -> list[Arm]:
+        self, treated: Direction, heads: ProbeResult, resid: ProbeResult, doses: tuple[float, ...], dose: float, n: int,
+        rival: Direction | None,
+    ) -> list[Arm]:  # fmt: skip
         design = self.design
         if not self.full:
             return basic_arms(self.ds, treated, heads, resid, k=design.k, n_seeds=n, seed=self.seed)
         return full_arms(
             self.ds, treated, heads, resid, dose=dose, doses=doses, text=design.text,
             sample_rate=self.model.sample_rate, k=design.k, k_iti=design.k_iti, iti_doses=design.iti_doses, n_seeds=n,
-            seed=self.seed, others={name: self._other(name, treated) for name in design.others},
+            seed=self.seed, rival=rival, others={name: self._other(name, treated) for name in design.others},
         )  # fmt: skip
 
     def _other(self, trait: str, treated: Direction) -> Direction:
@@ -306,7 +340,16 @@ class _Experiment:
             setting=setting or self.setting, references=references,
         )  # fmt: skip
 
-    def _verdict(self, judge: Judge, made: Trial, readable: bool, necessary: str) -> Verdict:
+    def _verdict(
+        self, judge: Judge, made: Trial, readable: bool, dose: float | None, necessary: Finding | None
+    ) -> Verdict:
         table = made.table[made.table["judge"] == judge.name]
-        outcome = verdict(table, made.heard_by(judge.name), readable, necessary=necessary, rule=RULE)
-        return replace(outcome, judge=worth(judge, self.trait))
+        clips = made.heard_by(judge.name)
+        return verdict(table, clips, readable, trait=self.trait, judge=judge, dose=dose, necessary=necessary)
+
+
+def _rival(pilot: pd.DataFrame, resid: ProbeResult, site: str, dose: float, method: str) -> Direction | None:
+    """The direction at the best other site: by the pilot, or by its probe where the pilot tried no other."""
+    ranked = [str(name) for name in resid.ranking(method)["site"] if str(name) != site]
+    best = runner_up(pilot, site, dose) or (ranked[0] if ranked else None)
+    return None if best is None else resid.directions.one(site=best, method=method)

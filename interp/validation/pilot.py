@@ -21,7 +21,7 @@ from interp.validation.summary import References
 if TYPE_CHECKING:
     from interp.model import MusicGen
 
-__all__ = ["PILOT_SEED", "choose_site", "is_readable", "pilot_doses", "scan"]
+__all__ = ["PILOT_SEED", "choose_site", "is_readable", "pilot_doses", "runner_up", "scan"]
 
 PILOT_SEED = 10_000
 """Added to the seed of pilots, so that no seed of a pilot is used again."""
@@ -142,6 +142,38 @@ def choose_site(pilot: pd.DataFrame, *, slack: float = 0.05, not_music: float = 
     rising = [True] * len(cost) + [True, False]
     best = near.sort_values([*cost, "dose", "rate"], ascending=rising, kind="stable").iloc[0]
     return str(best["site"]), float(best["dose"])
+
+
+def runner_up(pilot: pd.DataFrame, site: str, dose: float, *, not_music: float = 0.10) -> str | None:
+    """The best of the other sites of a pilot at the same dose: what a claim about a site is measured against.
+
+    Parameters
+    ----------
+    pilot : DataFrame
+        As for :func:`choose`.
+    site : str
+        The one that was chosen.
+    dose : float
+    not_music : float
+        As for :func:`choose`.
+
+    Returns
+    -------
+    str or None
+        Of equal shares the earlier row; None where the pilot tried no other site at this dose.
+
+    Examples
+    --------
+    >>> pilot = pd.DataFrame({"site": ["L1.resid", "L2.resid", "L3.resid"], "dose": 3.0, "control": False,
+    ...                       "rate": [0.9, 0.5, 0.8], "not_music": [0.0, 0.0, 0.5]})
+    >>> runner_up(pilot, "L1.resid", 3.0)
+    'L2.resid'
+    """
+    control = pilot["control"].astype(bool)
+    rows = pilot[~control & (pilot["site"] != site) & (pilot["dose"] == dose)]
+    music = rows[rows["not_music"] <= not_music]
+    rows = music if len(music) else rows
+    return None if rows.empty else str(rows.sort_values("rate", ascending=False, kind="stable")["site"].iloc[0])
 
 
 def is_readable(probes: pd.DataFrame, site: str, alpha: float = 0.05) -> bool:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,7 @@ from interp.judges import Judge, accuracy_table, embed, hears, score
 from interp.judges.base import has_embedding
 from interp.judges.quality import degenerate
 from interp.judges.registry import panel
+from interp.judges.similarity import structure_similarity
 from interp.stats import dose_response
 from interp.traits import Trait
 from interp.validation.arms import UNSTEERED, Arm
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["Trial", "run_arms"]
 
 _SHORTEST = 0.8  # s: what a judge can embed
+Window = tuple[float, float | None]
 _TAKEN = {*KEY, "control", "where", "seed", "hit", "score", "not_music", "start", "stop"}
 
 
@@ -49,7 +51,9 @@ class Trial:
         says of itself, ``seed, hit, score, not_music``. Of monitored rows ``acted`` and ``level``: the share of
         decisions at which the monitor let the push through, and its mean reading. Where it was measured,
         ``degenerate``, ``similarity`` to the prompt, ``kept`` (share of the judge's other answers that are those of
-        the unsteered twin), every probability (``p_drums``, ...) and the judge's embedding ``e0, e1, ...``.
+        the unsteered twin), ``chroma_kept`` and ``onsets_kept`` (correlation of harmony and rhythm with the twin's,
+        :func:`interp.judges.similarity.structure_similarity`), every probability (``p_drums``, ...) and the judge's
+        embedding ``e0, e1, ...``.
     audio : dict of (arm, dose) to Tensor of shape [seeds, channels, samples]
         The sounds that were kept, prompt included.
     sample_rate : int
@@ -188,6 +192,7 @@ def run_arms(
     start, base = played.start, played.unsteered
     prompts = None if any(code is None for code in codes) or not start else base[..., :start]
     listeners = [_Listener(ear, trait, setting, prompts, model.sample_rate) for ear in judges]
+    sound = _Sound(setting, model.sample_rate)
     audio: dict[tuple[str, float], torch.Tensor] = {}
     frames: dict[str, list[pd.DataFrame]] = {ear.name: [] for ear in judges}
     acted = _acted(played.made.monitor)
@@ -203,8 +208,10 @@ def run_arms(
             rows = range(cell.at, cell.at + n) if cell.at >= 0 else [-1] * n  # edited sound has no row
             labels = labels.join(acted.reindex(rows).reset_index(drop=True))
         part = Part(arm, cell.dose, tuple(seeds), whole[..., start:], prompts, played.codes(cell), model.sample_rate)
-        for listener in listeners:
-            frames[listener.judge.name] += listener.hear(part, labels)
+        for window, within in sound.windows(part):
+            heard = sound.measure(within, window)
+            for listener in listeners:
+                frames[listener.judge.name].append(listener.hear(within, window, labels, heard))
     clips = pd.concat([frame for parts in frames.values() for frame in parts], ignore_index=True)
     monitor = played.made.monitor if played.made.monitor.empty else played.placed(played.made.monitor)
     table = summarise(clips, (*KEY, *says, "start", "stop"), references=references)
@@ -218,6 +225,13 @@ def _refuse_what_every_table_says(arms: Sequence[Arm]) -> None:
             raise DataError(f"the arm {arm.name!r} says {', '.join(sorted(taken))} of itself, which every table says.")
 
 
+class Sounded(NamedTuple):
+    """Columns of clips whoever listens: ``degenerate, chroma_kept, onsets_kept``, and those of one's own."""
+
+    quality: pd.DataFrame
+    own: list[pd.DataFrame]
+
+
 class _Listener:
     """One judge in one run: it remembers what it heard in the unsteered twins."""
 
@@ -225,41 +239,54 @@ class _Listener:
         self, judge: Judge, trait: Trait, setting: Setting, prompts: torch.Tensor | None, sample_rate: int
     ) -> None:
         self.judge, self.trait, self.setting, self.rate = judge, trait, setting, sample_rate
-        self._twins: dict[tuple[float, float | None], pd.DataFrame] = {}
+        self._twins: dict[Window, pd.DataFrame] = {}
         self._prompts: NDArray[np.float32] | None = None
         if setting.measure and has_embedding(judge) and prompts is not None and setting.prompt_seconds >= _SHORTEST:
             self._prompts = embed(judge, prompts, sample_rate)
 
-    def hear(self, part: Part, labels: pd.DataFrame) -> list[pd.DataFrame]:
-        """The clips of one arm and dose, in each window; the unsteered ones come first."""
-        windows: Sequence[tuple[float, float | None]] = self.setting.windows or [(0.0, None)]
-        frames = []
-        for window in windows:
-            first, last = round(window[0] * self.rate), None if window[1] is None else round(window[1] * self.rate)
-            within = Part(**{**vars(part), "audio": part.audio[..., first:last]})
-            frame = labels.copy()
-            frame.insert(0, "judge", self.judge.name)
-            if window[1] is not None:
-                frame["start"], frame["stop"] = window
-            frames.append(pd.concat([frame, self._columns(within, window)], axis=1))
-        return frames
-
-    def _columns(self, part: Part, window: tuple[float, float | None]) -> pd.DataFrame:
+    def hear(self, part: Part, window: Window, labels: pd.DataFrame, sound: Sounded) -> pd.DataFrame:
+        """The clips of one arm and dose in one window; the unsteered ones come first."""
+        frame = labels.copy()
+        frame.insert(0, "judge", self.judge.name)
+        if window[1] is not None:
+            frame["start"], frame["stop"] = window
         scores = score(self.judge, part.audio, self.rate)
         twins = self._twins.setdefault(window, scores)
-        columns = [hears(self.judge, scores, self.trait)]
+        columns = [frame, hears(self.judge, scores, self.trait)]
         if self.setting.measure:
-            quality = degenerate(part.audio, self.rate)[["degenerate"]]
-            quality["similarity"] = np.nan
+            quality = sound.quality.copy()
             vectors = embed(self.judge, part.audio, self.rate) if has_embedding(self.judge) else None
-            if vectors is not None and self._prompts is not None:
-                quality["similarity"] = _cosine(vectors, self._prompts)
-            quality["kept"] = kept(self.judge, scores, twins, self.trait)
+            near = np.nan if vectors is None or self._prompts is None else _cosine(vectors, self._prompts)
+            quality.insert(1, "similarity", near)
+            quality.insert(2, "kept", kept(self.judge, scores, twins, self.trait))
             columns += [quality, scores.astype(float).add_prefix(JUDGED)]
             if vectors is not None:
                 columns.append(pd.DataFrame(vectors).add_prefix("e"))
-        columns += [measure(part).reset_index(drop=True) for measure in self.setting.measures]
-        return pd.concat(columns, axis=1)
+        return pd.concat([*columns, *sound.own], axis=1)
+
+
+class _Sound:
+    """What is measured of sound once, whoever listens: quality, likeness to the twins, measures of one's own."""
+
+    def __init__(self, setting: Setting, sample_rate: int) -> None:
+        self.setting, self.rate = setting, sample_rate
+        self._twins: dict[Window, torch.Tensor] = {}
+
+    def windows(self, part: Part) -> Iterator[tuple[Window, Part]]:
+        """One arm's music in each window."""
+        whole: list[Window] = [(0.0, None)]
+        for window in self.setting.windows or whole:
+            first, last = round(window[0] * self.rate), None if window[1] is None else round(window[1] * self.rate)
+            yield window, Part(**{**vars(part), "audio": part.audio[..., first:last]})
+
+    def measure(self, part: Part, window: Window) -> Sounded:
+        """The first arm that is measured is taken for the twins of all others."""
+        own = [measure(part).reset_index(drop=True) for measure in self.setting.measures]
+        if not self.setting.measure:
+            return Sounded(pd.DataFrame(), own)
+        twins = self._twins.setdefault(window, part.audio)
+        like = structure_similarity(part.audio, twins, self.rate).add_suffix("_kept")
+        return Sounded(degenerate(part.audio, self.rate)[["degenerate"]].join(like), own)
 
 
 # Monitors -------------------------------------------------------------------------------------------------------

@@ -4,8 +4,10 @@
 the twins with a bootstrap interval over seeds, and p-values of sign flips: alone, by Holm, and against the largest
 statistic of the whole family. **Quality** is the share judged to be no music, the share of degenerate audio, and the
 distance (FAD, KAD) of the clips' embeddings from those of reference music. **Specificity** is what else changed: how
-many of the judge's other answers stay those of the unsteered twin (``kept``), and how similar the continuation is to
-its prompt. Pushing anywhere makes another piece of music, so both are to be read beside the random direction's.
+many of the judge's other answers stay those of the unsteered twin (``kept``), how much of its harmony and rhythm does
+(``chroma_kept``, ``onsets_kept``: correlations, :mod:`interp.judges.similarity`), and how similar the continuation is
+to its prompt (``similarity``). Pushing anywhere makes another piece of music, so all are to be read beside the random
+direction's.
 """
 
 from __future__ import annotations
@@ -30,7 +32,9 @@ JUDGED = "p_"
 KEY = ("judge", "trait", "arm", "dose")
 UNIT = ("judge", "trait", "seed", "start", "stop")
 FAMILY = ("judge", "trait")
-MEASURES = ("similarity", "kept")
+OF_TWIN = ("kept", "chroma_kept", "onsets_kept")
+"""Measures of likeness to the twin, which are 1 in the twin itself: they are their own difference to it."""
+MEASURES = ("similarity", *OF_TWIN)
 
 References = Mapping[str, NDArray[Any]] | Callable[[Mapping[str, Any]], Mapping[str, NDArray[Any]]]
 """Embeddings of music to measure FAD and KAD from, by name: ``""`` gives the columns ``fad`` and ``kad``, any other
@@ -228,7 +232,7 @@ def _quality(rows: pd.DataFrame, base: pd.DataFrame | None, measures: Sequence[s
         if name != "not_music":
             lo, hi = bootstrap_interval(weights @ after, len(after))
             line |= {name: float(after.mean()), f"{name}_lo": float(lo), f"{name}_hi": float(hi)}
-        if before is not None and name != "kept":  # nothing but 1 in the twin: the share itself is the difference
+        if before is not None and name not in OF_TWIN:
             lo, hi = bootstrap_interval(weights @ (after - before), len(after))
             line |= {f"{name}_diff": float((after - before).mean())}
             line |= {f"{name}_diff_lo": float(lo), f"{name}_diff_hi": float(hi)}

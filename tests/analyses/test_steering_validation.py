@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import analyses.steering_validation as studied
 from analyses.steering_validation import Config, SteeringValidation
 from interp import validation
 from interp.errors import DataError
+from interp.validation import pilot
 
 SMALL = Config(
     traits=("drums",), n_clips=96, n_seeds=2, pilot_seeds=2, cost_seeds=2, ablation_seeds=2, leakage_seeds=2,
@@ -19,21 +21,38 @@ SMALL = Config(
 )  # fmt: skip
 
 
+LEVEL = """
+import numpy as np, pandas as pd
+class Level:
+    name, independent, questions = "level", True, {"drums": ["drums"]}
+    def score(self, audio, sample_rate):
+        loud = np.asarray(audio).std(axis=(1, 2))
+        return pd.DataFrame({"drums": loud / (loud + 0.05), "not_music": 0.0})
+    def accuracy_frame(self):
+        return pd.DataFrame()
+"""
+
+
 @pytest.fixture(scope="module")
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("study")
 
 
 def test_the_whole_study_and_going_on(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = SteeringValidation(replace(SMALL, out=out), progress=False).run()
+    (out / "level.py").write_text(LEVEL)
+    config = replace(SMALL, out=out, judge=f"rendered,{out / 'level.py'}:Level")
+    found = SteeringValidation(config, progress=False).run()
     arms = found["arms"]
     assert {"unsteered", "probe", "random", "shuffled labels", "other layer", "text"} <= set(arms["arm"])
-    assert arms[["fad", "kad", "kept"]].notna().all().all()
+    assert arms[["fad", "kad", "kept", "chroma_kept", "onsets_kept"]].notna().all().all()
     assert set(found["necessity"]["music"]) == {"continued", "asked for"}
     assert found["leakage"]["own"].sum() == found["leakage"]["direction"].nunique() == 12
     assert len(found["heads"]) == 2 * 48 and set(found["agreement"]["statistic"]) == {"Spearman", "Kendall"}
-    sites = found["verdicts"].set_index("site")["outcome"]
-    assert len(sites) == 6 and set(sites) <= {"causal", "only readable", "inconclusive", "not readable"}
+    verdicts = found["verdicts"].set_index(["judge", "site"])
+    assert len(verdicts) == 2 * 6 and set(verdicts["outcome"]) <= {"causal", "not causal", "not shown"}
+    assert set(verdicts["necessary"].groupby("judge").first()) <= {"yes", "no", "not shown"}
+    assert set(found["panel"]["judge"]) == {"rendered", "level"} == set(found["judges_agree"].loc[0, ["a", "b"]])
+    assert set(arms["judge"]) == {"rendered"} and "best other site" in set(arms["arm"])
     bar = found["bars"].iloc[0]
     rate = arms[(arms["arm"] == "probe") & (arms["dose"] == bar["dose"])]["rate"].iloc[0]
     assert bar["success"] == rate and bar["fad_gap"] == pytest.approx(bar["cost_fad"] - bar["iti_fad"], abs=1e-3)
@@ -49,14 +68,17 @@ def test_the_whole_study_and_going_on(out: Path, monkeypatch: pytest.MonkeyPatch
     def never(*args: object, **settings: object) -> None:
         raise AssertionError("made again")
 
-    for name in ("run_arms", "scan", "leakage", "head_changes", "refit_after"):
-        monkeypatch.setattr(validation, name, never)
-    again = SteeringValidation(replace(SMALL, out=out), progress=False).run()
+    for module, name in (
+        (validation, "run_arms"), (validation, "leakage"), (pilot, "scan"), (studied, "head_changes"),
+        (studied, "refit_after"),
+    ):  # fmt: skip
+        monkeypatch.setattr(module, name, never)
+    again = SteeringValidation(config, progress=False).run()
     assert np.array_equal(again["arms"]["rate"], arms["rate"])
 
 
 def test_bad_input_is_refused_at_once() -> None:
-    with pytest.raises(DataError, match="needs a judge that knows it: --judge clap"):
+    with pytest.raises(DataError, match="facebook/musicgen-large needs labelled music: give --data"):
         SteeringValidation(Config(model="facebook/musicgen-large"), progress=False).run()
     with pytest.raises(DataError, match="no judge 'ears'"):
         SteeringValidation(Config(judge="ears"), progress=False).run()

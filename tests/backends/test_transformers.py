@@ -454,6 +454,29 @@ def test_files_that_are_missing_or_cut_short(copy: Path) -> None:
         interp.load(copy, device="cpu", codec="facebook/encodec_32khz")
 
 
+def test_weights_in_several_files(folder: Path, there: Any, model: MusicGen, tmp_path: Path) -> None:
+    """As the larger models have them; without one of the files there is no model."""
+    parts = Path(shutil.copytree(folder, tmp_path / "parts"))
+    (parts / "model.safetensors").unlink()
+    there.save_pretrained(parts, max_shard_size="2MB")
+    shards = sorted(parts.glob("*.safetensors"))
+    assert len(shards) > 2 and interp.load(parts, device="cpu").fingerprint == model.fingerprint
+    shards[1].unlink()
+    with pytest.raises(ModelError, match=r"cannot be read .*fetch them again"):
+        interp.load(parts, device="cpu")
+
+
+def test_every_part_goes_where_it_is_asked_for(folder: Path) -> None:
+    from interp.backends.transformers import _place, load
+
+    lm = load("mine", folder, torch.device("cpu"))[0].lm
+    _place(lm, torch.device("meta"), torch.bfloat16)
+    text: Any = lm.condition_provider.conditioners["description"]
+    assert {p.device.type for part in (lm, text.t5) for p in part.parameters()} == {"meta"}
+    assert {p.dtype for p in lm.parameters()} == {torch.bfloat16} and next(text.t5.parameters()).dtype == torch.float32
+    assert (text.device, lm.condition_provider.device) == ("meta", "meta")
+
+
 def test_a_name_that_is_not_here(hub: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"me/none is not on this machine, .*`hf download me/none`.*HF_HUB|hub"):
         interp.load("hf:me/none", device="cpu")

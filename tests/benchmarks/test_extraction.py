@@ -58,6 +58,12 @@ def models(quick: bool) -> dict[str, tuple[MusicGen, LMModel, int, float]]:
     return found
 
 
+def finish(device: torch.device) -> None:
+    """Wait for what a GPU still has to do."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
 def hooked(lm: LMModel, n_frames: int) -> tuple[list[Tensor], Callable[[], None]]:
     """Plain hooks that keep the mean and the last frame of every layer's heads and residual; and how to remove them."""
     kept: list[Tensor] = []
@@ -77,7 +83,7 @@ def hooked(lm: LMModel, n_frames: int) -> tuple[list[Tensor], Callable[[], None]
 def speed(model: MusicGen, bare_lm: LMModel, rows: int, seconds: float, repeats: int) -> dict[str, float]:
     """Median seconds a batch takes: bare, read and pooled, extracted into a store, and hooked."""
     n_frames = round(seconds * model.frame_rate)
-    codes = torch.randint(model.cardinality, (rows, model.n_codebooks, n_frames))
+    codes = torch.randint(model.cardinality, (rows, model.n_codebooks, n_frames), device=model.device)
     sites = select_sites(SITES, model.shape)
     pooling = Pooling.parse(POOL, model.frame_rate, n_frames)
     texts = [None] * rows
@@ -85,9 +91,13 @@ def speed(model: MusicGen, bare_lm: LMModel, rows: int, seconds: float, repeats:
     # The very tokens that extraction feeds: nothing after the last frame's step.
     tokens = model.sequence(codes)[0][..., : int(model.frame_steps(n_frames)[-1]) + 1]
 
+    def bare() -> object:
+        with model.autocast():
+            return bare_lm(tokens, [], conditions)
+
     def with_hooks() -> None:
         kept, remove = hooked(bare_lm, n_frames)
-        bare_lm(tokens, [], conditions)
+        bare()
         remove()
         torch.stack(kept).cpu()
 
@@ -95,7 +105,7 @@ def speed(model: MusicGen, bare_lm: LMModel, rows: int, seconds: float, repeats:
     with tempfile.TemporaryDirectory() as folder:
         count = iter(range(10**6))
         runs: dict[str, Callable[[], object]] = {
-            "bare": lambda: bare_lm(tokens, [], conditions),
+            "bare": bare,
             "read": lambda: pool_forward(model, list(codes), texts, sites, pooling),
             "extract": lambda: extract(
                 model,
@@ -114,6 +124,7 @@ def speed(model: MusicGen, bare_lm: LMModel, rows: int, seconds: float, repeats:
             for name, run in runs.items():
                 begin = time.perf_counter()
                 run()
+                finish(model.device)
                 if repeat:  # the first round warms up
                     times[name].append((time.perf_counter() - begin) / (BATCHES if name == "extract" else 1))
     return {name: statistics.median(values) for name, values in times.items()}

@@ -9,7 +9,7 @@ import torch
 from interp.errors import DataError
 from interp.judges import RenderedJudge, quality
 from interp.judges.quality import QualityJudge, Thresholds, degenerate
-from interp.judges.similarity import prompt_similarity
+from interp.judges.similarity import prompt_similarity, structure_similarity
 from interp.recipes.degrade import degrade
 
 RATE = 16_000
@@ -97,3 +97,19 @@ def test_a_clip_is_its_own_twin(music):
 def test_an_embedding_of_ones_own(music):
     table = prompt_similarity(music[:3], music[:3].flip(0), RATE, embed=lambda audio, rate: np.eye(3, dtype=np.float32))
     assert list(table["embedding"]) == [1, 1, 1] and list(table["embedding_others"]) == [0, 0, 0]
+
+
+def test_structure_is_that_of_the_twin_and_of_no_other(music):
+    own = structure_similarity(music[:24], music[:24], RATE)
+    np.testing.assert_allclose(own, 1, atol=1e-6)
+    other = structure_similarity(music[:24], music[:24].roll(1, 0), RATE)
+    assert (other["chroma"].mean() < 0.5) and (other["onsets"].mean() < 0.5) and (other.abs() <= 1 + 1e-6).all().all()
+    faint = structure_similarity(music[:8], 0.1 * music[:8], RATE)  # loudness is no structure
+    np.testing.assert_allclose(faint, 1, atol=0.02)
+    noise = torch.randn(music[:8].shape, generator=torch.Generator().manual_seed(0))
+    stained = structure_similarity(music[:8], music[:8] + 0.1 * music[:8].std() * noise, RATE).mean()
+    drowned = structure_similarity(music[:8], music[:8].std() * noise, RATE).mean()
+    assert (stained > 0.5).all() and (drowned < 0.2).all()
+    assert (structure_similarity(torch.zeros(1, 1, RATE), music[:1, :, :RATE], RATE) == 0).all().all()
+    with pytest.raises(DataError, match="one twin of the same length"):
+        structure_similarity(music[:2], music[:2, :, :RATE], RATE)

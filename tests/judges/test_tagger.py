@@ -14,7 +14,19 @@ from interp.clips import Clips
 from interp.data import render_arrays
 from interp.errors import ClipError, DataError, StoreError
 from interp.judges import embed, hears, load, score
-from interp.judges.tagger import ENOUGH, WEIGHTS, Heard, TaggerJudge, auc, listen, platt, tag_score, tags_of
+from interp.judges.accuracy import worth
+from interp.judges.tagger import (
+    ENOUGH,
+    WEIGHTS,
+    Heard,
+    TaggerJudge,
+    auc,
+    auc_interval,
+    listen,
+    platt,
+    tag_score,
+    tags_of,
+)
 from interp.traits import Trait
 
 RATE = 16_000
@@ -58,7 +70,7 @@ def test_rendered_music_is_music_and_its_traits_are_heard(
             continue
         truth = (labels[["genre", "instrument"]] == answer).any(axis=1)
         truth |= (answer == "drums") & (labels["drums"] == 1)
-        value, there = auc(scores[answer].to_numpy(), truth.to_numpy()), measured["auc"]["clean"]
+        value, there = auc(scores[answer].to_numpy(), truth.to_numpy()), measured["clean"]["auc"]
         few = min(truth.sum(), (~truth).sum())
         error = np.sqrt(there * (1 - there) / few)  # no less than that of Hanley and McNeil 1982
         assert abs(value - there) < 3 * error, answer
@@ -81,8 +93,8 @@ def test_noise_silence_and_clicks_are_no_music(judge: TaggerJudge) -> None:
 
 def test_what_the_tags_do_not_tell_is_not_answered(tmp_path: Path, music: tuple[torch.Tensor, pd.DataFrame]) -> None:
     info = json.loads(WEIGHTS.read_text())
-    info["answers"]["drums"]["auc"]["codec round trip"] = 0.61
-    info["answers"]["rock"]["auc"]["codec round trip"] = 0.5
+    info["answers"]["drums"]["codec round trip"]["auc"] = 0.61
+    info["answers"]["rock"]["codec round trip"]["auc"] = 0.5
     path = tmp_path / "tagger.json"
     path.write_text(json.dumps(info))
     deaf = TaggerJudge("codec round trip", path)
@@ -108,14 +120,16 @@ def test_rate_length_and_neighbours(judge: TaggerJudge, music: tuple[torch.Tenso
 
 
 def test_tags_of_ones_own_are_calibrated_on_labelled_clips(music: tuple[torch.Tensor, pd.DataFrame]) -> None:
-    audio, labels = music
+    loud = loud_genres(music[1]).to_numpy()
+    some = np.sort(np.concatenate([np.flatnonzero(loud)[:12], np.flatnonzero(~loud)[:12]]))
+    audio, labels = music[0][some], music[1].iloc[some].reset_index(drop=True)
     own = labels[["genre", "group"]].assign(busy=np.where(loud_genres(labels), "yes", "no"))
     judge = TaggerJudge("clean")
     judge.learn("busy", ["rock", "techno", "electronic"], audio, RATE, own, "my clips")
     heard = hears(judge, audio, "busy", RATE)
     assert auc(heard["score"].to_numpy(), loud_genres(labels).to_numpy()) > ENOUGH
     row = judge.accuracy_frame().iloc[-1]
-    assert (row["trait"], row["measure"], row["audio"], row["n"]) == ("busy", "AUC", "my clips", 48)
+    assert (row["trait"], row["measure"], row["audio"], row["n"]) == ("busy", "AUC", "my clips", 24)
     with pytest.raises(DataError, match="no tag 'kazoo'"):
         judge.learn("busy", ["kazoo"], audio, RATE, own)
     shuffled = own.assign(busy=np.random.default_rng(0).permutation(own["busy"]))
@@ -138,6 +152,39 @@ def test_by_name(music: tuple[torch.Tensor, pd.DataFrame]) -> None:
         load("tagger", traits=["orchestral"])
     with pytest.raises(DataError, match="cannot read 'loud'"):
         load("tagger:loud")
+
+
+def test_labelled_clips_decide_what_is_heard_of_known_traits_too(music: tuple[torch.Tensor, pd.DataFrame]) -> None:
+    every = (music[1]["genre"] == "rock").to_numpy()
+    some = np.concatenate([np.flatnonzero(every)[:8], np.flatnonzero(~every)[:8]])
+    sounds, rock, labels = music[0].numpy()[some], every[some], music[1].iloc[some]
+    clips = Clips.from_arrays(sounds, RATE, labels.assign(genre=np.where(rock, "rock", "jazz")))
+    judge = load("tagger", data=clips, traits=["genre=rock"])
+    row = judge.accuracy_frame().iloc[-1]
+    assert (row["trait"], row["measure"], row["audio"], row["n"]) == ("rock", "AUC", "the labelled clips", 16)
+    assert row["lo"] < row["value"] <= row["hi"] and worth(judge, "genre=rock").endswith("on the labelled clips")
+    turned = Clips.from_arrays(sounds, RATE, labels.assign(genre=np.where(rock, "jazz", "rock")))
+    with pytest.raises(DataError, match=r"cannot hear 'rock'.* is 0\.\d\d on the labelled clips"):
+        load("tagger", data=turned, traits=["genre=rock"])
+    few = clips[:9]  # too few to calibrate on: as it was shipped
+    assert (
+        load("tagger", data=few, traits=["genre=rock"])
+        .score(music[0][:1], RATE)
+        .equals(load("tagger", traits=["genre=rock"]).score(music[0][:1], RATE))
+    )
+
+
+def test_an_interval_of_an_auc_holds_the_auc_and_narrows() -> None:
+    for value in (0.5, 0.8, 1.0):
+        wide, narrow = auc_interval(value, 10, 10), auc_interval(value, 200, 200)
+        assert 0 <= wide[0] < narrow[0] <= value and value - 0.01 <= narrow[1] <= max(wide[1], narrow[1]) <= 1
+    rng = np.random.default_rng(0)
+    truth = np.arange(60) < 30
+    inside = [  # scores of two normals, one apart: the AUC is that of the normal law at 1 / sqrt 2, .760
+        low <= 0.7602 <= high
+        for low, high in (auc_interval(auc(rng.normal(size=60) + truth, truth), 30, 30) for _ in range(400))
+    ]
+    assert 0.92 <= np.mean(inside) <= 0.99
 
 
 def test_parts() -> None:

@@ -247,10 +247,11 @@ def test_another_model_is_given_its_music_and_its_judge(hub: Path) -> None:
     study = Small(Config(model="facebook/musicgen-small", n_clips=4), progress=False)
     with pytest.raises(DataError, match="give --data FOLDER, or say --data rendered"):
         assert study.clips
-    with pytest.raises(DataError, match="needs a judge that knows it"):
+    with pytest.raises(DataError, match="give --data FOLDER, or say --data rendered"):
         assert study.judge
     rendered = Small(replace(study.config, data=Path("rendered")), progress=False)
     assert len(rendered.clips) == 4 and rendered.sounds is None
+    assert rendered.judge.name == "tagger"
 
 
 def test_a_folder_gives_whole_groups_to_be_continued(home: Path) -> None:

@@ -48,12 +48,13 @@ def test_validate_chooses_its_site_on_pilot_seeds_and_tells_everything(
     assert len(study.table) == 1 + 5 * 2
     assert study.table.loc[study.table["arm"] != "unsteered", ["diff", "p_holm"]].notna().all().all()
     assert (study.table["p_holm"].dropna() >= study.table["p"].dropna()).all()
-    assert study.verdict.necessary == "not tested" and study.necessity.empty
-    told = "Validation(drums: 6 arms on 3 paired seeds, heard by loud; pushed along logistic at L"
-    assert repr(study).startswith(told)
-    assert len(repr(study)) < 200
+    assert study.verdict.necessary.answer == "not shown" and study.necessity.empty
+    assert "no other site was pushed" in study.verdict.site.because or study.verdict.sufficient.answer != "yes"
+    lines = repr(study).splitlines()
+    assert lines[0].startswith("Validation of drums: 6 arms on 3 paired seeds, heard by loud; pushed")
+    assert len(lines) == 8 and max(map(len, lines)) <= 80 and lines[3].startswith("  sufficient ")
     (said,) = study.sentences()
-    assert said.startswith(f"drums at {study.site}, by loud: ") and "never measured on drums" in said
+    assert said.startswith(f"drums at {study.site}: {study.verdict.outcome} at ") and "never measured on drums" in said
     assert said.replace("<", "&lt;") in study._repr_html_()
 
 
@@ -75,10 +76,26 @@ def test_validate_in_full(
     table = study.table[study.table["judge"] == "loud"]
     assert study.method == "mean_diff" and study.dose in (1.0, 4.0)
     assert list(study.verdicts) == ["loud", "deaf"] and study.verdict is study.verdicts["loud"]
-    assert study.verdict.outcome in ("causal", "inconclusive", "only readable")
-    assert study.verdicts["deaf"].outcome == "only readable"
-    assert study.verdict.necessary in ("yes", "no", "unclear") and len(study.necessity) == 2 * 3
-    assert {"fad", "fad_lo", "fad_diff", "kad", "fad_any", "kept", "h", "odds", "p_max", "degenerate"} <= set(table)
+    assert study.verdicts["deaf"].outcome == "not causal" and study.verdicts["deaf"].sufficient.answer == "no"
+    assert len(study.necessity) == 2 * 3 and study.verdict.dose == study.dose
+    assert study.verdict.trait.answer == "yes" and set(study.verdict.moves["judged"]) == {"piano", "organ"}
+    rival = table[table["arm"] == "best other site"]
+    assert len(rival) == 1 and rival["where"].item() != study.site and rival["dose"].item() == study.dose
+    assert list(study.findings().columns) == ["asked", "loud", "deaf"] and len(study.findings()) == 5
+    assert {
+        "chroma_kept",
+        "onsets_kept_lo",
+        "fad",
+        "fad_lo",
+        "fad_diff",
+        "kad",
+        "fad_any",
+        "kept",
+        "h",
+        "odds",
+        "p_max",
+        "degenerate",
+    } <= set(table)
     known = study.table.groupby("judge")["fad"].apply(lambda column: column.notna().all())
     assert known["loud"] and not known["deaf"]
     assert (table["p_max"].dropna() >= table["p"].dropna() - 1e-9).all()
@@ -87,7 +104,8 @@ def test_validate_in_full(
     assert set(study.curves()["arm"]) == {"unsteered", "probe", "random", "shuffled labels"} - (
         {"random", "shuffled labels"} if study.dose == 4.0 else set()
     )
-    assert list(study.agreement["a"]) == ["loud"] and len(study.sentences()) == 2
+    assert list(study.agreement["a"]) == ["loud"] and len(study.sentences()) == 3
+    assert "Agreement of the judges on single clips (kappa): loud and deaf" in study.sentences()[-1]
 
 
 @pytest.mark.parametrize(
@@ -96,7 +114,7 @@ def test_validate_in_full(
         ({"site": "L9.resid"}, SiteError, "L9.resid"),
         ({"site": "L1.H2"}, SiteError, "residual stream, not at L1.H2"),
         ({"trait": "orchestral"}, DataError, "cannot hear 'orchestral'"),
-        ({"judge": None}, DataError, "needs a judge that knows it: --judge clap"),
+        ({"judge": None, "trait": "bass"}, DataError, "'tagger' cannot hear 'bass'"),
         ({"clips": None}, DataError, "to continue music of its own kind"),
         ({"n_seeds": 40}, DataError, "20 sounds lack drums, but 42 are needed"),
         ({"arms": "some"}, DataError, "use full or basic"),

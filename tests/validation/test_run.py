@@ -128,6 +128,9 @@ def test_texts_mixes_and_pushes_share_their_noise(tiny: MusicGen) -> None:
     assert torch.equal(base, alone.audio["unsteered", 0.0])
     twin = made.table.set_index("arm").loc["probe"]
     assert twin["kept"] == 1 and twin["similarity_diff"] == 0 and twin["diff"] == 0
+    assert twin["chroma_kept"] == pytest.approx(1) and twin["onsets_kept"] == pytest.approx(1)
+    asked = made.table.set_index("arm").loc["text"]  # other music of the same seeds
+    assert asked["chroma_kept"] < 0.95 and asked["onsets_kept_lo"] < 0.9 and "chroma_kept_diff" not in made.table
     judge = RenderedJudge()
     part = made.clips[made.clips["arm"] == "text"]
     new = made.audio["text", 0.0][..., 16_000:]
@@ -257,5 +260,5 @@ def test_bad_runs_are_refused_before_any_work(tiny_lm_model: MusicGen, clips: Cl
         run_arms(tiny_lm_model, "drums", [Arm("probe"), Arm("probe")], codes, [1.0], seeds=[0, 1], **common)
     with pytest.raises(DataError, match="cannot hear 'orchestral'"):
         run_arms(tiny_lm_model, "orchestral", [], codes, seeds=[0, 1], **common)
-    with pytest.raises(DataError, match="needs a judge that knows it"):
-        run_arms(tiny_lm_model, "drums", [], codes, seeds=[0, 1])
+    with pytest.raises(DataError, match="the judge 'tagger' cannot hear 'bass'"):  # the judge of other models
+        run_arms(tiny_lm_model, "bass", [], codes, seeds=[0, 1])

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from interp.backends.audiocraft import sinusoids
+from interp.backends.audiocraft import first_position, sinusoids
 from interp.model import MusicGen
 from interp.steering.engine.reference import Batch, Session
 from interp.steering.ops import Half, Key
@@ -74,7 +74,7 @@ class FastEngine:
 
     def positions(self, n: int) -> Tensor:
         """Sinusoidal position embeddings ``[n, width]``, as the LM adds them: made in float32, then cast."""
-        positions = torch.arange(n, device=self.model.device)
+        positions = torch.arange(n, device=self.model.device) + first_position(self.lm)
         return sinusoids(self.lm.transformer, positions).to(self.embeddings[0].dtype)
 
     @contextlib.contextmanager
