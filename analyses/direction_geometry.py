@@ -215,7 +215,9 @@ class DirectionGeometry(Study[Config]):
         return pd.DataFrame([{"n": len(clips), "agree": right / len(clips), "lo": float(lo), "hi": float(hi)}])
 
     def tables(self) -> dict[str, pd.DataFrame]:
-        made = super().tables() | {"traits": self.of_traits()}
+        made = super().tables()
+        if len(self.targets) > 1:  # a cosine between traits takes two
+            made["traits"] = self.of_traits()
         made["summary"] = summarise(made["methods"])
         return made | ({"heard": self.heard.all()} if self.config.judge else {})
 

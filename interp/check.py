@@ -121,7 +121,7 @@ def check(model: MusicGen, *, seconds: float = 1.0, prompts: tuple[str, str] = P
         except (InterpError, RuntimeError, ValueError) as error:
             findings.append(((question.__doc__ or question.__name__).rstrip("."), False, str(error).splitlines()[0]))
     facts = {
-        "format": looked.format,
+        "format": model.format,
         "layers": model.shape.n_layers,
         "heads": model.shape.n_heads,
         "width": model.shape.width,
@@ -154,10 +154,6 @@ class _Look:
     @property
     def text(self) -> str | None:
         return self.prompts[0] if self.hears_text else None
-
-    @property
-    def format(self) -> str:
-        return str(getattr(self.model, "format", "audiocraft"))
 
     @property
     def device(self) -> str:

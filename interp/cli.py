@@ -538,7 +538,8 @@ def plan(
     if not clips.isdecimal():
         folder = interp.Clips.from_folder(clips)
         number, seconds = len(folder), sum(folder.seconds(i) for i in range(len(folder))) / len(folder)
-    chosen = model if model in room.RELEASED else interp.load(model, device=device or None, dtype=dtype or None)
+    name = model.removeprefix("hf:")  # of the same sizes in either format
+    chosen = name if name in room.RELEASED else interp.load(model, device=device or None, dtype=dtype or None)
     made = room.plan(
         chosen, number, seconds, sites=sites, pool=pool, batch_size=batch_size, rows=rows, row_seconds=row_seconds,
         device=device or None, dtype=dtype,

@@ -50,6 +50,8 @@ class MusicGen(TracedLM):
         What to call it; audiocraft's name by default.
     fingerprint : str, optional
         Identity of the checkpoint; hashed from the weights when it is first asked for, if not given.
+    form : str
+        Whose format it was read from: ``audiocraft`` or ``transformers``. The model is the same.
 
     Raises
     ------
@@ -57,7 +59,13 @@ class MusicGen(TracedLM):
         If the LM cannot be traced: no called output projection, or conditions that are not text.
     """
 
-    def __init__(self, musicgen: AudiocraftMusicGen, name: str | None = None, fingerprint: str | None = None) -> None:
+    def __init__(
+        self,
+        musicgen: AudiocraftMusicGen,
+        name: str | None = None,
+        fingerprint: str | None = None,
+        form: str = "audiocraft",
+    ) -> None:
         musicgen.compression_model.eval().requires_grad_(False)
         super().__init__(musicgen.lm)
         musicgen.compression_model.to(codec_device(self.device))
@@ -65,7 +73,7 @@ class MusicGen(TracedLM):
         # Not an nn.Module, so that nnsight neither mirrors it nor adds the codec to the LM's state.
         self._musicgen = musicgen
         self._called = name if name is not None else str(musicgen.name)
-        self._fingerprint = fingerprint
+        self._fingerprint, self._form = fingerprint, form
 
     # What it is ---------------------------------------------------------------------------------------------
 
@@ -83,6 +91,11 @@ class MusicGen(TracedLM):
     def name(self) -> str:
         """What it was loaded as."""
         return self._called
+
+    @property
+    def format(self) -> str:
+        """Whose format it was read from: ``audiocraft`` or ``transformers``."""
+        return self._form
 
     @property
     def sample_rate(self) -> int:
@@ -417,5 +430,5 @@ def load(
         return model
     from interp.backends.checkpoints import load_checkpoint
 
-    musicgen, fingerprint = load_checkpoint(name, where, kind, codec, adapter)
-    return MusicGen(musicgen, name if adapter is None else f"{name}+{adapter}", fingerprint)
+    musicgen, fingerprint, form = load_checkpoint(name, where, kind, codec, adapter)
+    return MusicGen(musicgen, name if adapter is None else f"{name}+{adapter}", fingerprint, form)

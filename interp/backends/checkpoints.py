@@ -12,7 +12,7 @@ import os
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -31,7 +31,7 @@ from interp.backends.hub import ask_hub, download, is_hub_name, snapshot
 from interp.backends.inert import Inert, plain, read_inert, refuse_program
 from interp.errors import ModelError
 
-__all__ = ["load_checkpoint"]
+__all__ = ["Loaded", "load_checkpoint"]
 
 LM_FILE, CODEC_FILE, TRAINING_FILE = "state_dict.bin", "compression_state_dict.bin", "checkpoint.th"
 _TEXT_ENCODERS = "the text encoder"
@@ -42,13 +42,30 @@ _MELODY = {
 }
 
 
+class Loaded(NamedTuple):
+    """What was loaded.
+
+    Attributes
+    ----------
+    musicgen : audiocraft MusicGen
+    fingerprint : str
+        Of the LM's weights as they are on disk (with the adapter), whatever device, dtype and format.
+    form : str
+        Whose format it was in: ``audiocraft`` or ``transformers``.
+    """
+
+    musicgen: AudiocraftMusicGen
+    fingerprint: str
+    form: str
+
+
 def load_checkpoint(
     name: str,
     device: torch.device,
     dtype: torch.dtype | None = None,
     codec: str | Path | None = None,
     adapter: str | Path | None = None,
-) -> tuple[AudiocraftMusicGen, str]:
+) -> Loaded:
     """Load a MusicGen from files or by its hub name.
 
     Parameters
@@ -67,9 +84,7 @@ def load_checkpoint(
 
     Returns
     -------
-    musicgen : audiocraft MusicGen
-    fingerprint : str
-        Of the LM's weights as they are on disk (with the adapter), whatever `device`, `dtype` and format.
+    Loaded
 
     Raises
     ------
@@ -79,14 +94,15 @@ def load_checkpoint(
     change = None if adapter is None else read_adapter(adapter)
     lm_file = None if name.startswith("hf:") else _lm_file(name)
     if lm_file is not None:
+        form = "audiocraft"
         musicgen, fingerprint = _load_audiocraft(name, lm_file, device, dtype, codec, change)
     else:
         if codec is not None:
             raise ModelError(f"{name} is in transformers' format and brings its own codec: leave codec= out.")
-        folder = _transformers_folder(name)
+        folder, form = _transformers_folder(name), "transformers"
         musicgen, fingerprint = transformers.load(name, folder, device, dtype, change)
     _check_codec(name, musicgen)
-    return musicgen, fingerprint
+    return Loaded(musicgen, fingerprint, form)
 
 
 def _load_audiocraft(

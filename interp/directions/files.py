@@ -16,7 +16,7 @@ from interp.errors import StoreError
 
 __all__ = ["load", "save"]
 
-_FORMAT = "interp.directions/2"
+_FORMAT = "interp.directions/3"
 
 
 def save(directions: Sequence[Direction], path: str | Path) -> Path:
@@ -40,7 +40,8 @@ def save(directions: Sequence[Direction], path: str | Path) -> Path:
         for item in directions
     ]
     try:
-        header = {"format": _FORMAT, "records": json.dumps(records)}
+        # one entry: safetensors writes several in any order, and equal directions are to be equal files
+        header = {"content": json.dumps({"format": _FORMAT, "records": records})}
     except TypeError as error:
         raise StoreError(f"cannot save directions to {path}: info must hold plain JSON values ({error}).") from error
     with atomic(path) as partial:
@@ -57,14 +58,13 @@ def load(path: str | Path) -> list[Direction]:
         raise StoreError(f"no directions at {path}: save them there with Directions.save first.")
     try:
         with safe_open(path, framework="np") as file:
-            header = file.metadata() or {}
+            header = json.loads((file.metadata() or {}).get("content", "{}"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
-        if header.get("format") != _FORMAT:
+        if not isinstance(header, dict) or header.get("format") != _FORMAT:
             raise StoreError(
-                f"{path} is not a file of directions that this version reads "
-                f"(format {header.get('format')!r}, expected {_FORMAT!r})."
+                f"{path} is not a file of directions that this version reads (it is to be {_FORMAT!r}); write it again."
             )
-        records = json.loads(header["records"])
+        records = header["records"]
         if len(records) != len(tensors["width"]) or tensors["width"].sum() != len(tensors["vector"]):
             raise StoreError(f"{path} is damaged: its records and vectors do not match; write it again.")
         vectors = np.split(tensors["vector"], np.cumsum(tensors["width"])[:-1])

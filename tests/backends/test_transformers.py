@@ -76,6 +76,7 @@ def text_inputs(folder: Path, text: str | None, there: Any) -> dict[str, Any]:
 def test_both_formats_are_one_model(folder: Path, hub: Path, hub_model: MusicGen, model: MusicGen) -> None:
     assert model.shape == ModelShape(LAYERS, HEADS, WIDTH) and model.max_seconds == 30
     assert model.fingerprint == hub_model.fingerprint
+    assert (model.format, hub_model.format) == ("transformers", "audiocraft")
     assert model.codec_fingerprint == hub_model.codec_fingerprint
     assert model.condition_lengths([None, "loud drums"]) == hub_model.condition_lengths([None, "loud drums"])
     codes = torch.randint(2048, (2, 4, FRAMES), generator=torch.Generator().manual_seed(0))

@@ -169,7 +169,7 @@ def test_damaged_files_get_a_sentence(rng: np.random.Generator, tmp_path: Path) 
     tensors = load_file(path)
     words = dict.fromkeys(("method", "trait", "positive", "against", "model", "pool"), "")
     records = [{"site": "L0.H0", **words, "info": {}}]
-    header = {"format": "interp.directions/2", "records": json.dumps(records)}
+    header = {"content": json.dumps({"format": "interp.directions/3", "records": records})}
     save_file(tensors, path, metadata=header)  # one record too few
     with pytest.raises(StoreError, match="do not match"):
         Directions.load(path)

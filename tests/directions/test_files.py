@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -43,6 +44,20 @@ def test_what_is_saved_comes_back(tmp_path_factory: pytest.TempPathFactory, item
     assert [file.name for file in path.parent.iterdir()] == ["some.name.safetensors"]
 
 
+def test_equal_directions_are_equal_files(tmp_path: Path) -> None:
+    """What is compared byte for byte: a run that was killed and went on, and one that was not."""
+    items = Directions(Direction.from_weight(f"L{i}.H0", [1.0, i], trait="drums") for i in range(3))
+    assert len({items.save(tmp_path / str(i)).read_bytes() for i in range(8)}) == 1
+
+
+@pytest.mark.parametrize("content", ["", "[]", "7", "{", json.dumps({"format": "interp.directions/2"})])
+def test_another_header_is_a_sentence(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "d.safetensors"
+    path.write_bytes(save({"width": np.ones(1)}, metadata={"content": content}))
+    with pytest.raises(StoreError, match="directions"):
+        Directions.load(path)
+
+
 @settings(max_examples=300, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), cut=st.booleans())
 def test_a_damaged_file_is_a_sentence(tmp_path_factory: pytest.TempPathFactory, seed: int, cut: bool) -> None:
@@ -70,6 +85,7 @@ def test_records_that_are_none(tmp_path_factory: pytest.TempPathFactory, records
     path = tmp_path_factory.mktemp("files") / "d.safetensors"
     tensors = {name: np.full(2, math.nan) for name in ("sigma", "intercept", "score")}
     tensors |= {"norm": np.ones(2), "width": np.ones(2, int), "vector": np.ones(2)}
-    path.write_bytes(save(tensors, metadata={"format": "interp.directions/2", "records": json.dumps(records)}))
+    content = json.dumps({"format": "interp.directions/3", "records": records})
+    path.write_bytes(save(tensors, metadata={"content": content}))
     with pytest.raises(StoreError, match="damaged"):
         Directions.load(path)

@@ -130,7 +130,7 @@ STAGES: dict[str, tuple[int, list[str]]] = {
         ["interp.cli", "steer", "probe/directions.safetensors", "--trait", "drums", "--sites", "L3.H2",
          "--method", "mean_diff", "--doses", "1,2", "--rows", "4"],
     ),
-    "study": (15, ["analyses.direction_geometry", "--traits", "drums,genre=jazz", "--n-clips", "80"]),
+    "study": (15, ["analyses.direction_geometry", "--traits", "drums", "--n-clips", "80"]),
 }  # fmt: skip
 SECONDS: dict[str, float] = {}
 
