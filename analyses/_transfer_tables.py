@@ -122,7 +122,12 @@ def paragraphs(t: Mapping[str, pd.DataFrame]) -> Iterator[str]:
         rows = sites[sites["kind"] == kind]
         layers = ", ".join(f"{r.pair} {r.site} ({r.rate:.0%})" for r in rows.itertuples())
         yield (f"Best layer of {kind} on pilot sounds, over all strengths: {layers}.")
-    stays = t["kept"]
+    yield from _what_stays(t["kept"])
+    if "text" in t:
+        yield from _from_text(t["text"])
+
+
+def _what_stays(stays: pd.DataFrame) -> Iterator[str]:
     middle = stays[(stays["push"] == "add, equal dose") & (stays["method"] == "mean_diff")]
     still = stays[stays["method"] == UNSTEERED]
     again = stays[stays["method"] == "other noise"]
@@ -135,19 +140,20 @@ def paragraphs(t: Mapping[str, pd.DataFrame]) -> Iterator[str]:
             if name in stays
         ]
         yield (f"Kept when class means are added at {cell['dose']:g} sigma: {', '.join(parts)}.")
-    if "text" in t:
-        text = t["text"]
-        asked = text[text["method"] == "text: target"].iloc[0]
-        plain = text[text["method"] == UNSTEERED].iloc[0]
-        best = text[~text["method"].isin([UNSTEERED, "text: target", "random"])]
-        best = best[best["not_music"] <= 0.1]
-        yield (
-            f"Text-to-music that names the source: target heard in {plain['rate']:.0%}, with the target named instead "
-            f"{asked['rate']:.0%}"
-            + (
-                f", pushed at best {best['rate'].max():.0%} ({best.loc[best['rate'].idxmax(), 'method']}, "
-                f"{best.loc[best['rate'].idxmax(), 'push']})."
-                if len(best)
-                else ", and no push leaves it music."
-            )
+
+
+def _from_text(text: pd.DataFrame) -> Iterator[str]:
+    asked = text[text["method"] == "text: target"].iloc[0]
+    plain = text[text["method"] == UNSTEERED].iloc[0]
+    best = text[~text["method"].isin([UNSTEERED, "text: target", "random"])]
+    best = best[best["not_music"] <= 0.1]
+    yield (
+        f"Text-to-music that names the source: target heard in {plain['rate']:.0%}, with the target named instead "
+        f"{asked['rate']:.0%}"
+        + (
+            f", pushed at best {best['rate'].max():.0%} ({best.loc[best['rate'].idxmax(), 'method']}, "
+            f"{best.loc[best['rate'].idxmax(), 'push']})."
+            if len(best)
+            else ", and no push leaves it music."
         )
+    )

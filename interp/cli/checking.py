@@ -13,7 +13,7 @@ from interp.cli.shared import Device, Judge, Method, Model, Out, Seed, app, note
 from interp.errors import DataError
 
 if TYPE_CHECKING:
-    pass
+    from interp.validation.experiment import Validation
 
 
 @app.command()
@@ -39,11 +39,8 @@ def validate(
     device: Device = "",
 ) -> None:
     """Does pushing along the direction cause the trait? Success, cost and specificity against every control."""
-    import pandas as pd
-
     import interp
-    from interp import judges, plots, tables, validation
-    from interp.validation.summary import public
+    from interp import judges, validation
 
     if arms not in ("full", "basic"):
         raise DataError(f"there is no set of arms {arms!r}: use full or basic.")
@@ -58,6 +55,16 @@ def validate(
         clips=None if clips is None else interp.Clips.from_folder(clips), arms="full" if arms == "full" else "basic",
         method=method, site=site, doses=numbers(doses), n_seeds=seeds, design=design, seed=seed,
     )  # fmt: skip
+    _write(study, out, trait, seeds, full=arms == "full")
+
+
+def _write(study: Validation, out: Path, trait: str, seeds: int, *, full: bool) -> None:
+    """Tables and figures of a validation, and what it says."""
+    import pandas as pd
+
+    from interp import plots, tables
+    from interp.validation.summary import public
+
     tables.write(study.table, out / "causal")
     tables.write(public(study.clips), out / "clips", formats=("csv",))
     tables.write(study.judges, out / "judges")
@@ -66,7 +73,7 @@ def validate(
     verdicts = pd.concat([said.frame() for said in study.verdicts.values()], ignore_index=True)
     tables.write(verdicts, out / "verdict")
     plots.save(plots.dose_response(study.curves(), title=trait), out / "dose_response", formats=("png", "pdf"))
-    if arms == "full":
+    if full:
         tables.write(study.necessity, out / "necessity")
         plots.save(
             plots.arms(first[first["dose"].isin([0.0, study.dose])], title=trait), out / "arms", formats=("png", "pdf")

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from interp._terminal import show
 from interp.cli.shared import Device, Judge, Method, Model, Out, Seed, Trait, app, note, numbers
 from interp.errors import DataError
-
-if TYPE_CHECKING:
-    pass
 
 
 def _listener(name: str, model: str, trait: str, seconds: float) -> Any:

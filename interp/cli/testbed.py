@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
 from interp.cli.shared import Seed, note, testbed
 from interp.errors import DataError
-
-if TYPE_CHECKING:
-    pass
 
 
 @testbed.command("train")

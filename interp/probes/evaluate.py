@@ -152,11 +152,7 @@ def evaluate_sites(
     cv_problems = make_problems(y_train[None], masks[1:], dtype=kind, device=device, **options)
     cv_problems.fold += 1  # mask 0 is the whole training part
     one = make_problems(y_train[None], masks[:1], dtype=torch.float64, device=device, **options)
-    shuffled = []
-    for start in range(0, len(split.shuffles), _PERMUTATION_BLOCK):
-        labels = split.y[split.shuffles[start : start + _PERMUTATION_BLOCK]]
-        problems = make_problems(labels[:, train_rows], masks[:1], dtype=kind, device=device, **options)
-        shuffled.append((problems, torch.as_tensor(labels[:, test_rows], device=device)))
+    shuffled = _shuffled(split, train_rows, test_rows, dtype=kind, device=device, **options)
 
     def evaluate_block(chunk: tuple[slice, int]) -> Evaluation:
         rows = chunk[0]
@@ -187,6 +183,18 @@ def evaluate_sites(
         return result
 
     return _joined(each(evaluate_block, chunks, at_once))
+
+
+def _shuffled(
+    split: Split, train_rows: NDArray[np.intp], test_rows: NDArray[np.intp], *, device: str, **options: Any
+) -> list[tuple[Problems, Tensor]]:
+    """Problems of shuffled labels on the whole training part, in blocks, with the shuffled labels of the test part."""
+    everything, blocks = np.ones((1, len(train_rows)), dtype=bool), []
+    for start in range(0, len(split.shuffles), _PERMUTATION_BLOCK):
+        labels = split.y[split.shuffles[start : start + _PERMUTATION_BLOCK]]
+        problems = make_problems(labels[:, train_rows], everything, device=device, **options)
+        blocks.append((problems, torch.as_tensor(labels[:, test_rows], device=device)))
+    return blocks
 
 
 def _null(
