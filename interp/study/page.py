@@ -81,7 +81,7 @@ def _judge(study: Any, report: Report) -> None:
     for judge in study.judges:
         worth = judge.accuracy_frame()
         if not judge.independent:
-            report.text(f"The judge {judge.name} looks inside the model that it judges: no independent evidence.")
+            report.text(f"The judge {judge.name} looks inside the model that it judges: not independent evidence.")
         if len(worth):
             report.table(worth, f"How often the judge ({judge.name}) is right.", rows=40)
         else:
