@@ -14,11 +14,13 @@ from interp.directions import Direction
 from interp.metrics import weighted_scores
 from interp.stats import bootstrap_interval, group_weights, holm, paired_bootstrap
 from interp.validation import UNSTEERED, summarise
+from interp.validation.effects import agreement
 
 __all__ = [
     "Tested",
     "answer_table",
     "beside_detection",
+    "by_judges",
     "contrast",
     "contrasts",
     "detection",
@@ -167,6 +169,16 @@ def effects(clips: pd.DataFrame) -> pd.DataFrame:
             }
         )  # fmt: skip
     return pd.DataFrame(rows)
+
+
+def by_judges(clips: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Of several judges: what each heard of every method (:func:`effects`), and how far they agree on single clips."""
+    heard = {judge: effects(rows.reset_index(drop=True)) for judge, rows in clips.groupby("judge", sort=False)}
+    arm = clips[["place", "push", "method"]].fillna("").agg(" ".join, axis=1)
+    return {
+        "panel": pd.concat([table.assign(judge=judge) for judge, table in heard.items()], ignore_index=True),
+        "agreement": agreement(clips.assign(arm=arm)),
+    }
 
 
 def contrasts(clips: pd.DataFrame) -> pd.DataFrame:

@@ -78,6 +78,7 @@ class Demo(Study[Config]):
     """
 
     kept_apart = 0.3
+    panel = True
 
     @cached_property
     def ds(self) -> xr.Dataset:
@@ -121,7 +122,7 @@ class Demo(Study[Config]):
         """Continuations of music without the trait, pushed and judged."""
         c = self.config
         made = validate(
-            self.model, self.ds, trait, judge=self.judge, clips=self.sounds, arms="basic", method=c.method,
+            self.model, self.ds, trait, judge=self.judges, clips=self.sounds, arms="basic", method=c.method,
             doses=c.doses, n_seeds=c.n_seeds, studies=self.fitted[trait],
             design=Design(k=c.k, pilot_seeds=c.pilot_seeds), setting=self.setting(measure=False, keep_audio=True),
             seed=c.seed,
@@ -129,14 +130,21 @@ class Demo(Study[Config]):
         dose = min(c.doses, key=lambda dose: abs(dose - 2))
         sounds = {arm: made.audio[arm, 0.0 if arm == UNSTEERED else dose] for arm in ARMS}
         return {
-            "table": made.table, "clips": made.clips, "site": made.site, "dose": float(dose),
+            "table": made.table[made.table["judge"] == made.judge].reset_index(drop=True),
+            "clips": made.heard_by().reset_index(drop=True), "site": made.site, "dose": float(dose),
+            "verdicts": pd.DataFrame([said.row() for said in made.verdicts.values()]),
+            **({} if len(self.judges) == 1 else {"panel": made.table, "agreement": made.agreement}),
             "sounds": {arm: audio[: max(1, c.n_sounds)].numpy() for arm, audio in sounds.items()},
         }  # fmt: skip
 
     def tables(self) -> dict[str, pd.DataFrame]:
         made = super().tables()
         made["cosine_summary"] = cosine_summary(made["cosines"])
-        return made | {"causal": self.steered.all("table"), "causal_clips": self.steered.all("clips")}
+        made |= {"causal": self.steered.all("table"), "causal_clips": self.steered.all("clips")}
+        made["verdicts"] = self.steered.all("verdicts")
+        if len(self.judges) > 1:
+            made |= {"panel": self.steered.all("panel"), "agreement": self.steered.all("agreement")}
+        return made
 
     # What comes of it ------------------------------------------------------------------------------------------------
 
@@ -158,11 +166,13 @@ class Demo(Study[Config]):
         controls = ", ".join(f"{row.arm} {row.rate:.0%}" for row in same.itertuples())
         rows = clips[clips["arm"].isin(["probe", UNSTEERED])]
         trend = dose_response(rows["dose"].to_numpy(), rows["hit"].to_numpy(float), rows["seed"].to_numpy())
+        said = ", ".join(f"{row.sufficient} by {row.judge}" for row in made["verdicts"].itertuples())
         return (
             f"{trait}, pushed along {self.config.method} at {made['site']}: heard in {base['rate']:.0%} unsteered and "
             f"in {best['rate']:.0%} at {best['dose']:g} sigma (gain {best['diff']:+.0%} [{best['diff_lo']:+.0%}, "
             f"{best['diff_hi']:+.0%}], Holm p {best['p_holm']:.2g}; trend over doses p {trend.p:.2g}); controls at "
-            f"that dose: {controls}. Not music: {best['not_music']:.0%}."
+            f"that dose: {controls}. Not music: {best['not_music']:.0%}. By the rule of the verdict, sufficient: "
+            f"{said}."
         )
 
     def figures(self, t: Mapping[str, pd.DataFrame]) -> Iterator[Drawing]:

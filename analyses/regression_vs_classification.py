@@ -1,7 +1,7 @@
 """Does a direction fitted as a regression carry something that one fitted as a classifier loses?
 
     python -m analyses.regression_vs_classification --out figures/regression_vs_classification
-    python -m analyses.regression_vs_classification --model facebook/musicgen-large --data FOLDER --judge clap \\
+    python -m analyses.regression_vs_classification --model facebook/musicgen-large --data FOLDER \\
         --traits genre=jazz --seconds 10 --prompt-seconds 5
 
 arXiv 2506.10225 says so, without a test that holds all else equal. Here every method sees the same activations, the
@@ -28,6 +28,7 @@ from analyses._regression_tables import (
     Tested,
     answer_table,
     beside_detection,
+    by_judges,
     contrasts,
     detection,
     detection_contrasts,
@@ -98,6 +99,7 @@ class RegressionVsClassification(Study[Config]):
     """
 
     kept_apart = 0.3
+    panel = True
 
     def check(self) -> None:
         asked = self.config.methods
@@ -196,7 +198,8 @@ class RegressionVsClassification(Study[Config]):
             x = np.asarray(interp.features(self.ds, site), dtype=np.float64)[train]
             mixed = combine([self.at(trait, site, m) for m in self.config.methods], activations=x)
             arms.append(push(str(site), mixed, control=False))
-        table = self.play(trait, arms, (2.0,), pilot=True).table.query("arm != @UNSTEERED")
+        table = self.play(trait, arms, (2.0,), pilot=True).table
+        table = table[(table["arm"] != UNSTEERED) & (table["judge"] == self.judge.name)]
         return table.rename(columns={"arm": "site"})[["site", "n", "hits", "rate", "not_music"]]
 
     @step(per="trait", shown=False)
@@ -221,7 +224,7 @@ class RegressionVsClassification(Study[Config]):
             self.model, trait, taken + n, c.prompt_seconds, seed=c.seed + 500 * pilot, clips=self.sounds
         )
         return run_arms(
-            self.model, trait, arms, codes[taken:], doses, seeds=range(first, first + n), judge=self.judge,
+            self.model, trait, arms, codes[taken:], doses, seeds=range(first, first + n), judge=self.judges,
             setting=self.setting(measure=False),
         )  # fmt: skip
 
@@ -257,12 +260,20 @@ class RegressionVsClassification(Study[Config]):
     def tables(self) -> dict[str, pd.DataFrame]:
         made = super().tables()
         if self.config.steer:
-            clips = self.steered_clips.all()
+            every, first = self.steered_clips.all(), self.judge.name
+            clips = every[every["judge"] == first].reset_index(drop=True)
             made |= {"steered_clips": clips, "steering": effects(clips), "steering_contrasts": contrasts(clips)}
+            if len(self.judges) > 1:
+                made |= by_judges(every)
         return made | {"answer": answer_table(made, self.config.methods)}
 
     def answer(self, t: Mapping[str, pd.DataFrame]) -> Iterator[str]:
-        return paragraphs(t)
+        yield from paragraphs(t)
+        for row in t["agreement"].itertuples() if "agreement" in t else ():
+            yield (
+                f"The judges {row.a} and {row.b} agree on {row.agree:.0%} of the clips (kappa {row.kappa:.2f} "
+                f"[{row.lo:.2f}, {row.hi:.2f}]); what each heard is in the table `panel`."
+            )
 
     def figures(self, t: Mapping[str, pd.DataFrame]) -> Iterator[Drawing]:
         yield "# Where they point"

@@ -1,8 +1,9 @@
-"""Clips of judged arms with planted shares, paired by seed."""
+"""Clips of judged arms with planted shares, paired by seed; and a second judge for panels."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -48,3 +49,22 @@ def planted(
             frame = frame.assign(p_drums=0.9 * frame["hit"], p_bass=0.9 * has_bass, p_jazz=0.8, p_rock=0.1)
             parts.append(frame.assign(p_not_music=0.9 * frame["not_music"]))
     return pd.concat(parts, ignore_index=True)
+
+
+LEVEL = """
+import numpy as np, pandas as pd
+class Level:
+    name, independent, questions = "level", True, {"drums": ["drums"]}
+    def score(self, audio, sample_rate):
+        loud = np.asarray(audio).std(axis=(1, 2))
+        return pd.DataFrame({"drums": loud / (loud + 0.05), "not_music": 0.0})
+    def accuracy_frame(self):
+        return pd.DataFrame()
+"""
+
+
+def level_judge(folder: Path) -> Path:
+    """A file with a judge that takes what is loud for drums."""
+    path = folder / "level.py"
+    path.write_text(LEVEL)
+    return path

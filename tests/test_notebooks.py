@@ -19,7 +19,15 @@ PROMISES: dict[str, tuple[int, tuple[str, ...]]] = {  # pictures, words
     ),
     "03_steering": (
         5,
-        ("SMITIN add drums", "read from checkpoint", "p_holm", "Holm p", "tau = ", "data:audio/mpeg", "the same until"),
+        (
+            "SMITIN add drums",
+            "read from checkpoint",
+            "p_holm",
+            "specific to the site: ",
+            "tau = ",
+            "data:audio/mpeg",
+            "the same until",
+        ),
     ),
 }
 

@@ -31,16 +31,15 @@ from interp.backends.audiocraft import (
     InterleaveStereoCompressionModel,
     LMModel,
     T5Conditioner,
-    TextConditioner,
-    TorchAutocast,
     hash_weights,
     lm_fingerprint,
 )
 from interp.backends.build import build_lm
 from interp.backends.devices import codec_device
+from interp.backends.text import TextEncoder
 from interp.errors import ModelError, StoreError
 
-__all__ = ["CONFIG", "TextEncoder", "holds_checkpoint", "load", "save"]
+__all__ = ["CONFIG", "holds_checkpoint", "load", "save"]
 
 CONFIG = "config.json"
 _MAX_SECONDS = 30.0
@@ -49,33 +48,6 @@ _NOT_YET = {
     "musicgen_melody": "a melody model, whose melody and text stand before its music",
     "musicgen_decoder": "an LM alone, without its codec and its text encoder",
 }
-
-
-class TextEncoder(T5Conditioner):  # type: ignore[misc]  # audiocraft is untyped
-    """audiocraft's T5 conditioner around a T5 and a tokenizer that are there already.
-
-    Parameters
-    ----------
-    t5 : transformers T5EncoderModel
-        Frozen; no part of the LM's state dict, as audiocraft has it.
-    tokenizer : transformers tokenizer
-    output_dim : int
-        Width of the LM.
-    """
-
-    def __init__(self, t5: Any, tokenizer: Any, output_dim: int) -> None:
-        TextConditioner.__init__(self, t5.config.hidden_size, output_dim)
-        self.name = str(t5.config.name_or_path or "t5")
-        self.device = "cpu"
-        self.finetune, self.word_dropout, self.normalize_text = False, 0.0, False
-        self.autocast = TorchAutocast(enabled=False)
-        self.t5_tokenizer = tokenizer
-        self.__dict__["t5"] = t5.eval().requires_grad_(False)
-
-    def move(self, device: torch.device) -> None:
-        """Take T5 along to a device; in float32, whatever the LM's dtype."""
-        self.device = str(device)
-        self.__dict__["t5"] = self.t5.to(device)
 
 
 def holds_checkpoint(folder: Path) -> bool:

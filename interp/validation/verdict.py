@@ -13,9 +13,10 @@ necessary              does the trait go when the direction, or everything linea
                        (:func:`~interp.validation.findings.necessity`)
 =====================  ================================================================================================
 
-A direction is called *causal* if the first three are all yes, and *not causal* if one of them is no; else that it is
-has not been shown. Necessity is told apart and never changes that word: a model may carry a trait twice. Whether a
-probe *reads* the trait at the site is told as well, and counts for nothing: what can be read need not be used.
+The first three make one word. *Causal*: all are yes. *Not sufficient*: the push does not bring the trait. *Sufficient,
+not specific*: it does, but so does something else, or it brings something else as well. Otherwise *not shown*. Whether
+the direction is necessary is told apart and never changes that word: a model may carry a trait twice. Whether a probe
+*reads* the trait at the site is told as well, and counts for nothing: what can be read need not be used.
 """
 
 from __future__ import annotations
@@ -35,11 +36,11 @@ from interp.validation.specificity import site_specificity, trait_specificity
 
 __all__ = ["Outcome", "Verdict", "verdict"]
 
-Outcome = Literal["causal", "not causal", "not shown"]
+Outcome = Literal["causal", "sufficient, not specific", "not sufficient", "not shown"]
 _UNTESTED = Finding("not shown", "nothing was taken out of music that has it")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Verdict:
     """What the rule says, by one judge, and the numbers it said it from.
 
@@ -83,14 +84,16 @@ class Verdict:
     @property
     def outcome(self) -> Outcome:
         """The one word."""
-        decisive = [self.sufficient.answer, self.site.answer, self.trait.answer]
-        return "not causal" if "no" in decisive else "not shown" if "not shown" in decisive else "causal"
+        if self.sufficient.answer != "yes":
+            return "not sufficient" if self.sufficient.answer == "no" else "not shown"
+        specific = (self.site.answer, self.trait.answer)
+        return "sufficient, not specific" if "no" in specific else "not shown" if "not shown" in specific else "causal"
 
     @property
     def because(self) -> str:
         """Which answers the word rests on, and what decided them."""
         parts = list(self.findings.items())[:3]
-        deciding = {"causal": "yes", "not causal": "no", "not shown": "not shown"}[self.outcome]
+        deciding = {"causal": "yes", "not shown": "not shown"}.get(self.outcome, "no")
         return "; ".join(f"{name}: {each.answer}, {each.because}" for name, each in parts if each.answer == deciding)
 
     def frame(self) -> pd.DataFrame:
@@ -111,6 +114,9 @@ class Verdict:
             key = {"specific to the site": "site_specific", "specific to the trait": "trait_specific"}.get(name, name)
             row |= {key: each.answer, f"{key}_value": each.value, f"{key}_lo": each.lo, f"{key}_hi": each.hi}
         return row
+
+    def __repr__(self) -> str:
+        return f"Verdict({self})"
 
     def __str__(self) -> str:
         said = "; ".join(f"{name}: {each.answer} ({each.because})" for name, each in self.findings.items())
@@ -174,7 +180,7 @@ def verdict(
     >>> from interp.validation import summarise
     >>> said = verdict(summarise(clips), clips, readable=True, trait="drums")
     >>> said.outcome, said.sufficient.answer, said.site.answer, round(said.sufficient.value, 1)
-    ('not causal', 'yes', 'no', 0.8)
+    ('sufficient, not specific', 'yes', 'no', 0.8)
     """
     if "judge" in table and table["judge"].nunique() > 1:
         raise DataError("a verdict is one judge's: choose the rows of one, as in table[table['judge'] == 'rendered'].")

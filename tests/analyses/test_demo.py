@@ -35,8 +35,10 @@ def test_the_demo_from_start_to_end(tmp_path: Path) -> None:
     page = (tmp_path / "index.html").read_text()
     assert page.count("<audio") == 3 and "codec round trip" in page  # the judge's own accuracy stands beside it
     assert "python -m analyses.demo --traits drums --n-clips 64" in page
+    assert set(tables["verdicts"]["sufficient"]) <= {"yes", "no", "not shown"} and "panel" not in tables
     answer = (tmp_path / "answer.md").read_text()
     assert "drums, pushed along mean_diff at L" in answer and "controls at that dose: random" in answer
+    assert "By the rule of the verdict, sufficient: " in answer
     kept = {path: path.stat().st_mtime_ns for path in tmp_path.glob(".cache/*/*")}
     again = Demo(config, progress=False).run()
     assert {path: path.stat().st_mtime_ns for path in tmp_path.glob(".cache/*/*")} == kept

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from planted_clips import level_judge
 
 from analyses import direction_geometry, regression_vs_classification
 from analyses._regression_tables import contrast, contrasts, effects, per_seed
@@ -107,6 +108,7 @@ def test_regression_vs_classification(tmp_path: Path) -> None:
     config = regression_vs_classification.Config(
         out=tmp_path, traits=("drums",), methods=("logistic", "least_squares", "mean_diff"), n_clips=64, n_splits=2,
         n_blocks=4, n_bootstrap=50, doses=(2.0,), n_seeds=2, pilot_seeds=2, heads=0,
+        judge=f"rendered,{level_judge(tmp_path)}:Level",
     )  # fmt: skip
     found = RegressionVsClassification(config, progress=False).run()
     assert list(found["answer"]["method"]) == ["logistic", "least_squares", "mean_diff"]
@@ -114,6 +116,8 @@ def test_regression_vs_classification(tmp_path: Path) -> None:
     assert found["detection"]["auroc"].between(0, 1).all()
     assert len(found["cosines"]) == 54 * 3 and found["cosines"]["ceiling"].notna().any()
     clips = found["steered_clips"]
+    assert set(found["panel"]["judge"]) == {"rendered", "level"} and len(found["panel"]) == 2 * len(found["steering"])
+    assert found["agreement"].loc[0, "n"] == len(clips) and set(clips["judge"]) == {"rendered"}
     assert len(clips) == 2 * (1 + 3 + 3 + 2)  # unsteered, equal dose, equal norm, two controls
     assert set(found["steering"]["push"]) == {"equal dose", "equal norm"}
     assert "logistic" in (tmp_path / "answer.md").read_text()

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import typing
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from planted_clips import level_judge
 
 import analyses.steering_validation as studied
 from analyses.steering_validation import Config, SteeringValidation
 from interp import validation
 from interp.errors import DataError
 from interp.validation import pilot
+from interp.validation.verdict import Outcome
 
 SMALL = Config(
     traits=("drums",), n_clips=96, n_seeds=2, pilot_seeds=2, cost_seeds=2, ablation_seeds=2, leakage_seeds=2,
@@ -21,26 +24,13 @@ SMALL = Config(
 )  # fmt: skip
 
 
-LEVEL = """
-import numpy as np, pandas as pd
-class Level:
-    name, independent, questions = "level", True, {"drums": ["drums"]}
-    def score(self, audio, sample_rate):
-        loud = np.asarray(audio).std(axis=(1, 2))
-        return pd.DataFrame({"drums": loud / (loud + 0.05), "not_music": 0.0})
-    def accuracy_frame(self):
-        return pd.DataFrame()
-"""
-
-
 @pytest.fixture(scope="module")
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("study")
 
 
 def test_the_whole_study_and_going_on(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (out / "level.py").write_text(LEVEL)
-    config = replace(SMALL, out=out, judge=f"rendered,{out / 'level.py'}:Level")
+    config = replace(SMALL, out=out, judge=f"rendered,{level_judge(out)}:Level")
     found = SteeringValidation(config, progress=False).run()
     arms = found["arms"]
     assert {"unsteered", "probe", "random", "shuffled labels", "other layer", "text"} <= set(arms["arm"])
@@ -49,7 +39,7 @@ def test_the_whole_study_and_going_on(out: Path, monkeypatch: pytest.MonkeyPatch
     assert found["leakage"]["own"].sum() == found["leakage"]["direction"].nunique() == 12
     assert len(found["heads"]) == 2 * 48 and set(found["agreement"]["statistic"]) == {"Spearman", "Kendall"}
     verdicts = found["verdicts"].set_index(["judge", "site"])
-    assert len(verdicts) == 2 * 6 and set(verdicts["outcome"]) <= {"causal", "not causal", "not shown"}
+    assert len(verdicts) == 2 * 6 and set(verdicts["outcome"]) <= set(typing.get_args(Outcome))
     assert set(verdicts["necessary"].groupby("judge").first()) <= {"yes", "no", "not shown"}
     assert set(found["panel"]["judge"]) == {"rendered", "level"} == set(found["judges_agree"].loc[0, ["a", "b"]])
     assert set(arms["judge"]) == {"rendered"} and "best other site" in set(arms["arm"])

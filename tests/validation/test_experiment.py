@@ -76,7 +76,7 @@ def test_validate_in_full(
     table = study.table[study.table["judge"] == "loud"]
     assert study.method == "mean_diff" and study.dose in (1.0, 4.0)
     assert list(study.verdicts) == ["loud", "deaf"] and study.verdict is study.verdicts["loud"]
-    assert study.verdicts["deaf"].outcome == "not causal" and study.verdicts["deaf"].sufficient.answer == "no"
+    assert study.verdicts["deaf"].outcome == "not sufficient" and study.verdicts["deaf"].sufficient.answer == "no"
     assert len(study.necessity) == 2 * 3 and study.verdict.dose == study.dose
     assert study.verdict.trait.answer == "yes" and set(study.verdict.moves["judged"]) == {"piano", "organ"}
     rival = table[table["arm"] == "best other site"]
