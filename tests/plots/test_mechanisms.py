@@ -12,6 +12,7 @@ import pytest
 
 from interp import plots
 from interp.errors import DataError
+from interp.plots.style import data_of
 
 
 @pytest.fixture(autouse=True)
@@ -58,13 +59,13 @@ def test_patterns_are_those_that_are_given() -> None:
     weights = np.random.default_rng(0).dirichlet(np.ones(5), 7)
     ax = plots.attention(weights)
     np.testing.assert_allclose(np.asarray(ax.images[0].get_array()) ** 2, weights)
-    np.testing.assert_allclose(plots.data_of(ax)["weight"], weights.ravel())
+    np.testing.assert_allclose(data_of(ax)["weight"], weights.ravel())
     with pytest.raises(DataError, match="5 keys need as many words"):
         plots.attention(weights, words=["a"])
     with pytest.raises(DataError, match=r"give weights \[positions, keys\]"):
         plots.attention(weights[0])
     page = plots.attention_page(weights[None, None])
-    np.testing.assert_allclose(plots.data_of(page[0, 0])["entropy"], -(weights * np.log(weights)).sum(1).mean())
+    np.testing.assert_allclose(data_of(page[0, 0])["entropy"], -(weights * np.log(weights)).sum(1).mean())
 
 
 def test_a_line_for_each_codebook_and_a_cell_for_each_part() -> None:
