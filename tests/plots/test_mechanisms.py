@@ -12,6 +12,7 @@ import pytest
 
 from interp import plots
 from interp.errors import DataError
+from interp.plots.style import data_of
 
 
 @pytest.fixture(autouse=True)
@@ -36,6 +37,9 @@ def test_every_site_is_in_its_cell() -> None:
     assert names == ["attn", "cross", "mlp", "resid"]
     for row in blocks.itertuples():
         assert ax.images[0].get_array()[row.layer, names.index(row.kind)] == pytest.approx(row.change)
+    assert sum(bool(patch.get_hatch()) for patch in ax.patches) == (blocks["p_max"] >= 0.05).sum()
+    untested = plots.patching(blocks.assign(p_max=np.nan))
+    assert not untested.patches
 
 
 def test_stretches_of_time_lie_side_by_side() -> None:
@@ -43,6 +47,8 @@ def test_stretches_of_time_lie_side_by_side() -> None:
     ax = plots.patching(table)
     assert [text.get_text() for text in ax.get_xticklabels()] == ["0–1", "1–2", "2–3"]
     np.testing.assert_allclose(np.asarray(ax.images[0].get_array()).ravel(), table["share"])
+    assert [text.get_text() for text in ax.get_yticklabels()] == list(table["site"].unique())
+    assert sum(bool(patch.get_hatch()) for patch in ax.patches) == (table["p_max"] >= 0.05).sum()
 
 
 def test_kinds_are_not_mixed() -> None:
@@ -58,13 +64,13 @@ def test_patterns_are_those_that_are_given() -> None:
     weights = np.random.default_rng(0).dirichlet(np.ones(5), 7)
     ax = plots.attention(weights)
     np.testing.assert_allclose(np.asarray(ax.images[0].get_array()) ** 2, weights)
-    np.testing.assert_allclose(plots.data_of(ax)["weight"], weights.ravel())
+    np.testing.assert_allclose(data_of(ax)["weight"], weights.ravel())
     with pytest.raises(DataError, match="5 keys need as many words"):
         plots.attention(weights, words=["a"])
     with pytest.raises(DataError, match=r"give weights \[positions, keys\]"):
         plots.attention(weights[0])
     page = plots.attention_page(weights[None, None])
-    np.testing.assert_allclose(plots.data_of(page[0, 0])["entropy"], -(weights * np.log(weights)).sum(1).mean())
+    np.testing.assert_allclose(data_of(page[0, 0])["entropy"], -(weights * np.log(weights)).sum(1).mean())
 
 
 def test_a_line_for_each_codebook_and_a_cell_for_each_part() -> None:
