@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from analyses._transfer_tables import verdict
 from interp.judges import fad
 from interp.stats import dose_response, holm, mean_interval, paired_bootstrap, wilson
 from interp.validation import UNSTEERED
+from interp.validation.effects import paired_differences
 from interp.validation.summary import embeddings
 
 __all__ = ["BOTH", "fade_course", "fade_shares", "fusion_table", "fusion_trends", "half_way", "paragraphs", "with_mix"]
@@ -77,24 +77,15 @@ def fusion_trends(clips: pd.DataFrame) -> pd.DataFrame:
 
 def half_way(clips: pd.DataFrame) -> pd.DataFrame:
     """Methods against each other, unsteered and random at equal weights, paired over sounds, Holm over a measure."""
-    rows = []
-    middle = clips[(clips["ratio"] == 0.5) | (clips["method"] == UNSTEERED)]
-    for measure in ("heard_any", "both", "not_music"):
-        wide = middle.assign(value=middle[measure].astype(float)).pivot_table(
-            index=["set", "seed"], columns="method", values="value", aggfunc="mean"
-        )
-        wide = wide.dropna(axis=1)
-        order = [name for name in middle["method"].unique() if name in wide]
-        for a, b in combinations(order, 2):
-            gain = paired_bootstrap(wide[b].to_numpy(), wide[a].to_numpy())
-            where = {"measure": measure, "a": b, "b": a, "n": len(wide)}
-            rows.append(where | {"difference": gain.difference, "lo": gain.lo, "hi": gain.hi, "p": gain.p})
-    table = pd.DataFrame(rows, columns=["measure", "a", "b", "n", "difference", "lo", "hi", "p"])
-    table["p_holm"] = np.nan
-    for measure in table["measure"].unique():
-        family = table["measure"] == measure
-        table.loc[family, "p_holm"] = holm(table.loc[family, "p"])
-    return table
+    even = clips["ratio"] == 0.5
+    middle = clips[even | ((clips["method"] == UNSTEERED) & clips["set"].isin(clips.loc[even, "set"]))]
+    parts = [
+        paired_differences(middle, "method", measure, ["set", "seed"], later=True).assign(measure=measure)
+        for measure in ("heard_any", "both", "not_music")
+    ]
+    table = pd.concat(parts, ignore_index=True)
+    table["p_holm"] = table.groupby("measure")["p"].transform(holm)
+    return table[["measure", "a", "b", "n", "difference", "lo", "hi", "p", "p_holm"]]
 
 
 def fade_course(windows: pd.DataFrame) -> pd.DataFrame:

@@ -14,7 +14,7 @@ from interp.directions import Direction
 from interp.metrics import weighted_scores
 from interp.stats import bootstrap_interval, group_weights, holm, paired_bootstrap
 from interp.validation import UNSTEERED, summarise
-from interp.validation.effects import agreement
+from interp.validation.effects import agreement, paired_differences
 
 __all__ = [
     "Tested",
@@ -183,20 +183,15 @@ def by_judges(clips: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 def contrasts(clips: pd.DataFrame) -> pd.DataFrame:
     """Paired differences between methods over all traits and seeds, Holm-corrected within measure, place and push."""
-    by_seed = per_seed(clips)
-    parts = []
-    for measure in ("best", "gain"):
-        for (place, push), part in by_seed.groupby(["place", "push"], sort=False):
-            wide = part.pivot_table(index=["trait", "seed"], columns="method", values=measure)
-            rows = []
-            for a, b in combinations(wide.columns, 2):
-                gain = paired_bootstrap(wide[a].to_numpy(), wide[b].to_numpy())
-                where = {"measure": measure, "place": place, "push": push, "a": a, "b": b, "n": len(wide)}
-                rows.append(where | {"difference": gain.difference, "lo": gain.lo, "hi": gain.hi, "p": gain.p})
-            table = pd.DataFrame(rows)
-            table["p_holm"] = holm(table["p"])
-            parts.append(table)
-    return pd.concat(parts, ignore_index=True)
+    by_seed = per_seed(clips).sort_values("method", kind="stable")
+    parts = [
+        paired_differences(part, "method", measure, ["trait", "seed"]).assign(measure=measure, place=place, push=push)
+        for measure in ("best", "gain")
+        for (place, push), part in by_seed.groupby(["place", "push"], sort=False)
+    ]
+    table = pd.concat(parts, ignore_index=True)
+    table["p_holm"] = table.groupby(["measure", "place", "push"])["p"].transform(holm)
+    return table[["measure", "place", "push", "a", "b", "n", "difference", "lo", "hi", "p", "p_holm"]]
 
 
 def beside_detection(t: Mapping[str, pd.DataFrame]) -> pd.DataFrame:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from interp.judges.distances import Reference
-from interp.stats import jackknife_interval
 from interp.validation import UNSTEERED, summarise
-from interp.validation.summary import embeddings
 
 __all__ = [
     "AVERAGE",
@@ -19,9 +17,9 @@ __all__ = [
     "PAPER",
     "RULES",
     "TEXT",
-    "equal_success",
     "label",
     "pairs_table",
+    "paper_order",
     "paper_table",
     "sentences",
     "summary",
@@ -94,6 +92,16 @@ def summary(clips: pd.DataFrame, near: Mapping[tuple[str, str], Array]) -> pd.Da
     return table.reindex(columns=[*table.columns, *(name for name in wanted if name not in table)])
 
 
+def paper_order(config: Any) -> list[tuple[str, float]]:
+    """Rows of each task in the paper's form: arms and strengths of a configuration of the study."""
+    c = config
+    order = [(UNSTEERED, 0.0), ("text", 0.0), ("ITI", np.nan)]
+    order += [("SMITIN", a) for a in sorted({*c.alphas, *c.sweep})]
+    order += [(f"SMITIN, τ {c.tau_low:g}", max(c.alphas)), ("SMITIN + text", max(c.alphas))]
+    order += [("residual", a) for a in c.resid] + [("SMITIN residual", a) for a in c.smitin_resid]
+    return order
+
+
 def paper_table(t: pd.DataFrame, order: Sequence[tuple[str, float]]) -> pd.DataFrame:
     """The table in the paper's form, traits averaged, with the paper's own numbers in columns of their own.
 
@@ -125,58 +133,6 @@ def paper_table(t: pd.DataFrame, order: Sequence[tuple[str, float]]) -> pd.DataF
     table = pd.DataFrame(rows)
     columns = [c for c in table.columns if c.startswith("paper")]
     return table.astype(dict.fromkeys(columns, float))
-
-
-def equal_success(
-    clips: pd.DataFrame, near: Mapping[tuple[str, str], Array], arms: Sequence[str], *, against: str = "ITI"
-) -> pd.DataFrame:
-    """FAD of rules where they succeed equally often.
-
-    The FAD of ``against`` is interpolated between its strengths (unsteered is strength 0) at the success of each
-    strength of every other rule; the interval leaves out one seed at a time, from all rules together.
-
-    Returns
-    -------
-    DataFrame
-        ``trait, task, arm, dose, success, fad, fad_against, difference, lo, hi, reached``: the last is whether
-        ``against`` has that success at any strength, whichever seed is left out; otherwise there is no interval.
-    """
-    rows = []
-    for (trait, task), part in clips.groupby(["trait", "task"], sort=False):
-        known = near.get((str(trait), str(task)))
-        doses = sorted(part.loc[part["arm"] == against, "dose"].unique())
-        if known is None or not doses:
-            continue
-        base = [(UNSTEERED, 0.0), *((against, dose) for dose in doses)]
-        ours = [(arm, dose) for arm in arms for dose in sorted(part.loc[part["arm"] == arm, "dose"].unique())]
-        chosen = [part[(part["arm"] == a) & (part["dose"] == d)].sort_values("seed") for a, d in [*base, *ours]]
-        hits = np.stack([cell["hit"].to_numpy(float) for cell in chosen])
-        reference, n, k = Reference(known), hits.shape[1], len(base)
-        vectors = [embeddings(cell) for cell in chosen]
-        # column 0: all seeds; column 1 + i: without seed i
-        fads = np.stack([np.concatenate([reference.distances(x[None]), reference.left_out(x)]) for x in vectors])
-        rates = np.concatenate([hits.mean(1)[:, None], (hits.sum(1)[:, None] - hits) / (n - 1)], axis=1)
-        for j, (arm, dose) in enumerate(ours, start=k):
-            there = np.array([_at(rates[j, b], rates[:k, b], fads[:k, b]) for b in range(n + 1)])
-            gap = fads[j] - there
-            reached = bool(np.isfinite(gap).all())
-            around = jackknife_interval(gap[0], gap[1:]) if reached and n >= 4 else None
-            rows.append({
-                "trait": trait, "task": task, "arm": arm, "dose": dose, "success": rates[j, 0], "fad": fads[j, 0],
-                "fad_against": there[0], "difference": gap[0], "lo": around.lo if around else np.nan,
-                "hi": around.hi if around else np.nan, "reached": reached,
-            })  # fmt: skip
-    columns = ["trait", "task", "arm", "dose", "success", "fad", "fad_against", "difference", "lo", "hi", "reached"]
-    return pd.DataFrame(rows, columns=columns)
-
-
-def _at(success: float, rates: Array, distances: Array) -> float:
-    """Distance on the rising branch of a curve where success is as asked; NaN where it never is."""
-    top = int(rates.argmax())
-    rates, distances = np.maximum.accumulate(rates[: top + 1]), distances[: top + 1]
-    if success > rates[-1] or success < rates[0]:
-        return float("nan")
-    return float(np.interp(success, rates, distances))
 
 
 def pairs_table(clips: pd.DataFrame) -> pd.DataFrame:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+import interp
 from interp import validation
-from interp.directions import Directions, random_like
-from interp.judges import fad_difference
-from interp.judges.distances import Reference
+from interp.directions import Direction, Directions, fit_directions, random_like
+from interp.judges import Judge
 from interp.steering import Smitin
 from interp.steering.interventions import soft_weights
+from interp.traits import Trait
 from interp.validation import UNSTEERED, Arm
+from interp.validation.cost import ENOUGH
 from interp.validation.pilot import choose_site
-from interp.validation.summary import embeddings
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -24,18 +26,17 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MONITORED",
+    "answer_directions",
     "bars",
     "choose_alpha",
-    "cost_beside_iti",
     "monitored_arms",
     "monitored_controls",
+    "stacked",
 ]
 
 MONITORED = "SMITIN"
 _DRAWS = 8
 _CONTROLS = ("random", "shuffled labels")
-_ENOUGH = 0.05
-"""Success that much below the other's still counts as equal."""
 
 
 def _heard(heads: ProbeResult) -> tuple[Directions, tuple[float, ...]]:
@@ -85,44 +86,7 @@ def _arm(
 def choose_alpha(pilot: pd.DataFrame) -> float:
     """The strength that :func:`interp.validation.pilot.choose_site` takes."""
     rows = pilot[pilot["arm"] == MONITORED].assign(site="all heads", control=False)
-    return choose_site(rows, slack=_ENOUGH)[1]
-
-
-def cost_beside_iti(table: pd.DataFrame, clips: pd.DataFrame, reference: np.ndarray | None) -> pd.DataFrame:
-    """FAD of every arm and dose less that of ITI's lowest dose that succeeds as often, or of its best where none does.
-
-    Parameters
-    ----------
-    table : DataFrame
-        Rows of the arms and of ``ITI heads``, all from the same seeds.
-    clips : DataFrame
-        Their clips.
-    reference : array of shape (clips, dim), optional
-        Embeddings of music with the trait; without it only successes are compared.
-
-    Returns
-    -------
-    DataFrame
-        The table with columns about ITI, empty for ITI's own rows and for unsteered music; ``iti_equal`` is false where
-        ITI never succeeds as often.
-    """
-    table = table.reindex(columns=[*table, *(name for name in ("fad", "kad") if name not in table)])
-    iti = table[table["arm"] == "ITI heads"].sort_values("dose")
-    known = None if reference is None else Reference(reference)
-    vectors = {key: embeddings(rows.sort_values("seed")) for key, rows in clips.groupby(["arm", "dose"])}
-    rows = []
-    for row in table[~table["arm"].isin([UNSTEERED, "ITI heads"])].to_dict("records"):
-        equal = iti[iti["rate"] >= row["rate"] - _ENOUGH]
-        other = equal.iloc[0] if len(equal) else iti.loc[iti["rate"].idxmax()]
-        line = {"arm": row["arm"], "dose": row["dose"], "iti_dose": other["dose"], "iti_success": other["rate"]}
-        line |= {"iti_equal": bool(len(equal)), "iti_fad": other["fad"], "iti_kad": other["kad"]}
-        line |= dict.fromkeys(("fad_gap", "fad_gap_lo", "fad_gap_hi"), np.nan)
-        if known is not None:
-            ours, theirs = vectors[row["arm"], row["dose"]], vectors["ITI heads", other["dose"]]
-            gap = fad_difference(ours, theirs, known)
-            line |= {"fad_gap": gap.value, "fad_gap_lo": gap.lo, "fad_gap_hi": gap.hi}
-        rows.append(line)
-    return table.merge(pd.DataFrame(rows), on=["arm", "dose"], how="left")
+    return choose_site(rows, slack=ENOUGH)[1]
 
 
 def bars(
@@ -154,3 +118,20 @@ def _control(rows: pd.DataFrame, dose: float) -> float:
     """What a control gains at a dose, or at the largest it was run at."""
     here = rows[rows["dose"] == dose]
     return float((here if len(here) else rows.nlargest(1, "dose"))["diff"].iloc[0])
+
+
+def answer_directions(ds: xr.Dataset, judge: Judge, site: str, method: str, seed: int) -> dict[str, Direction]:
+    """The direction of every answer of the judge that the clips have as well."""
+    labels, directions = interp.labels(ds), {}
+    for question, answers in judge.questions.items():
+        there = set(labels[question].astype(str)) if question in labels.columns else set()
+        for name in answers if there else ():
+            if len(answers) == 1 or name in there:  # a folder may lack a class that the judge knows
+                trait = Trait(question) if len(answers) == 1 else Trait(question, name)
+                directions[name] = fit_directions(ds, str(trait), sites=site, methods=(method,), seed=seed)[0]
+    return directions
+
+
+def stacked(parts: Mapping[str, pd.DataFrame], column: str) -> pd.DataFrame:
+    """Tables one below the other, with their names in a column where they do not say them already."""
+    return pd.concat([t if column in t else t.assign(**{column: name}) for name, t in parts.items()], ignore_index=True)

@@ -13,24 +13,23 @@ import torch
 
 import interp
 from interp import judges
-from interp.data.audio import write_audio
 from interp.directions import Direction, combine
 from interp.errors import DataError
 from interp.judges.audio import mono
-from interp.judges.base import answers, has_embedding
-from interp.judges.dsp import DspJudge
+from interp.judges.base import answers
+from interp.judges.dsp import DspJudge, tempo_agrees
 from interp.judges.similarity import prompt_similarity
 from interp.probes import ProbeResult, probe
 from interp.study import Common, Study, slug, step
 from interp.traits import Trait
 from interp.validation import Arm, run_arms
 from interp.validation.setting import Part
-from interp.validation.sounds import draw, encode, reference_sounds
+from interp.validation.sounds import draw, encode
 
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["METHODS", "Given", "Transfer", "TransferConfig", "parse_sets", "tempo_agrees"]
+__all__ = ["METHODS", "Given", "Transfer", "TransferConfig", "parse_sets"]
 
 METHODS = ("ridge", "logistic", "mean_diff")
 """Regression on one-hot classes, softmax classification, and the difference of means: the probes of the studies."""
@@ -240,31 +239,13 @@ class Transfer(Study[C]):
     def kept_sounds(self, sounds: dict[str, np.ndarray], prefix: str, names: dict[str, str]) -> pd.DataFrame:
         """Files of kept sounds, one row a seed; ``names`` from arms to what they are called."""
         there = {arm: name for arm, name in names.items() if arm in sounds}
-        rows = []
-        for i in range(min((len(sounds[arm]) for arm in there), default=0)):
-            row = {}
-            for arm, name in there.items():
-                file = self.config.out / "audio" / f"{slug(f'{prefix}_{arm}')}_{i}.wav"
-                row[name] = write_audio(file, sounds[arm][i], self.model.sample_rate)
-            rows.append(row)
-        return pd.DataFrame(rows)
+        return self.recorded({name: (slug(f"{prefix}_{arm}"), sounds[arm]) for arm, name in there.items()})
 
     @step(shown=False)
     def reference(self) -> dict[str, np.ndarray]:
         """Embeddings of labelled music after a round trip through the codec, as long as what is judged."""
-        if not has_embedding(self.judge):
-            return {}
-        c = self.config
-        clips = None if self.rendered else self.clips
-        music = reference_sounds(self.model, None, N_REFERENCE, c.seconds - c.prompt_seconds, seed=c.seed, clips=clips)
-        return {"": judges.embed(self.judge, music, self.model.sample_rate)}
-
-
-def tempo_agrees(a: np.ndarray, b: np.ndarray, within: float = 0.08) -> np.ndarray:
-    """Whether tempi agree within 8 %, or at half or double tempo as beat trackers do; NaN where one is unknown."""
-    ratio = np.log2(np.asarray(a, float) / np.asarray(b, float))
-    off = np.abs(ratio[:, None] - np.array([-1.0, 0.0, 1.0])).min(axis=1)
-    return np.where(np.isfinite(off), (off <= np.log2(1 + within)).astype(float), np.nan)
+        array = self.reference_embeddings(None, N_REFERENCE, clips=None if self.rendered else self.clips)
+        return {} if array is None else {"": array}
 
 
 def parse_sets(sets: Sequence[str], least: int = 2, most: int | None = None) -> list[tuple[str, ...]]:

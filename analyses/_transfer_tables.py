@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import combinations
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from interp.stats import holm, paired_bootstrap
+from interp.stats import holm
 from interp.validation import UNSTEERED, summarise
+from interp.validation.effects import paired_differences
 
 __all__ = ["OTHER_NOISE", "contrasts", "kept", "paragraphs", "success_at_quality", "verdict"]
 
@@ -27,25 +27,14 @@ def contrasts(clips: pd.DataFrame, measures: Sequence[str] = ("hit", "not_music"
     DataFrame
         ``push, measure, a, b, n, difference, lo, hi, p`` and ``p_holm`` over all rows of a measure.
     """
-    rows = []
-    for push, part in clips[clips["push"] != "none"].groupby("push", sort=False):
-        for measure in measures:
-            wide = (
-                part[[*UNIT, "method"]]
-                .assign(value=part[measure].astype(float))
-                .pivot_table(index=UNIT, columns="method", values="value", aggfunc="mean")
-            )
-            order = [name for name in part["method"].unique() if name in wide]
-            for a, b in combinations(order, 2):
-                gain = paired_bootstrap(wide[a].to_numpy(), wide[b].to_numpy())
-                where = {"push": push, "measure": measure, "a": a, "b": b, "n": len(wide)}
-                rows.append(where | {"difference": gain.difference, "lo": gain.lo, "hi": gain.hi, "p": gain.p})
-    table = pd.DataFrame(rows, columns=["push", "measure", "a", "b", "n", "difference", "lo", "hi", "p"])
-    table["p_holm"] = np.nan
-    for measure in table["measure"].unique():
-        family = table["measure"] == measure
-        table.loc[family, "p_holm"] = holm(table.loc[family, "p"])
-    return table
+    parts = [
+        paired_differences(part, "method", measure, UNIT).assign(push=push, measure=measure)
+        for push, part in clips[clips["push"] != "none"].groupby("push", sort=False)
+        for measure in measures
+    ]
+    table = pd.concat(parts, ignore_index=True)
+    table["p_holm"] = table.groupby("measure")["p"].transform(holm)
+    return table[["push", "measure", "a", "b", "n", "difference", "lo", "hi", "p", "p_holm"]]
 
 
 def kept(clips: pd.DataFrame) -> pd.DataFrame:

@@ -21,7 +21,6 @@ import pandas as pd
 
 import interp
 from interp import plots
-from interp.data.audio import write_audio
 from interp.geometry import compare_methods, project
 from interp.probes import ProbeResult, probe
 from interp.probes.baselines import mel
@@ -215,18 +214,16 @@ class Demo(Study[Config]):
 
     def recordings(self, t: Mapping[str, pd.DataFrame]) -> Iterator[tuple[str, pd.DataFrame]]:
         for trait in self.traits:
-            made, lines = self.steered(trait), []
+            made, n = self.steered(trait), min(self.config.n_sounds, self.config.n_seeds)
             verdicts = made["clips"].set_index(["arm", "dose", "seed"])["hit"]
-            for i in range(min(self.config.n_sounds, self.config.n_seeds)):
-                line: dict[str, Any] = {"seed": self.config.seed + i}
+            files = self.recorded({arm: (f"{trait.slug}_{arm}", made["sounds"][arm][:n]) for arm in ARMS})
+            if len(files):
+                lines = pd.DataFrame({"seed": self.config.seed + files.index})
                 for arm in ARMS:
-                    file = self.config.out / "audio" / f"{trait.slug}_{arm}_{i}.wav"
-                    line[arm] = write_audio(file, made["sounds"][arm][i], self.model.sample_rate)
                     dose = 0.0 if arm == UNSTEERED else made["dose"]
-                    line[f"heard, {arm}"] = bool(verdicts[arm, dose, self.config.seed + i])
-                lines.append(line)
-            if lines:
-                yield f"`{trait}`: the first seeds, not chosen.", pd.DataFrame(lines)
+                    heard = [bool(verdicts[arm, dose, seed]) for seed in lines["seed"]]
+                    lines = lines.assign(**{arm: files[arm], f"heard, {arm}": heard})
+                yield f"`{trait}`: the first seeds, not chosen.", lines
 
 
 def cosine_summary(cosines: pd.DataFrame) -> pd.DataFrame:

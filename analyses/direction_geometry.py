@@ -144,14 +144,9 @@ class DirectionGeometry(Study[Config]):
         """Directions along the penalties of ridge and logistic regression, beside LDA and the mean difference."""
         parts = []
         for kind in ("heads", "resid"):
-            x, sites = interp.stack(self.ds, kind)
-            for target in self.targets:
-                table = geometry.path_table(
-                    x, target, sites, test=self.test, methods=("ridge",) if target.graded else ("ridge", "logistic"),
-                    references=("least_squares" if target.graded else "lda", "mean_diff"),
-                    penalties=PENALTIES[::2],
-                )  # fmt: skip
-                parts.append(table.assign(kind=kind, trait=str(target)))
+            for trait in self.targets:
+                table = geometry.path_table(self.ds, str(trait), sites=kind, test=self.test, penalties=PENALTIES[::2])
+                parts.append(table.assign(kind=kind, trait=str(trait)))
         return pd.concat(parts, ignore_index=True)
 
     @step()

@@ -38,7 +38,6 @@ from analyses._regression_tables import (
 )
 from interp import geometry, plots
 from interp.directions import Direction, Directions, combine, fit_directions, methods, random_like
-from interp.directions.dataset import targets_of
 from interp.directions.reading import read_stacks
 from interp.errors import DataError
 from interp.geometry.paths import PENALTIES
@@ -46,7 +45,7 @@ from interp.probes import ProbeResult, probe
 from interp.sites import Site
 from interp.study import Common, Drawing, Study, main, slug, step
 from interp.traits import Trait
-from interp.validation import UNSTEERED, Arm, prompts_without, push, run_arms, shuffled_like
+from interp.validation import UNSTEERED, Arm, push, run_arms, shuffled_like
 from interp.validation.run import Trial
 
 if TYPE_CHECKING:
@@ -180,11 +179,9 @@ class RegressionVsClassification(Study[Config]):
     @step(per="trait")
     def paths(self, trait: Trait) -> pd.DataFrame:
         """Both regularisation paths at every site: angles to LDA and to the mean difference."""
-        (target,) = targets_of(self.ds, str(trait))
-        parts = []
+        test, parts = ~self.train(trait), []
         for kind in ("heads", "resid"):
-            x, sites = interp.stack(self.ds, kind)
-            table = geometry.path_table(x, target, sites, penalties=PENALTIES[::2], test=~self.train(trait))
+            table = geometry.path_table(self.ds, trait, sites=kind, penalties=PENALTIES[::2], test=test)
             parts.append(table.assign(trait=str(trait), kind=kind))
         return pd.concat(parts, ignore_index=True)
 
@@ -219,12 +216,9 @@ class RegressionVsClassification(Study[Config]):
     def play(self, trait: Trait, arms: list[Arm], doses: tuple[float, ...], *, pilot: bool) -> Trial:
         c = self.config
         n, first = (c.pilot_seeds, c.seed + 20_000) if pilot else (c.n_seeds, c.seed)
-        taken = c.n_seeds if pilot and self.sounds is not None else 0  # a folder's sounds do not change with the seed
-        codes = prompts_without(
-            self.model, trait, taken + n, c.prompt_seconds, seed=c.seed + 500 * pilot, clips=self.sounds
-        )
+        codes = self.prompts(trait, n, seed=c.seed + 500 * pilot, taken=c.n_seeds if pilot else 0)
         return run_arms(
-            self.model, trait, arms, codes[taken:], doses, seeds=range(first, first + n), judge=self.judges,
+            self.model, trait, arms, codes, doses, seeds=range(first, first + n), judge=self.judges,
             setting=self.setting(measure=False),
         )  # fmt: skip
 

@@ -31,38 +31,25 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
-from analyses._smitin_arms import (
-    Probes,
-    ask,
-    balanced,
-    base_prompt,
-    fit_probes,
-    make_arm,
-    monitor_accuracy,
-    own_probability,
-    pairs,
-    shuffled_probes,
-)
+from analyses._smitin_arms import ask, base_prompt, few_arms, ladder_arms, make_arm, removal_arms, rules
 from analyses._smitin_figures import figures
+from analyses._smitin_probes import Probes, few_probes, fit_probes, own_probability, shuffled_probes
 from analyses._smitin_tables import (
     CONTINUATION,
     TEXT,
-    equal_success,
     label,
     pairs_table,
+    paper_order,
     paper_table,
     sentences,
     summary,
 )
-from interp.data.audio import write_audio
-from interp.judges import embed
-from interp.judges.base import has_embedding
+from interp.data.pairs import balanced, render_pairs
 from interp.study import Common, Drawing, Study, main, once, slug, step
 from interp.traits import Trait
 from interp.validation import UNSTEERED, Arm, run_arms
+from interp.validation.cost import equal_success
 from interp.validation.setting import Part
-from interp.validation.sounds import draw as draw_sounds
-from interp.validation.sounds import encode, reference_sounds
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -168,9 +155,9 @@ class Smitin(Study[Config]):
         """Activations of clips with the trait and without."""
         c = self.config
         if self.rendered:
-            clips = pairs(trait, c.n_pairs, c.seed, c.pair_seconds, self.progress)
+            clips = render_pairs(trait, c.n_pairs, seed=c.seed, seconds=c.pair_seconds, progress=self.progress)
         else:
-            clips = balanced(self.clips, trait, c.n_pairs, c.seed)
+            clips = balanced(self.clips, trait, c.n_pairs, seed=c.seed)
         pools = list(dict.fromkeys(("mean", c.pool)))
         return self.activations("heads, resid", clips=clips, name=f"pairs-{trait.slug}", pool=pools)
 
@@ -198,10 +185,7 @@ class Smitin(Study[Config]):
         seconds = c.prompt_seconds if task == CONTINUATION else 0.0
         codes: list[Any] = [None] * n
         if task == CONTINUATION:
-            taken = 0 if self.sounds is None else taken
-            seed = c.seed + 900_001 + 31 * offset
-            music = draw_sounds(trait, taken + n, seconds, present=remove, seed=seed, clips=self.sounds)
-            codes = encode(self.model, music, seconds)[taken:]
+            codes = self.prompts(trait, n, present=remove, seed=c.seed + 31 * offset, taken=taken)
         measures: list[Callable[[Part], pd.DataFrame]] = []
         if own is not None:
             measures.append(own_probability(self.model, own, c, seconds))
@@ -215,20 +199,6 @@ class Smitin(Study[Config]):
         trace = made.monitor[made.monitor["seed"] < seeds[0] + _TRACED] if len(made.monitor) else pd.DataFrame()
         sounds = {f"{arm}|{dose:g}": audio[: c.n_sounds].numpy() for (arm, dose), audio in made.audio.items()}
         return {"clips": clips, "trace": trace, "sounds": sounds}
-
-    def rules(self, trait: Trait, probes: Probes, *, further: bool, prompt: Callable[[int], str]) -> list[Arm]:
-        """The arms of the paper's table; further strengths for the comparison at equal success."""
-        c, best = self.config, slice(None) if further else slice(-1, None)
-        plain = None if further else prompt  # continuations are asked for nothing
-        make = partial(make_arm, c, probes)
-        return [
-            make(UNSTEERED, "none", text=plain),
-            make("text", "text", text=lambda i: ask(trait, prompt(i), self.plain)),
-            *(make("ITI", "iti", a, text=plain) for a in (c.iti if further else (middle(c.iti),))),
-            *(make("SMITIN", "smitin", a, text=plain) for a in sorted({*c.alphas, *(c.sweep if further else ())})),
-            *(make("residual", "add", a, "mean_diff", "resid", text=plain) for a in c.resid[best]),
-            *(make("SMITIN residual", "smitin", a, "mean_diff", "resid", text=plain) for a in c.smitin_resid[best]),
-        ]
 
     @property
     def plain(self) -> bool:
@@ -258,19 +228,15 @@ class Smitin(Study[Config]):
             (TEXT, True, c.seconds),
             ("removal", False, c.seconds - c.prompt_seconds),
         ):
-            if has_embedding(self.judge):
-                music = reference_sounds(
-                    self.model, trait, c.n_reference, seconds, present=present, seed=c.seed, clips=self.sounds
-                )
-                arrays[name] = embed(self.judge, music, self.model.sample_rate)
-        return arrays
+            arrays[name] = self.reference_embeddings(trait, c.n_reference, present=present, seconds=seconds)
+        return {name: array for name, array in arrays.items() if array is not None}
 
     @step(per="trait", shown=False)
     def continuation(self, trait: Trait) -> Made:
         """Every rule and strength in continuation."""
         c, probes = self.config, self.probed(trait)
         make = partial(make_arm, c, probes)
-        arms = self.rules(trait, probes, further=True, prompt=lambda i: "")
+        arms = rules(c, probes, trait, further=True, prompt=lambda i: "", plain=self.plain)
         arms.append(make("SMITIN + text", "smitin", max(c.alphas), text=lambda i: ask(trait, "", self.plain)))
         if c.tau_low:
             arms.append(make(f"SMITIN, τ {c.tau_low:g}", "smitin", max(c.alphas), tau=c.tau_low))
@@ -282,8 +248,9 @@ class Smitin(Study[Config]):
         """The rules of the paper's table in text-to-music; prompts say nothing of the trait."""
         c, offset = self.config, 5_000
         named = [base_prompt(trait, c.seed, offset + i, self.plain) for i in range(c.n_text_seeds)]
-        arms = self.rules(trait, self.probed(trait), further=False, prompt=lambda i: named[i][0])
-        made = self.play(trait, arms, c.n_text_seeds, offset, task=TEXT, own=self.probed(trait))
+        probes, plain = self.probed(trait), self.plain
+        arms = rules(c, probes, trait, further=False, prompt=lambda i: named[i][0], plain=plain)
+        made = self.play(trait, arms, c.n_text_seeds, offset, task=TEXT, own=probes)
         clips = made["clips"]
         index = clips["seed"] - c.seed - offset
         probabilities = [[row[f"p_{answer}"] for answer in named[i][1] if f"p_{answer}" in clips] for i, (_, row) in
@@ -296,49 +263,20 @@ class Smitin(Study[Config]):
         """From ITI to SMITIN, one part at a time; with two directions, and controls."""
         c = self.config
         probes = shuffled_probes(self.ds(trait), trait, c.pool, c.seed, self.probed(trait))
-        rungs = [("ITI", "iti"), ("soft weights", "soft"), ("soft, every s", "sparse"), ("SMITIN", "smitin")]
-        half = tuple(a / 2 for a in c.ladder)
-        plan = [
-            (name, rule, a, method)
-            for method, strengths in (("logistic", c.ladder), ("mean_diff", half))
-            for a in strengths
-            for name, rule in rungs
-        ]
-        strongest = ((*rungs[0], max(c.iti)), (*rungs[3], max(c.alphas)))  # as strong as in the paper's table
-        plan += [(*rung, method) for method in ("random", "shuffled") for rung in strongest]
-        arms = [make_arm(c, probes, f"{name}, {method}", rule, a, method) for name, rule, a, method in plan]
-        return self.play(trait, [make_arm(c, probes, UNSTEERED, "none"), *arms], c.n_part_seeds, 7_000)
+        return self.play(trait, ladder_arms(c, probes), c.n_part_seeds, 7_000)
 
     @step(per="trait", shown=False)
     def removed(self, trait: Trait) -> Made:
         """Prompts that have the trait, and pushes against it; success is its loss."""
-        c, make = self.config, partial(make_arm, self.config, self.probed(trait), remove=True)
-        arms = [
-            make(UNSTEERED, "none"),
-            make("ITI", "iti", middle(c.iti)),
-            *(make("SMITIN", "smitin", a) for a in c.alphas),
-            make("residual", "add", c.resid[-1], "mean_diff", "resid"),
-        ]
-        return self.play(trait, arms, c.n_part_seeds, 9_000, remove=True)
+        arms = removal_arms(self.config, self.probed(trait))
+        return self.play(trait, arms, self.config.n_part_seeds, 9_000, remove=True)
 
     @step(per="trait", shown=False)
     def few(self, trait: Trait) -> Made:
         """Probes of the first pairs, tested on the last quarter, and what they steer."""
-        c, ds = self.config, self.ds(trait)
-        split = ds.sizes["clip"] - ds.sizes["clip"] // 4 // 2 * 2
-        test = ds.isel(clip=slice(split, None))
-        ds = ds.isel(clip=np.flatnonzero(~np.isin(ds["group"].values, test["group"].values)))
-        rest, arms, rows = ds.sizes["clip"], [], []
-        for n in [*(n for n in c.sizes if 2 * n < rest), rest // 2]:
-            first = ds.isel(clip=slice(0, 2 * n))
-            probes = fit_probes(first, trait, c.pool, c.seed, folds=2 if n < 20 else 5, resid=False)
-            best, median = monitor_accuracy(test, trait, probes, c.pool, c.n_monitor)
-            rows.append({"n_pairs": n, "accuracy_heads": best, "accuracy_monitor": median})
-            for name, rule, a in (("ITI", "iti", middle(c.iti)), ("SMITIN", "smitin", max(c.alphas))):
-                arms.append(make_arm(c, probes, f"{name}, {n} pairs", rule, a, says={"n_pairs": n}))
-        arms = [make_arm(c, probes, UNSTEERED, "none", says={"n_pairs": 0}), *arms]
-        made = self.play(trait, arms, c.n_part_seeds, 11_000)
-        return {"clips": made["clips"].merge(pd.DataFrame(rows), on="n_pairs", how="left")}
+        accuracies, fitted = few_probes(self.ds(trait), trait, self.config)
+        made = self.play(trait, few_arms(self.config, fitted), self.config.n_part_seeds, 11_000)
+        return {"clips": made["clips"].merge(accuracies, on="n_pairs", how="left")}
 
     # What comes of it ------------------------------------------------------------------------------------------------
 
@@ -347,13 +285,9 @@ class Smitin(Study[Config]):
         near = {(str(trait), task): x for trait in self.traits for task, x in self.reference(trait).items()}
         played = pd.concat([self.continuation.all("clips"), self.text.all("clips")], ignore_index=True)
         success = summary(played, near)
-        order = [(UNSTEERED, 0.0), ("text", 0.0), ("ITI", np.nan)]
-        order += [("SMITIN", a) for a in sorted({*c.alphas, *c.sweep})]
-        order += [(f"SMITIN, τ {c.tau_low:g}", max(c.alphas)), ("SMITIN + text", max(c.alphas))]
-        order += [("residual", a) for a in c.resid] + [("SMITIN residual", a) for a in c.smitin_resid]
         lost = {(trait, CONTINUATION): x for (trait, task), x in near.items() if task == "removal"}
         return {
-            "paper_form": paper_table(success, order),
+            "paper_form": paper_table(success, paper_order(c)),
             "success": success,
             "equal_success": equal_success(
                 self.continuation.all("clips"), near, ["SMITIN", "residual", "SMITIN residual"]
@@ -395,18 +329,15 @@ class Smitin(Study[Config]):
             rows = t["success"]
             rows = rows[(rows["trait"] == str(trait)) & (rows["task"] == CONTINUATION) & rows["arm"].isin(_PLAYED)]
             best = rows.loc[rows.groupby("arm", sort=False)["rate"].idxmax()]
-            sounds = self.continuation(trait)["sounds"]
-            lines: list[dict[str, Any]] = [{"seed": self.config.seed + i} for i in range(self.config.n_sounds)]
+            sounds, parts = self.continuation(trait)["sounds"], {}
             for arm, dose in best[["arm", "dose"]].itertuples(index=False, name=None):
-                for i, line in enumerate(lines):
-                    file = self.config.out / "audio" / f"{trait.slug}_{slug(arm)}_{dose:g}_{i}.wav"
-                    line[label(arm, dose)] = write_audio(file, sounds[f"{arm}|{dose:g}"][i], self.model.sample_rate)
-            if lines:
-                yield f"`{trait}`, the first seeds, not chosen:", pd.DataFrame(lines)
-
-
-def middle(strengths: tuple[float, ...]) -> float:
-    return sorted(strengths)[len(strengths) // 2]
+                if self.config.n_sounds:
+                    stem = f"{trait.slug}_{slug(arm)}_{dose:g}"
+                    parts[label(arm, dose)] = stem, sounds[f"{arm}|{dose:g}"]
+            lines = self.recorded(parts)
+            if len(lines):
+                lines.insert(0, "seed", self.config.seed + np.arange(len(lines)))
+                yield f"`{trait}`, the first seeds, not chosen:", lines
 
 
 if __name__ == "__main__":

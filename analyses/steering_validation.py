@@ -27,26 +27,24 @@ import numpy as np
 import pandas as pd
 import torch
 
-import interp
-from analyses._steering_tables import bars, choose_alpha, cost_beside_iti, monitored_arms, monitored_controls
+from analyses._steering_tables import answer_directions, bars, choose_alpha, monitored_arms, monitored_controls, stacked
 from analyses._steering_words import figures_of, sentence
 from interp import plots, validation
 from interp.data import render_clips
-from interp.directions import Direction, Directions, fit_directions
+from interp.directions import Direction, Directions
 from interp.errors import DataError
-from interp.judges import embed
-from interp.judges.base import has_embedding
 from interp.probes import ProbeResult, probe
 from interp.study import Common, Drawing, Study, main, once, step
 from interp.traits import Trait
 from interp.validation import Arm, pilot
 from interp.validation.ablation import erasures, refit_after
+from interp.validation.cost import cost_beside
 from interp.validation.effects import agreement
 from interp.validation.findings import RULE
 from interp.validation.pilot import PILOT_SEED, is_readable, pilot_doses, runner_up
 from interp.validation.ranking import head_changes
 from interp.validation.run import Trial
-from interp.validation.sounds import draw, encode, reference_sounds
+from interp.validation.sounds import draw, encode
 from interp.validation.summary import public
 
 if TYPE_CHECKING:
@@ -162,13 +160,9 @@ class SteeringValidation(Study[Config]):
     @step(per="trait", shown=False)
     def references(self, trait: Trait) -> Made:
         """Embeddings of music with the trait, and of music of all kinds."""
-        c, arrays = self.config, {}
-        for name, of in (("trait", trait), ("any", None)) if has_embedding(self.judge) else ():
-            music = reference_sounds(
-                self.model, of, c.n_reference, c.seconds - c.prompt_seconds, seed=c.seed, clips=self.sounds
-            )
-            arrays[name] = embed(self.judge, music, self.model.sample_rate)
-        return arrays
+        n = self.config.n_reference
+        arrays = {name: self.reference_embeddings(of, n) for name, of in (("trait", trait), ("any", None))}
+        return {name: array for name, array in arrays.items() if array is not None}
 
     @once
     def near(self, trait: Trait) -> dict[str, np.ndarray]:
@@ -180,13 +174,9 @@ class SteeringValidation(Study[Config]):
         return lambda key: self.near(trait) if key["judge"] == self.judge.name else {}
 
     @once
-    def prompts(self, trait: Trait) -> list[torch.Tensor]:
+    def lacking(self, trait: Trait) -> list[torch.Tensor]:
         """Sounds without the trait: those of the study, then those of the pilot."""
-        c = self.config
-        n = c.n_seeds + c.pilot_seeds
-        return validation.prompts_without(
-            self.model, trait, n, c.prompt_seconds, seed=c.seed, clips=self.sounds
-        )  # fmt: skip
+        return self.prompts(trait, self.config.n_seeds + self.config.pilot_seeds)
 
     def play(self, trait: Trait, arms: list[Arm], codes: Any, first: int, doses: Any = (0.0,), **differs: Any) -> Made:
         """Table and clips of some arms."""
@@ -208,7 +198,7 @@ class SteeringValidation(Study[Config]):
     @step(per="trait", shown=False)
     def scan(self, trait: Trait) -> Made:
         """Every layer and dose of the pilot, and random directions there."""
-        c, codes = self.config, self.prompts(trait)[self.config.n_seeds :]
+        c, codes = self.config, self.lacking(trait)[self.config.n_seeds :]
         candidates = list(self.probed(trait)[1].directions.select(method=c.method))
         first = c.seed + PILOT_SEED
         made = pilot.scan(
@@ -231,7 +221,7 @@ class SteeringValidation(Study[Config]):
             sample_rate=self.model.sample_rate, k=c.k, k_iti=c.k_iti, iti_doses=c.iti_doses, n_seeds=c.n_seeds,
             seed=c.seed,
         )  # fmt: skip
-        return self.play(trait, arms, self.prompts(trait)[: c.n_seeds], c.seed, c.doses)
+        return self.play(trait, arms, self.lacking(trait)[: c.n_seeds], c.seed, c.doses)
 
     def erasing(self, trait: Trait) -> Any:
         return erasures(self.ds, self.treated(trait), self.probed(trait)[1], seed=self.config.seed)
@@ -240,9 +230,7 @@ class SteeringValidation(Study[Config]):
     def without(self, trait: Trait) -> Made:
         """The direction taken out of music that has the trait, continued from such sounds."""
         c = self.config
-        codes = validation.prompts_with(
-            self.model, trait, c.ablation_seeds, c.prompt_seconds, seed=c.seed, clips=self.sounds
-        )
+        codes = self.prompts(trait, c.ablation_seeds, present=True)
         return self.play(trait, validation.ablation_arms(self.erasing(trait)), codes, c.seed)
 
     @step(per="trait", shown=False)
@@ -258,7 +246,7 @@ class SteeringValidation(Study[Config]):
     def monitored_pilot(self, trait: Trait) -> Made:
         """SMITIN along the method's directions, its monitor hearing the logistic probes, on the pilot's seeds."""
         c = self.config
-        arms, codes = monitored_arms(self.monitors(trait), c.method, c.alphas), self.prompts(trait)[c.n_seeds :]
+        arms, codes = monitored_arms(self.monitors(trait), c.method, c.alphas), self.lacking(trait)[c.n_seeds :]
         return self.play(trait, arms, codes, c.seed + PILOT_SEED)
 
     @step(per="trait", shown=False)
@@ -268,7 +256,7 @@ class SteeringValidation(Study[Config]):
         strengths = tuple(sorted({max(c.alphas), choose_alpha(self.monitored_pilot(trait)["table"])}))
         arms = monitored_arms(heads, c.method, c.alphas)
         arms += monitored_controls(self.ds, heads, c.method, strengths, c.seed)
-        return self.play(trait, arms, self.prompts(trait)[: c.n_seeds], c.seed)
+        return self.play(trait, arms, self.lacking(trait)[: c.n_seeds], c.seed)
 
     @step(per="trait", shown=False)
     def cost(self, trait: Trait) -> Made:
@@ -280,11 +268,8 @@ class SteeringValidation(Study[Config]):
             *monitored_arms(self.monitors(trait), c.method, c.alphas),
             validation.push("ITI heads", Directions(best[: c.k_iti]), control=False, doses=c.iti_doses),
         ]
-        seen = 0 if self.sounds is None else c.n_seeds + c.pilot_seeds  # a folder's sounds do not change with the seed
-        codes = validation.prompts_without(
-            self.model, trait, seen + c.cost_seeds, c.prompt_seconds, seed=c.seed + 800_001, clips=self.sounds
-        )
-        return self.play(trait, arms, codes[seen:], c.seed + 40_000)
+        codes = self.prompts(trait, c.cost_seeds, seed=c.seed + 800_001, taken=c.n_seeds + c.pilot_seeds)
+        return self.play(trait, arms, codes, c.seed + 40_000)
 
     @once
     def other_music(self) -> tuple[torch.Tensor, pd.DataFrame]:
@@ -314,17 +299,10 @@ class SteeringValidation(Study[Config]):
     @step()
     def leakage(self) -> pd.DataFrame:
         """Every answer's direction at one site: the one chosen for most traits, the latest of several."""
-        c, labels = self.config, interp.labels(self.ds)
+        c = self.config
         sites = [self.chosen(trait)[0] for trait in self.traits]
         site = max(dict.fromkeys(sites), key=lambda name: (sites.count(name), name))
-        directions = {}
-        for question, answers in self.judge.questions.items():
-            there = set(labels[question].astype(str)) if question in labels.columns else set()
-            for name in answers if there else ():
-                if len(answers) == 1 or name in there:  # a folder may lack a class that the judge knows
-                    trait = Trait(question) if len(answers) == 1 else Trait(question, name)
-                    fitted = fit_directions(self.ds, str(trait), sites=site, methods=(c.method,), seed=c.seed)
-                    directions[name] = fitted[0]
+        directions = answer_directions(self.ds, self.judge, site, c.method, c.seed)
         n = c.leakage_seeds if self.sounds is None else min(c.leakage_seeds, len(self.sounds))
         clips = draw(None, n, c.prompt_seconds, seed=c.seed + 600_001, clips=self.sounds)
         codes, first = encode(self.model, clips, c.prompt_seconds), c.seed + 20_000
@@ -375,7 +353,9 @@ class SteeringValidation(Study[Config]):
         c, (site, dose) = self.config, self.chosen(trait)
         arms, scan, cost = self.arms(trait), self.scan(trait), self.cost(trait)
         monitored, alpha = self.monitored(trait)["table"], choose_alpha(self.monitored_pilot(trait)["table"])
-        cost_table = cost_beside_iti(cost["table"], cost["clips"], self.near(trait).get(""))
+        cost_table = cost_beside(
+            cost["table"], cost["clips"], self.near(trait).get(""), against="ITI heads", prefix="iti"
+        )
         music = {"continued": self.without(trait), "asked for": self.without_text(trait)}
         losses = {name: validation.necessity(made["clips"]) for name, made in music.items()}
         verdicts, against, moves = self.verdicts(trait)
@@ -436,11 +416,6 @@ class SteeringValidation(Study[Config]):
 def by(table: pd.DataFrame, judge: str) -> pd.DataFrame:
     """What one judge heard."""
     return table[table["judge"] == judge].dropna(axis=1, how="all").reset_index(drop=True)
-
-
-def stacked(parts: Mapping[str, pd.DataFrame], column: str) -> pd.DataFrame:
-    """Tables one below the other, with their names in a column where they do not say them already."""
-    return pd.concat([t if column in t else t.assign(**{column: name}) for name, t in parts.items()], ignore_index=True)
 
 
 def rows_of(table: pd.DataFrame, trait: str) -> pd.DataFrame:

@@ -134,3 +134,34 @@ def family_wise_hit(seed: int, design: str) -> bool:
     split = make_split(labels, groups, Settings(folds=4, n_permutations=99, seed=seed, l2=(0.1, 1.0)))
     result = evaluate_sites(x, "ridge", split)
     return bool(max_statistic(result.test_score, result.null).p_max.min() <= 0.05)
+
+
+DIM = 5
+
+
+def planted_rules(n: int = 40, cost: float = 1.0, traits: tuple[str, ...] = ("drums", "genre=jazz")) -> pd.DataFrame:
+    """Clips of two rules with equal success at half the strength, of which ITI costs ``cost`` per hit and SMITIN none.
+
+    Noise is shared between arms of a seed, as it is between twins.
+    """
+    rng = np.random.default_rng(0)
+    parts = []
+    for trait in traits:
+        luck, noise = rng.random(n), rng.standard_normal((n, DIM))
+        for arm, strengths in (("unsteered", (0.0,)), ("ITI", (1.0, 2.0, 3.0)), ("SMITIN", (2.0, 4.0))):
+            for a in strengths:
+                rate = 0.1 + 0.3 * (a if arm == "ITI" else a / 2)
+                shift = cost * (rate - 0.1) if arm == "ITI" else 0.0
+                table = pd.DataFrame(noise + shift, columns=[f"e{i}" for i in range(DIM)])
+                table.insert(0, "hit", luck < rate)
+                table = table.assign(
+                    trait=trait, task="continuation", arm=arm, dose=a, seed=np.arange(n), not_music=False, acted=0.5,
+                    level=0.2, similarity=0.9 - shift / 10, probe=0.7,
+                )  # fmt: skip
+                parts.append(table)
+    return pd.concat(parts, ignore_index=True).sample(frac=1, random_state=1)  # the order must not matter
+
+
+REFERENCE = {
+    (t, "continuation"): np.random.default_rng(3).standard_normal((300, DIM)) for t in ("drums", "genre=jazz", "bass")
+}

@@ -7,22 +7,27 @@ analysis) and ends at the mean difference, in the basis in which the penalty is 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+import xarray as xr
 from numpy.typing import NDArray
 
 from interp import metrics
 from interp.directions import registry
+from interp.directions.dataset import targets_of
 from interp.directions.fitting import fit
+from interp.directions.reading import read_stacks
 from interp.directions.registry import find
 from interp.directions.targets import Target
 from interp.errors import DataError
+from interp.sites import Site
+from interp.traits import Trait
 
-__all__ = ["PENALTIES", "path_table"]
+__all__ = ["PENALTIES", "path_table", "paths_of", "scores"]
 
 Array = NDArray[np.float64]
 PENALTIES: tuple[float, ...] = tuple(float(f"{v:.3g}") for v in np.logspace(-3, 7, 21))
@@ -30,6 +35,76 @@ PENALTIES: tuple[float, ...] = tuple(float(f"{v:.3g}") for v in np.logspace(-3, 
 
 
 def path_table(
+    ds: xr.Dataset,
+    trait: str | Trait,
+    *,
+    sites: str | Site | Iterable[str | Site] = "heads",
+    pool: str | None = None,
+    penalties: Sequence[float] = PENALTIES,
+    methods: Sequence[str] | None = None,
+    references: Sequence[str] | None = None,
+    test: NDArray[np.bool_] | None = None,
+    device: str = "cpu",
+) -> pd.DataFrame:
+    """Cosine of the directions along a path of penalties with fixed directions, and what the path detects.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        Activations with labels, from :func:`interp.extract`.
+    trait : str or Trait
+        A label of two classes or of numbers, or one class of it.
+    sites : str, Site or iterable of them
+        Where.
+    pool : str, optional
+        Which pooling; may be left out when there is one, or when ``"mean"`` is among them.
+    penalties : sequence of float
+        Greater than zero.
+    methods : sequence of str, optional
+        Methods with an ``l2`` penalty; ridge and logistic when not given, ridge alone for numbers.
+    references : sequence of str, optional
+        Methods without one to compare with: the mean difference, and LDA without shrinkage (for numbers least squares).
+    test : bool array of shape (clips,), optional
+        Clips held out: all fits use the others, and the area under the ROC curve (for numbers the correlation) is
+        measured on these.
+    device : str
+        Where to compute.
+
+    Returns
+    -------
+    DataFrame
+        One row per site, method and penalty: ``angle_<reference>`` in degrees, ``cosine_<reference>``, ``sigma`` (the
+        spread of the clips along the direction) and, with ``test``, ``score``.
+
+    Raises
+    ------
+    SiteError, DataError
+        If the dataset lacks a site or a label, the label has several classes, a method has no path, a penalty is not
+        positive, or the held-out clips hold one class.
+
+    Examples
+    --------
+    >>> import interp
+    >>> tones = [np.sin(np.arange(4000) / (5 + 5 * (i % 2))) * (i + 4) / 32 for i in range(24)]
+    >>> clips = interp.Clips.from_arrays(tones, 16_000, {"high": [1 - i % 2 for i in range(24)]})
+    >>> ds = interp.extract(interp.load("tiny", device="cpu"), clips, sites="L3.resid", progress=False)
+    >>> table = path_table(ds, "high", sites="resid", penalties=(1.0, 1e6), methods=("ridge",))
+    >>> bool(table["angle_mean_diff"].is_monotonic_decreasing)  # a large penalty ends at the mean difference
+    True
+    """
+    targets = targets_of(ds, trait)
+    if len(targets) != 1:
+        raise DataError(f"{str(trait)!r} has several classes, a path for each: name one, as in {targets[0]}.")
+    (target,) = targets
+    methods = methods or (("ridge",) if target.graded else ("ridge", "logistic"))
+    references = references or ("least_squares" if target.graded else "lda", "mean_diff")
+    options: dict[str, Any] = {"penalties": penalties, "methods": methods, "references": references}
+    stacks = read_stacks(ds, sites, pool)
+    tables = [paths_of(stack.x, target, stack.sites, test=test, device=device, **options) for stack in stacks]
+    return pd.concat(tables, ignore_index=True)
+
+
+def paths_of(
     x: NDArray[np.floating],
     target: Target,
     sites: Sequence[object],
@@ -41,7 +116,7 @@ def path_table(
     standardize: bool | None = None,
     device: str = "cpu",
 ) -> pd.DataFrame:
-    """Cosine of the directions along a path with fixed directions, and what the path detects.
+    """:func:`path_table` of activations and a target that were put together already.
 
     Parameters
     ----------
@@ -82,7 +157,7 @@ def path_table(
     >>> rng = np.random.default_rng(0)
     >>> (target,) = make_targets(pd.DataFrame({"drums": [0, 1] * 20}), ["drums"])
     >>> x = rng.normal(size=(1, 40, 4)) + 3 * np.eye(4)[0] * np.tile([0, 1], 20)[:, None]
-    >>> table = path_table(x, target, ["L0.resid"], penalties=(0.01, 100.0), methods=("ridge",))
+    >>> table = paths_of(x, target, ["L0.resid"], penalties=(0.01, 100.0), methods=("ridge",))
     >>> table["angle_mean_diff"].round().tolist()
     [7.0, 9.0]
     """

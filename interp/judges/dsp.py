@@ -18,7 +18,7 @@ from interp.errors import ClipError, DataError
 from interp.judges.accuracy import ACCURACY_COLUMNS
 from interp.judges.audio import Audio, mono
 
-__all__ = ["MEASURES", "DspJudge", "chroma_vector", "krumhansl_key"]
+__all__ = ["MEASURES", "DspJudge", "chroma_vector", "krumhansl_key", "tempo_agrees"]
 
 #: Measure -> its unit.
 MEASURES = {
@@ -177,3 +177,16 @@ def krumhansl_key(chroma: NDArray[np.float64]) -> tuple[int, float]:
 def _stored_accuracy() -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = json.loads(DSP_ACCURACY.read_text())["accuracy"] if DSP_ACCURACY.exists() else []
     return rows
+
+
+def tempo_agrees(a: NDArray[np.floating], b: NDArray[np.floating], within: float = 0.08) -> NDArray[np.floating]:
+    """Whether tempi agree within 8 %, or at half or double tempo as beat trackers do; NaN where one is unknown.
+
+    Examples
+    --------
+    >>> tempo_agrees(np.array([100.0, 200.0, 130.0]), np.full(3, 100.0)).tolist()
+    [1.0, 1.0, 0.0]
+    """
+    ratio = np.log2(np.asarray(a, float) / np.asarray(b, float))
+    off = np.abs(ratio[:, None] - np.array([-1.0, 0.0, 1.0])).min(axis=1)
+    return np.where(np.isfinite(off), (off <= np.log2(1 + within)).astype(float), np.nan)

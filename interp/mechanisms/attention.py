@@ -19,7 +19,7 @@ from torch import Tensor
 from interp.backends import parts
 from interp.errors import DataError
 from interp.mechanisms.effects import site_table
-from interp.mechanisms.heard import Heard, in_batches
+from interp.mechanisms.heard import Heard, in_batches, n_positions
 from interp.model import MusicGen
 from interp.sites import HEAD_KINDS, Kind, Site
 
@@ -124,7 +124,7 @@ def attention_summary(
     ['L0.H0', 'L0.H1', 'L0.X.H0']
     """
     kinds: tuple[Kind, ...] = HEAD_KINDS if model.shape.cross_attention else ("heads",)
-    n_steps = heard.n_frames + model.n_codebooks - 1
+    n_steps = n_positions(model, heard.n_frames)
     behind = None if prompt_seconds is None else round(prompt_seconds * model.frame_rate) + 1
     if behind is not None and not 1 < behind <= heard.n_frames:
         raise DataError(
@@ -310,7 +310,9 @@ def repetition(model: MusicGen, heard: Heard, period: float, *, batch_size: int 
     ['repeat', 'induction', 'repeat_null', 'induction_null']
     """
     back = round(period * model.frame_rate)
-    first = back + model.n_codebooks  # from here on all codebooks are heard for the second time
+    first = (
+        back + n_positions(model, heard.n_frames) - heard.n_frames + 1
+    )  # from here on all codebooks are heard for the second time
     if back < 2 or heard.n_frames < 2 * back:
         raise DataError(
             f"a loop of {period:g} s does not repeat in {heard.n_frames / model.frame_rate:g} s of music: choose one "

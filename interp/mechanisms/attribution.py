@@ -79,7 +79,7 @@ def attribute(
     """
     if steps < 0:
         raise DataError(f"gradients at {steps} steps are none: give 0 (those of the patched run) or more.")
-    plan = make_plan(model, clean, corrupt, metric, sites, positions, how, counted)
+    plan = make_plan(model, clean, corrupt, metric, sites, positions, how, counted, groups)
     shares = [0.0] if steps == 0 else [(k + 0.5) / steps for k in range(steps)]
     changes = np.zeros((len(plan.sites) * len(plan.steps), len(clean)))
     measured = np.zeros((2, len(clean)))

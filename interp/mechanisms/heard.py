@@ -16,7 +16,7 @@ from interp.errors import ClipError, DataError
 from interp.model import MusicGen, Texts
 from interp.pooling import steps_between
 
-__all__ = ["Heard", "check_pairs", "frames_between", "hear", "in_batches", "partners"]
+__all__ = ["Heard", "check_pairs", "frames_between", "hear", "in_batches", "n_positions", "partners"]
 
 Differs = Literal["text", "music", "both"]
 
@@ -151,6 +151,18 @@ def in_batches(model: MusicGen, heard: Heard, size: int) -> list[list[int]]:
     for row, length in enumerate(model.condition_lengths(heard.texts)):
         groups.setdefault(length, []).append(row)
     return [rows[i : i + size] for rows in groups.values() for i in range(0, len(rows), size)]
+
+
+def n_positions(model: MusicGen, n_frames: int) -> int:
+    """Positions of the delayed sequence in which so many frames are heard: as many more as the longest delay.
+
+    Examples
+    --------
+    >>> from interp.backends.build import random_musicgen
+    >>> n_positions(MusicGen(random_musicgen()), 10)
+    13
+    """
+    return model.sequence(torch.zeros(1, model.n_codebooks, n_frames, dtype=torch.long))[0].shape[-1] - 1
 
 
 def partners(model: MusicGen, own: Heard, other: Heard, differs: Differs, seed: int) -> Heard:

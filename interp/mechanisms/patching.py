@@ -25,7 +25,7 @@ from interp.backends import parts
 from interp.backends.audiocraft import ConditionTensors, Visitor
 from interp.errors import DataError, SiteError
 from interp.mechanisms.effects import Effects, effects
-from interp.mechanisms.heard import Heard, check_pairs, frames_between, in_batches, partners
+from interp.mechanisms.heard import Heard, check_pairs, frames_between, in_batches, n_positions, partners
 from interp.mechanisms.metrics import Metric, metric_named
 from interp.model import Forward, MusicGen
 from interp.sites import KINDS, Kind, Place, Site, select_sites
@@ -99,16 +99,21 @@ def make_plan(
     positions: Windows,
     how: How,
     counted: tuple[float, float] | None,
+    groups: Sequence[Any] | None,
 ) -> Plan:
     """Check everything that can be wrong with a question, before any work; raises as :func:`patch` does."""
     parts.check_pre_norm(model.lm)
     differs = check_pairs(model, clean, corrupt)
     if how not in ("denoise", "noise"):
         raise DataError(f"how={how!r} is unknown: patching is 'denoise' or 'noise'.")
+    if groups is not None and len(groups) != len(clean):
+        raise DataError(f"{len(clean)} pairs need {len(clean)} groups, not {len(groups)}.")
+    if positions is not None and not len(positions):
+        raise DataError("no stretch of time is patched: give (start, stop), several of them, or None for all.")
     chosen, measure = select_sites(sites, model.shape), metric_named(metric)
     frames = frames_between(model, counted, clean.n_frames, "what counts")
     measure.check(clean, corrupt, frames)
-    n_steps = clean.n_frames + model.n_codebooks - 1
+    n_steps = n_positions(model, clean.n_frames)
     spans = [] if positions is None else [positions] if isinstance(positions[0], int | float) else list(positions)
     steps = [frames_between(model, span, n_steps, "what is patched") for span in spans]  # type: ignore[arg-type]
     windows = [(at.start / model.frame_rate, at.stop / model.frame_rate) for at in steps]
@@ -226,7 +231,7 @@ def patch(
     >>> result.table["site"].tolist(), result.changes.shape
     (['L0.resid', 'L1.cross'], (2, 3))
     """
-    plan = make_plan(model, clean, corrupt, metric, sites, positions, how, counted)
+    plan = make_plan(model, clean, corrupt, metric, sites, positions, how, counted, groups)
     away = partners(model, plan.own, plan.other, plan.differs, seed) if null else None
     shape = (len(plan.sites) * len(plan.steps), len(clean))
     changes, mismatched = np.zeros(shape), np.zeros(shape)

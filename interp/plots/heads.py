@@ -122,7 +122,7 @@ def heatmap(
     ax.set(xlabel="Head", ylabel="Layer", title=title or "")
     if "p_max" in shown:
         hidden = shown.pivot_table(index="layer", columns="head", values="p_max", dropna=False).to_numpy(float) >= 0.05
-        _hatch(ax, hidden, title, null)
+        hatch(ax, hidden, title, null)
     if grid.size <= 96:
         _numbers(ax, values, low, high, two_sided=centre is not None)
     inches = ax.figure.get_size_inches()[1]  # type: ignore[union-attr]
@@ -153,7 +153,8 @@ def _limits(values: NDArray[np.floating], centre: float | None, chance: float) -
     return low, high if high > low else low + 1e-9
 
 
-def _hatch(ax: Axes, cells_hidden: NDArray[np.bool_], title: str | None, null: str) -> None:
+def hatch(ax: Axes, cells_hidden: NDArray[np.bool_], title: str | None, null: str) -> None:
+    """Hatch the cells that do not stand out from a null, and say so."""
     for layer, head in zip(*np.nonzero(cells_hidden), strict=True):
         box = Rectangle((head - 0.5, layer - 0.5), 1, 1, fill=False, hatch="////", lw=0, ec="white", alpha=0.45)
         ax.add_patch(box)

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from numpy.typing import ArrayLike, NDArray
 
 from interp.errors import DataError
-from interp.plots.heads import heatmap
+from interp.plots.heads import hatch, heatmap
 from interp.plots.style import DOUBLE, MARKERS, PALETTE, SINGLE, axes, cells, legend, need, remember, styled, subplots
 
 __all__ = ["attention", "attention_page", "lens", "logit_attribution", "patching"]
@@ -71,33 +71,54 @@ def patching(
     need(chosen, (), f"patching of {kind}")
     label = _SHARE if value == "share" else None
     if groups[chosen.index[0]] != "blocks":
-        tested = "p_max" in chosen.columns and bool(chosen["p_max"].notna().all())
-        matched = "mismatched" in chosen.columns and bool(chosen["mismatched"].notna().any())
         ax = heatmap(
-            chosen if tested else chosen.drop(columns="p_max", errors="ignore"), value,
-            kind=str(chosen["kind"].iloc[0]), centre=0.0, label=label, title=title, ax=ax,
-            null="no effect and mismatched pairs" if matched else "no effect",
+            chosen if _tested(chosen) else chosen.drop(columns="p_max", errors="ignore"), value,
+            kind=str(chosen["kind"].iloc[0]), centre=0.0, label=label, title=title, ax=ax, null=_null(chosen),
         )  # fmt: skip
         ax.set_xlabel("Cross-attention head" if chosen["kind"].iloc[0] == "cross_heads" else "Head")
         return remember(ax, chosen)
-    grid = chosen.pivot_table(index="layer", columns="kind", values=value, dropna=False)
-    grid = grid[[name for name in _BLOCKS if name in grid.columns]]
-    ax = _signed(grid, label or value, axes(ax, height=float(np.clip(0.75 + 0.26 * len(grid), 1.8, 4.5))))
-    ax.set(xlabel="", ylabel="Layer", title=title or "")
+    ax = axes(ax, height=float(np.clip(0.75 + 0.26 * chosen["layer"].nunique(), 1.8, 4.5)))
+    blocks = [name for name in _BLOCKS if (chosen["kind"] == name).any()]
+    _grid(ax, chosen, "layer", "kind", blocks, value, title)
+    ax.set(xlabel="", ylabel="Layer")
     return remember(ax, chosen)
 
 
 def _by_time(table: pd.DataFrame, value: str, title: str | None, ax: Axes | None) -> Axes:
     """Sites by stretches of time."""
-    order = table["site"].unique()
+    order = list(table["site"].unique())
     spans = table[["start", "stop"]].drop_duplicates().sort_values(["start", "stop"])
     names = {(row.start, row.stop): f"{row.start:g}–{row.stop:g}" for row in spans.itertuples()}
     named = table.assign(span=[names[pair] for pair in zip(table["start"], table["stop"], strict=True)])
-    grid = named.pivot_table(index="site", columns="span", values=value, dropna=False).loc[order, list(names.values())]
-    ax = axes(ax, height=float(np.clip(0.9 + 0.13 * len(grid), 1.8, 6.0)))
-    ax = _signed(grid, _SHARE if value == "share" else value, ax)
-    ax.set(xlabel="Patched, s", ylabel="", title=title or "")
+    named["order"] = named["site"].map({site: i for i, site in enumerate(order)})
+    ax = axes(ax, height=float(np.clip(0.9 + 0.13 * len(order), 1.8, 6.0)))
+    _grid(ax, named, "order", "span", list(names.values()), value, title)
+    ax.set_yticks(range(len(order)), order)
+    ax.set(xlabel="Patched, s", ylabel="")
     return remember(ax, table)
+
+
+def _grid(
+    ax: Axes, table: pd.DataFrame, down: str, across: str, columns: list[str], value: str, title: str | None
+) -> None:
+    """A column of a table as cells; those that do not stand out are hatched."""
+
+    def cells_of(name: str) -> pd.DataFrame:
+        return table.pivot_table(index=down, columns=across, values=name, dropna=False)[columns]
+
+    _signed(cells_of(value), _SHARE if value == "share" else value, ax)
+    ax.set_title(title or "")
+    if _tested(table):
+        hatch(ax, cells_of("p_max").to_numpy(float) >= 0.05, title, _null(table))
+
+
+def _tested(table: pd.DataFrame) -> bool:
+    return "p_max" in table.columns and bool(table["p_max"].notna().all())
+
+
+def _null(table: pd.DataFrame) -> str:
+    matched = "mismatched" in table.columns and bool(table["mismatched"].notna().any())
+    return "no effect and mismatched pairs" if matched else "no effect"
 
 
 def _signed(grid: pd.DataFrame, label: str, ax: Axes) -> Axes:

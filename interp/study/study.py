@@ -33,41 +33,31 @@ import time
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-import numpy as np
 import pandas as pd
 
-import interp
 from interp import tables
-from interp._files import slug
 from interp._terminal import err, say, sentences
-from interp.clips import Clips
 from interp.errors import DataError
-from interp.study.cache import Cache, Step, fingerprint_of_code
+from interp.study.cache import Cache, Step
 from interp.study.config import Common, flags, quoted, read_flags
+from interp.study.material import RENDERED, Material, content_of
 from interp.study.page import Drawing, write_page
 from interp.traits import Trait
 
 if TYPE_CHECKING:
-    import xarray as xr
-    from numpy.typing import NDArray
-
-    from interp.judges import Judge
-    from interp.model import MusicGen
-    from interp.validation import Setting
+    pass
 
 __all__ = ["Study", "main"]
 
 log = logging.getLogger(__name__)
 C = TypeVar("C", bound=Common)
-RENDERED = "rendered"
-SHIPPED = "tiny"
 _LONG = 200
 """Rows beyond which nobody reads a table in a text or a paper: it is written as CSV alone."""
 
 
-class Study(Generic[C]):
+class Study(Material[C]):
     """A study; subclasses name their configuration, ``Study[Config]``, and have steps.
 
     The first line of a subclass's docstring is the title of its page, the first paragraph after it the lead.
@@ -97,20 +87,14 @@ class Study(Generic[C]):
     """
 
     Config: ClassVar[type[Common]] = Common
-    kept_apart: ClassVar[float] = 0.0
-    """Share of a folder's groups that is kept from the probes, to be continued and compared with (:attr:`sounds`)."""
     unused: ClassVar[tuple[str, ...]] = ()
     """Fields of the configuration that mean nothing here; they are no flags, and refused when they are given."""
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Further names under which the study is run, and what differs then: ``{"style": {"trait": "genre"}}``."""
     listens: ClassVar[bool] = True
     """Whether a judge is always needed; it is then refused before any work if it cannot hear what it is asked for."""
-    panel: ClassVar[bool] = False
-    """Whether several judges may listen (:attr:`judges`), each of whom is reported; the first one decides."""
     only_drawn: ClassVar[tuple[str, ...]] = ()
     """Fields of the configuration that no step depends on."""
-
-    config: C
 
     def __init_subclass__(cls, **settings: Any) -> None:
         super().__init_subclass__(**settings)
@@ -158,13 +142,6 @@ class Study(Generic[C]):
         """Sounds to listen to: a caption, and a table in which paths of sounds become players."""
         yield from ()
 
-    @property
-    def judged(self) -> Sequence[Trait]:
-        """What the judge is asked for; refused before any work if it cannot hear it."""
-        return self.traits
-
-    # What all studies share ------------------------------------------------------------------------------------------
-
     @classmethod
     def steps(cls) -> dict[str, Step[Any]]:
         """The steps in the order in which they are written."""
@@ -196,103 +173,6 @@ class Study(Generic[C]):
         """The command that gives these results, wherever they are written to."""
         config = dataclasses.replace(self.config, out=type(self.config).out)
         return " ".join([self.program(), quoted(flags(config))]).strip()
-
-    @functools.cached_property
-    def code(self) -> str:
-        """Fingerprint of the sources that the numbers come from."""
-        return fingerprint_of_code(type(self))
-
-    @functools.cached_property
-    def model(self) -> MusicGen:
-        """The model under study."""
-        return interp.load(self.config.model)
-
-    @property
-    def rendered(self) -> bool:
-        """Whether music is rendered, and not read from a folder."""
-        return self.config.data is None or str(self.config.data) == RENDERED
-
-    @property
-    def judge(self) -> Judge:
-        """Who listens; of several the one who decides."""
-        return self.judges[0]
-
-    @functools.cached_property
-    def judges(self) -> list[Judge]:
-        """All who listen."""
-        from interp.judges.registry import panel
-
-        c = self.config
-        if c.data is None and c.model != SHIPPED and not Path(c.model).exists():
-            raise _no_music(c.model)  # of a model of the hub: said before it is fetched
-        data = None if self.rendered else self.clips
-        if "," in c.judge and not self.panel:
-            raise DataError(f"the study {self.name()} has one judge, not {c.judge}: name the one who decides.")
-        return panel(c.judge, model=self.model, data=data, traits=self.judged)
-
-    @functools.cached_property
-    def _all_clips(self) -> Clips:
-        c = self.config
-        if c.data is not None and not self.rendered:
-            return Clips.from_folder(c.data)
-        from interp.judges.registry import makes_rendered_music
-
-        if c.data is None and not makes_rendered_music(self.model):
-            raise _no_music(self.model.name)
-        from interp.data import render_clips
-
-        return render_clips(c.n_clips, seed=c.seed, progress=self.progress)
-
-    @functools.cached_property
-    def _apart(self) -> NDArray[np.bool_]:
-        if self.rendered or not self.kept_apart:
-            return np.zeros(len(self._all_clips), dtype=bool)
-        return held_back(self._all_clips, self.config.seed, self.kept_apart)
-
-    @functools.cached_property
-    def clips(self) -> Clips:
-        """Labelled music that the probes hear."""
-        return self._all_clips.subset(~self._apart) if self._apart.any() else self._all_clips
-
-    @functools.cached_property
-    def sounds(self) -> Clips | None:
-        """Music of the folder that the probes never hear, to be continued; None where prompts are rendered."""
-        return self._all_clips.subset(self._apart) if self._apart.any() else None
-
-    def activations(
-        self,
-        sites: str | Sequence[str] = "heads, resid",
-        *,
-        clips: Clips | None = None,
-        name: str = "",
-        **settings: Any,
-    ) -> xr.Dataset:
-        """Activations of the clips, from a store beside the cache that a stopped run goes on filling.
-
-        Parameters
-        ----------
-        sites, **settings
-            As in :func:`interp.extract`.
-        clips : Clips, optional
-            Other clips than :attr:`clips`.
-        name : str
-            Of the store; by default it says which clips and sites are in it.
-        """
-        c = self.config
-        chosen = self.clips if clips is None else clips
-        content = f"rendered-{c.seed}-{c.n_clips}" if clips is None and self.rendered else content_of(chosen)
-        parts = [self.model.fingerprint[:12], self.code, name or slug(str(sites)), content]
-        store = c.out / ".cache" / f"{'-'.join(parts)}.zarr"
-        store.parent.mkdir(parents=True, exist_ok=True)
-        return interp.extract(self.model, chosen, sites=sites, out=store, progress=self.progress, **settings)
-
-    def setting(self, **differs: Any) -> Setting:
-        """How the study's music is made and heard (:class:`interp.validation.Setting`), with what differs."""
-        from interp.validation import Setting
-
-        c = self.config
-        settings = {"seconds": c.seconds, "prompt_seconds": c.prompt_seconds, "guidance": c.guidance}
-        return Setting(**{**settings, "progress": self.progress, **differs})
 
     @functools.cached_property
     def cache(self) -> Cache:
@@ -364,33 +244,3 @@ def main(study: type[Study[Any]], argv: Sequence[str] | None = None) -> dict[str
             say(paragraph)
         err().print(f"Tables, figures and the page: {config.out / 'index.html'}", style="dim", markup=False)
     return made
-
-
-def _no_music(model: str) -> DataError:
-    return DataError(
-        f"{model} needs labelled music: give --data FOLDER, or say --data rendered for music like that of the model "
-        "that ships."
-    )
-
-
-def held_back(clips: Clips, seed: int, share: float = 0.3) -> NDArray[np.bool_]:
-    """Which clips of a folder are kept from the probes: whole groups, bool ``[clips]``.
-
-    Examples
-    --------
-    >>> clips = Clips.from_arrays([np.zeros((1, 8), np.float32)] * 6, 16_000, pd.DataFrame({"group": list("aabbcc")}))
-    >>> held_back(clips, 0).sum()
-    np.int64(2)
-    """
-    groups = clips.labels["group"].astype(str).to_numpy() if "group" in clips.labels else np.asarray(clips.ids)
-    names = np.unique(groups)
-    kept = np.random.default_rng([seed, 6]).permutation(names)[: max(1, round(share * len(names)))]
-    return np.isin(groups, kept)
-
-
-def content_of(clips: Clips) -> str:
-    """Sixteen hexadecimal digits of the audio and the labels of clips, in their order."""
-    digest = hashlib.sha256(clips.labels.to_csv().encode())
-    for i in range(len(clips)):
-        digest.update(clips.key(i).encode())
-    return digest.hexdigest()[:16]

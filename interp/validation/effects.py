@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import combinations
 from typing import Any
 
@@ -12,10 +13,10 @@ from numpy.typing import ArrayLike, NDArray
 from interp.errors import DataError
 from interp.judges import Judge
 from interp.judges.base import answers
-from interp.stats import MaxStatistic, bootstrap_interval, group_weights, max_statistic
+from interp.stats import MaxStatistic, bootstrap_interval, group_weights, max_statistic, paired_bootstrap
 from interp.traits import Trait
 
-__all__ = ["agreement", "cohens_h", "kept", "matched_odds", "sign_flip_max"]
+__all__ = ["agreement", "cohens_h", "kept", "matched_odds", "paired_differences", "sign_flip_max"]
 
 
 def cohens_h(a: float, b: float) -> float:
@@ -70,6 +71,52 @@ def sign_flip_max(differences: ArrayLike, *, n_flips: int = 4999, seed: int = 0)
     else:
         signs = np.random.default_rng(seed).choice([-1.0, 1.0], size=(n_flips, n))
     return max_statistic(np.abs(x.mean(0)), np.abs(signs @ x / n))
+
+
+def paired_differences(
+    table: pd.DataFrame, column: str, measure: str, unit: Sequence[str] = ("seed",), *, later: bool = False
+) -> pd.DataFrame:
+    """Every two conditions against each other on the same units.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Rows of conditions and units, such as clips.
+    column : str
+        Which condition a row is of.
+    measure : str
+        What is compared; rows of one condition and unit are averaged.
+    unit : sequence of str
+        Columns that say which rows belong together.
+    later : bool
+        Of two conditions, the one that appears later is ``a``.
+
+    Returns
+    -------
+    DataFrame
+        One row a pair, in the order in which conditions appear: ``a, b, n`` (units), the mean ``difference`` of a minus
+        b with ``lo, hi``, and ``p`` (:func:`interp.stats.paired_bootstrap`), not corrected.
+
+    Raises
+    ------
+    DataError
+        If a condition lacks a unit.
+
+    Examples
+    --------
+    >>> clips = pd.DataFrame({"method": ["ridge", "lda"] * 3, "seed": [0, 0, 1, 1, 2, 2], "hit": [1, 0, 1, 1, 1, 0]})
+    >>> paired_differences(clips, "method", "hit")[["a", "b", "n", "difference"]].round(2).to_dict("records")
+    [{'a': 'ridge', 'b': 'lda', 'n': 3, 'difference': 0.67}]
+    """
+    values = table[[*unit, column]].assign(value=table[measure].astype(float))
+    wide = values.pivot_table(index=list(unit), columns=column, values="value", aggfunc="mean")
+    rows = []
+    for pair in combinations(table[column].unique(), 2):
+        a, b = reversed(pair) if later else pair
+        gain = paired_bootstrap(wide[a].to_numpy(), wide[b].to_numpy())
+        line = {"a": a, "b": b, "n": len(wide), "difference": gain.difference, "lo": gain.lo, "hi": gain.hi}
+        rows.append(line | {"p": gain.p})
+    return pd.DataFrame(rows, columns=["a", "b", "n", "difference", "lo", "hi", "p"])
 
 
 def kept(judge: Judge, scores: pd.DataFrame, twins: pd.DataFrame, trait: str | Trait) -> NDArray[np.float64]:

@@ -19,8 +19,8 @@ def test_every_study_is_known() -> None:
     known = figures.studies()
     assert next(iter(known)) == "demo"
     assert set(known) == {
-        "demo", "direction_geometry", "genre_fusion", "model_card", "regression_vs_classification", "smitin",
-        "steering_validation", "style_transfer", "timbre_transfer",
+        "demo", "direction_geometry", "genre_fusion", "mechanisms", "model_card", "regression_vs_classification",
+        "smitin", "steering_validation", "style_transfer", "timbre_transfer",
     }  # fmt: skip
     assert known["style_transfer"] == (known["timbre_transfer"][0], {"trait": "genre"})
     for name, (study, differs) in known.items():

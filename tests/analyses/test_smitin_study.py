@@ -7,56 +7,25 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from planted_data import REFERENCE, planted_rules
 
-from analyses._smitin_arms import Probes, ask, balanced, base_prompt, interventions, pairs
-from analyses._smitin_tables import AVERAGE, CONTINUATION, PAPER, TEXT, equal_success, paper_table, summary
+from analyses._smitin_arms import ask, base_prompt, interventions
+from analyses._smitin_probes import Probes
+from analyses._smitin_tables import AVERAGE, CONTINUATION, PAPER, TEXT, paper_table, summary
 from analyses.smitin import Config
 from analyses.smitin import Smitin as Study
-from interp.clips import Clips
 from interp.directions import Direction, Directions
 from interp.errors import DataError
-from interp.judges import fad
 from interp.model import MusicGen
 from interp.steering import Add, EveryN, Smitin
 from interp.steering.interventions import soft_weights
 from interp.study.config import read_flags
-from interp.study.study import held_back
 from interp.traits import Trait
 from interp.validation import UNSTEERED
 
-DIM = 5
-
-
-def planted(n: int = 40, cost: float = 1.0, traits: tuple[str, ...] = ("drums", "genre=jazz")) -> pd.DataFrame:
-    """Clips of two rules with equal success at half the strength, of which ITI costs ``cost`` per hit and SMITIN none.
-
-    Noise is shared between arms of a seed, as it is between twins.
-    """
-    rng = np.random.default_rng(0)
-    parts = []
-    for trait in traits:
-        luck, noise = rng.random(n), rng.standard_normal((n, DIM))
-        for arm, strengths in ((UNSTEERED, (0.0,)), ("ITI", (1.0, 2.0, 3.0)), ("SMITIN", (2.0, 4.0))):
-            for a in strengths:
-                rate = 0.1 + 0.3 * (a if arm == "ITI" else a / 2)
-                shift = cost * (rate - 0.1) if arm == "ITI" else 0.0
-                table = pd.DataFrame(noise + shift, columns=[f"e{i}" for i in range(DIM)])
-                table.insert(0, "hit", luck < rate)
-                table = table.assign(
-                    trait=trait, task=CONTINUATION, arm=arm, dose=a, seed=np.arange(n), not_music=False, acted=0.5,
-                    level=0.2, similarity=0.9 - shift / 10, probe=0.7,
-                )  # fmt: skip
-                parts.append(table)
-    return pd.concat(parts, ignore_index=True).sample(frac=1, random_state=1)  # the order must not matter
-
-
-REFERENCE = {
-    (t, CONTINUATION): np.random.default_rng(3).standard_normal((300, DIM)) for t in ("drums", "genre=jazz", "bass")
-}
-
 
 def test_summary_finds_planted_success_and_cost() -> None:
-    found = summary(planted(), REFERENCE).set_index(["trait", "arm", "dose"])
+    found = summary(planted_rules(), REFERENCE).set_index(["trait", "arm", "dose"])
     top = found.loc[("drums", "ITI", 3.0)]
     assert top["diff"] > 0.6 and top["p_holm"] < 0.01 and top["diff_lo"] < top["diff"] < top["diff_hi"]
     assert top["fad_diff_lo"] < top["fad_diff"] < top["fad_diff_hi"] and top["fad_diff_lo"] > 1
@@ -70,35 +39,8 @@ def test_summary_finds_planted_success_and_cost() -> None:
     assert average["n"] == 80
 
 
-def test_rules_are_compared_at_equal_success() -> None:
-    table = equal_success(planted(n=60, cost=2.0), REFERENCE, ["SMITIN"])
-    assert list(table["arm"].unique()) == ["SMITIN"] and len(table) == 4
-    assert table["reached"].all()
-    assert (table["hi"] < 0).all()  # SMITIN is cheaper wherever it succeeds as often
-    same = equal_success(planted(n=60, cost=0.0), REFERENCE, ["SMITIN"])
-    assert ((same["lo"] <= 1e-9) & (same["hi"] >= -1e-9)).all()
-    # by hand: one trait, the strength that succeeds as often as ITI at 2
-    clips = planted(n=60, cost=2.0)
-    mine = clips[clips["trait"] == "drums"]
-
-    def distance(arm: str, dose: float) -> float:
-        x = mine[(mine["arm"] == arm) & (mine["dose"] == dose)][[f"e{i}" for i in range(DIM)]]
-        return fad(x, REFERENCE["drums", CONTINUATION], n_draws=0).value
-
-    row = table[(table["trait"] == "drums") & (table["dose"] == 4.0)].iloc[0]
-    assert row["difference"] == pytest.approx(distance("SMITIN", 4.0) - distance("ITI", 2.0))
-
-
-def test_a_success_that_iti_never_reaches_is_left_open() -> None:
-    clips = planted()
-    clips.loc[(clips["arm"] == "SMITIN") & (clips["dose"] == 4.0), "hit"] = True
-    table = equal_success(clips[clips["dose"] != 3.0], REFERENCE, ["SMITIN"])
-    assert table.loc[table["dose"] == 4.0, "difference"].isna().all()
-    assert table.loc[table["dose"] == 2.0, "difference"].notna().all()
-
-
 def test_the_papers_form_keeps_the_papers_numbers_apart() -> None:
-    clips = planted()
+    clips = planted_rules()
     clips.loc[clips["arm"] == "SMITIN", "dose"] = clips["dose"].replace({2.0: 5.0, 4.0: 10.0})
     found = summary(clips, REFERENCE)
     table = paper_table(found, [(UNSTEERED, 0.0), ("text", 0.0), ("ITI", 3.0), ("SMITIN", 5.0), ("SMITIN", 10.0)])
@@ -108,33 +50,6 @@ def test_the_papers_form_keeps_the_papers_numbers_apart() -> None:
     assert table["paper: success %"].tolist()[:3] == [7.4, 49.9, 23.3]
     assert np.isnan(table.loc[3, "paper: success %"])  # alpha 10 in continuation is not published
     assert PAPER[TEXT, "SMITIN", 10.0] == (39.5, 0.497, None)
-
-
-@pytest.mark.parametrize("trait", ["drums", "instrument=flute"])
-def test_pairs_differ_in_the_trait_alone(trait: str) -> None:
-    clips = pairs(Trait.parse(trait), 6, 0, 1.0)
-    name, _, value = trait.partition("=")
-    table = clips.labels.reset_index(drop=True)
-    first, second = table.iloc[::2].reset_index(drop=True), table.iloc[1::2].reset_index(drop=True)
-    assert (first[name].astype(str) == (value or "1")).all() and (second[name].astype(str) != (value or "1")).all()
-    for column in {"genre", "instrument", "drums", "bass", "tempo", "mode", "group"} - {name}:
-        assert first[column].tolist() == second[column].tolist(), column
-    assert first["group"].nunique() == 6
-    with pytest.raises(DataError, match="no music can be rendered"):
-        pairs(Trait("instrument", "theremin"), 4, 0, 1.0)
-
-
-def test_a_folder_is_divided_by_groups_and_balanced() -> None:
-    labels = pd.DataFrame({"drums": [1] * 30 + [0] * 50, "group": [f"g{i // 2}" for i in range(80)]})
-    labels.index = pd.Index([f"c{i}" for i in range(80)])
-    clips = Clips.from_arrays(np.zeros((80, 1, 100), np.float32), 16_000, labels)
-    kept = held_back(clips, 0)
-    assert kept.sum() == 24 and labels["group"][kept].value_counts().eq(2).all()
-    used = balanced(clips.subset(~kept), Trait("drums"), 12, 0)
-    assert used.labels["drums"].tolist() == [1, 0] * 12
-    assert not set(used.labels["group"]) & set(labels["group"][kept])
-    with pytest.raises(DataError, match="no label 'genre'"):
-        balanced(clips, Trait("genre", "jazz"), 12, 0)
 
 
 def _probes(model: MusicGen) -> Probes:
@@ -197,7 +112,7 @@ def test_prompts_say_nothing_of_the_trait_until_asked(tiny: MusicGen) -> None:
 
 
 def test_bad_input_is_refused_at_once() -> None:
-    with pytest.raises(DataError, match="needs a judge"):
+    with pytest.raises(DataError, match="needs labelled music"):
         Study(Config(model="facebook/musicgen-large"), progress=False).run()
     with pytest.raises(DataError, match="two seeds"):
         Config(n_part_seeds=1)

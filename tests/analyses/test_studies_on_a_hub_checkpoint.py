@@ -15,7 +15,6 @@ import pytest
 
 import interp.data
 from analyses import (
-    _smitin_arms,
     demo,
     genre_fusion,
     regression_vs_classification,
@@ -64,7 +63,7 @@ def heard(hub: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
     monkeypatch.setattr(interp.data, "render_clips", never)
     monkeypatch.setattr(steering_validation, "render_clips", never)
-    monkeypatch.setattr(_smitin_arms, "render_arrays", never)
+    monkeypatch.setattr("interp.data.pairs.render_arrays", never)
     monkeypatch.setattr(RenderedJudge, "__init__", never)
     save = plots.save  # a PDF of every figure would take as long as all the rest
     monkeypatch.setattr(plots, "save", lambda ax, stem, **settings: save(ax, stem, **settings | {"formats": ("png",)}))

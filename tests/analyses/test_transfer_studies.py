@@ -11,12 +11,13 @@ import pytest
 
 from analyses import genre_fusion, timbre_transfer
 from analyses._fusion_tables import fade_course, fade_shares, fusion_table, fusion_trends, half_way, with_mix
-from analyses._transfer import parse_sets, tempo_agrees
+from analyses._transfer import parse_sets
 from analyses._transfer_tables import contrasts, kept, success_at_quality
 from analyses.genre_fusion import GenreFusion
 from analyses.timbre_transfer import MEASURES, TimbreTransfer
 from interp import plots
 from interp.errors import DataError
+from interp.judges.dsp import tempo_agrees
 from interp.plots.style import data_of
 from interp.study.config import read_flags
 from interp.validation import summarise

@@ -14,8 +14,9 @@ from interp import plots
 from interp.directions import fit_directions
 from interp.directions.targets import make_targets
 from interp.errors import DataError
-from interp.geometry import cosine_matrix, cosine_table, path_table
+from interp.geometry import cosine_matrix, cosine_table
 from interp.geometry import plane as plane_table
+from interp.geometry.paths import paths_of
 from interp.plots.style import data_of
 
 Dataset = Callable[..., xr.Dataset]
@@ -42,7 +43,7 @@ def test_path_draws_medians(dataset: Dataset) -> None:
     ds = dataset()
     x = np.moveaxis(ds["heads"].values[:, 0], 1, 0)
     target = make_targets(ds[["drums"]].to_dataframe()[["drums"]], "drums")[0]
-    table = path_table(x, target, list("abcd"), penalties=[0.1, 10.0, 1e3], methods=("ridge",))
+    table = paths_of(x, target, list("abcd"), penalties=[0.1, 10.0, 1e3], methods=("ridge",))
     ax = plots.path(table)
     expected = table.groupby("penalty")["angle_mean_diff"].median()
     np.testing.assert_allclose(ax.lines[0].get_ydata(), expected)

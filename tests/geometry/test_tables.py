@@ -23,11 +23,10 @@ from interp.geometry import (
     cosine_table,
     map_directions,
     orthogonal_probes,
-    path_table,
     plane,
     principal_angles,
 )
-from interp.geometry.paths import scores
+from interp.geometry.paths import path_table, paths_of, scores
 from interp.geometry.subspaces import angle_null
 
 Dataset = Callable[..., xr.Dataset]
@@ -94,7 +93,7 @@ def test_path_table(dataset: Dataset) -> None:
     target = make_targets(ds[["drums"]].to_dataframe()[["drums"]], "drums")[0]
     test = np.arange(240) >= 180
     penalties = [1e-6, 1.0, 1e2, 1e9]
-    table = path_table(x, target, ["a", "b", "c", "d"], penalties=penalties, test=test, standardize=False)
+    table = paths_of(x, target, ["a", "b", "c", "d"], penalties=penalties, test=test, standardize=False)
     ridge = table[table["method"] == "ridge"]
     assert (ridge.loc[ridge["penalty"] == 1e-6, "angle_lda"] < 0.1).all()
     assert (ridge.loc[ridge["penalty"] == 1e9, "angle_mean_diff"] < 0.1).all()
@@ -103,11 +102,26 @@ def test_path_table(dataset: Dataset) -> None:
         assert path["sigma"].is_monotonic_increasing  # regularised directions follow the wide axes
     assert table["score"].between(0.3, 1).all()
     with pytest.raises(DataError, match="no path"):
-        path_table(x, target, list("abcd"), methods=("lda",))
+        paths_of(x, target, list("abcd"), methods=("lda",))
     with pytest.raises(DataError, match="not on a path"):
-        path_table(x, target, list("abcd"), penalties=[0.0])
+        paths_of(x, target, list("abcd"), penalties=[0.0])
     with pytest.raises(DataError, match="one class only"):
-        path_table(x, target, list("abcd"), penalties=[1.0], test=np.arange(240) == 7)
+        paths_of(x, target, list("abcd"), penalties=[1.0], test=np.arange(240) == 7)
+
+
+def test_path_table_reads_the_dataset_as_its_label_asks(dataset: Dataset) -> None:
+    ds, test = dataset(strength=0.6), np.arange(240) >= 180
+    table = path_table(ds, "drums", sites="heads, resid", penalties=[1.0, 1e3], test=test)
+    assert table["site"].nunique() == 6 and set(table["method"]) == {"ridge", "logistic"}
+    target = make_targets(ds[["drums"]].to_dataframe()[["drums"]], "drums")[0]
+    x = np.moveaxis(ds["heads"].values[:, 0], 1, 0)
+    heads = paths_of(x, target, list(ds["heads_site"].values), penalties=[1.0, 1e3], test=test)
+    own = table[table["site"].isin(heads["site"])].reset_index(drop=True)
+    pd.testing.assert_frame_equal(own, heads)
+    numbers = path_table(ds, "tempo", sites="L0.resid", penalties=[1.0])
+    assert set(numbers["method"]) == {"ridge"} and "angle_least_squares" in numbers and "score" not in numbers
+    with pytest.raises(DataError, match="has several classes, a path for each: name one, as in genre=jazz"):
+        path_table(ds, "genre", sites="L0.resid")
 
 
 def test_score_is_the_area_under_the_curve() -> None:

@@ -9,12 +9,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from interp.backends.audiocraft import align_logits
+from interp.backends.audiocraft import DelayedPatternProvider, align_logits
 from interp.backends.build import random_musicgen
 from interp.directions import Direction
 from interp.errors import DataError, ModelError, SiteError
 from interp.mechanisms import Heard, Metric, hear, likelihood, patch, ratio, reading
+from interp.mechanisms.effects import exchange_p
 from interp.mechanisms.heard import partners
+from interp.mechanisms.patching import Plan, _difference, _patched, make_plan, run_of
 from interp.model import Forward, MusicGen
 from interp.sites import Site, select_sites
 
@@ -120,8 +122,6 @@ def test_patching_a_site_with_itself_changes_nothing(tiny_lm_model: MusicGen, te
     clean, _ = texts
     never = Metric("x", lambda f, a, b: likelihood().measure(f, a, b) + torch.arange(len(a)))
     twin = Heard(clean.codes, clean.texts)
-    from interp.mechanisms.patching import Plan, _patched, run_of
-
     model, sites = tiny_lm_model, tuple(select_sites(ALL, tiny_lm_model.shape))
     plan = Plan(model, clean, twin, never, sites, (range(15),), ((0, 0.3),), range(12), "denoise", "text")
     own = run_of(plan, range(4), "own")
@@ -132,11 +132,10 @@ def test_patching_a_site_with_itself_changes_nothing(tiny_lm_model: MusicGen, te
 def test_all_heads_of_a_layer_are_the_layer(tiny_lm_model: MusicGen, texts: tuple[Heard, Heard]) -> None:
     """Deltas of heads sum to that of their block; the whole residual stream at the last layer is the other run."""
     clean, corrupt = texts
-    from interp.mechanisms.patching import _difference, make_plan, run_of
-
     plan = make_plan(
-        tiny_lm_model, clean, corrupt, "likelihood", "cross_heads, L1-2.H*, L1-2.attn, cross", None, "denoise", None
-    )
+        tiny_lm_model, clean, corrupt, "likelihood", "cross_heads, L1-2.H*, L1-2.attn, cross", None, "denoise", None,
+        None,
+    )  # fmt: skip
     own, other = run_of(plan, range(4), "own"), run_of(plan, range(4), "other")
     for block, heads in (("cross", "X.H"), ("attn", "H")):
         parts = [_difference(tiny_lm_model, Site.parse(f"L1.{heads}{h}"), own, other) for h in range(4)]
@@ -173,6 +172,18 @@ def test_mismatched_sources_keep_what_the_pair_shares(
         patch(tiny_lm_model, clean.take([0]), corrupt.take([0]), "ratio", counted=(0, 0.1))
 
 
+def test_other_delays_than_one_step_a_codebook() -> None:
+    """Stereo models give two codebooks one delay: positions are those of the model's own pattern."""
+    model = MusicGen(random_musicgen(2, 2, 16))
+    model.lm.pattern_provider = DelayedPatternProvider(4, [0, 0, 1, 1])
+    codes = torch.randint(0, 32, (2, 4, FRAMES), generator=torch.Generator().manual_seed(0))
+    clean, corrupt = hear(model, codes, ["a", "b"]), hear(model, codes, ["c", "d"])
+    result = patch(model, clean, corrupt, sites="L0.cross, L1.resid", null=False)
+    expected = traced(model, corrupt, clean, Site.parse("L0.cross"), likelihood(), codes, codes) - result.corrupt
+    np.testing.assert_allclose(result.changes[0], expected, atol=2e-5)
+    np.testing.assert_allclose(result.changes[1], result.gap, atol=1e-5)
+
+
 def planted(seed: int, strength: float) -> MusicGen:
     """A model whose cross-attention writes nothing but at one head, that head so much."""
     model = MusicGen(random_musicgen(3, 4, 32, seed=seed))
@@ -202,8 +213,6 @@ def test_the_only_head_through_which_text_enters_is_named() -> None:
 
 def test_few_false_alarms_where_nothing_differs_on_average() -> None:
     """Pairs without a side: a site is called in no more runs than promised, 5 %."""
-    from interp.mechanisms.effects import exchange_p
-
     rng = np.random.default_rng(0)
     called = 0
     for _ in range(200):
@@ -254,6 +263,8 @@ def test_bad_input_is_refused_with_a_sentence(
             model, clean, corrupt, Metric("x", lambda f, a, b: f.logits.mean((1, 2, 3)) / 0), "cross")),
         ("nothing to carry", DataError, lambda: patch(
             model, clean, corrupt, Metric("x", lambda f, a, b: torch.zeros(len(a))), "cross")),
+        ("4 pairs need 4 groups", DataError, lambda: patch(model, clean, corrupt, sites="cross", groups=[1, 2])),
+        ("no stretch of time", DataError, lambda: patch(model, clean, corrupt, sites="cross", positions=[])),
         ("a batch of 0", DataError, lambda: patch(model, clean, corrupt, sites="cross", batch_size=0)),
         ("4 rows of music but 1 texts", ValueError, lambda: hear(model, clean.codes, ["a"])),
         ("samples a second", ValueError, lambda: hear(model, torch.zeros(1, 1, 800))),

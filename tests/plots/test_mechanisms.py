@@ -37,6 +37,9 @@ def test_every_site_is_in_its_cell() -> None:
     assert names == ["attn", "cross", "mlp", "resid"]
     for row in blocks.itertuples():
         assert ax.images[0].get_array()[row.layer, names.index(row.kind)] == pytest.approx(row.change)
+    assert sum(bool(patch.get_hatch()) for patch in ax.patches) == (blocks["p_max"] >= 0.05).sum()
+    untested = plots.patching(blocks.assign(p_max=np.nan))
+    assert not untested.patches
 
 
 def test_stretches_of_time_lie_side_by_side() -> None:
@@ -44,6 +47,8 @@ def test_stretches_of_time_lie_side_by_side() -> None:
     ax = plots.patching(table)
     assert [text.get_text() for text in ax.get_xticklabels()] == ["0–1", "1–2", "2–3"]
     np.testing.assert_allclose(np.asarray(ax.images[0].get_array()).ravel(), table["share"])
+    assert [text.get_text() for text in ax.get_yticklabels()] == list(table["site"].unique())
+    assert sum(bool(patch.get_hatch()) for patch in ax.patches) == (table["p_max"] >= 0.05).sum()
 
 
 def test_kinds_are_not_mixed() -> None:

@@ -149,9 +149,9 @@ def test_a_site_that_was_not_read_is_said(tiny_lm_model: MusicGen, ds: xr.Datase
 def test_the_defaults_are_those_of_the_command_line() -> None:
     import inspect
 
-    from interp import cli
+    from interp.cli import checking
 
-    python, command = (inspect.signature(one).parameters for one in (validate, cli.validate))
+    python, command = (inspect.signature(one).parameters for one in (validate, checking.validate))
     for name, other in {"method": "method", "arms": "arms", "n_seeds": "seeds", "seed": "seed", "site": "site"}.items():
         assert python[name].default == command[other].default
     assert tuple(float(dose) for dose in command["doses"].default.split(",")) == python["doses"].default == DOSES
