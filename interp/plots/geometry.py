@@ -31,6 +31,7 @@ LEGEND = {
     "site": "one site",
     "median": "median of the sites",
     "ceiling": "split-half ceiling (median)",
+    "shuffled": "shuffled labels, 95 % (median)",
 }
 
 
@@ -50,8 +51,9 @@ def cosines(
     ----------
     table : DataFrame
         Columns ``a`` and ``b`` (methods) and ``cosine``, one row a site; where present ``null_lo`` and ``null_hi``
-        (what unrelated directions of this dimension reach) and ``ceiling`` (what the same method reaches on two
-        halves of the clips).
+        (what unrelated directions of this dimension reach), ``null_permuted`` (what the two methods reach on shuffled
+        labels, which is the null to beat: both see the same activations) and ``ceiling`` (what the same method reaches
+        on two halves of the clips).
     score : str
         The column with the cosine.
     pair : tuple of str
@@ -77,7 +79,7 @@ def cosines(
     ax = axes(ax, height=2.5)
     rng = np.random.default_rng(0)  # sideways jitter only
     for x, (_, rows) in enumerate(table.groupby(list(pair), sort=False)):
-        shown = dict.fromkeys(("null", "site", "median", "ceiling"), "") if x else LEGEND
+        shown = dict.fromkeys(LEGEND, "") if x else LEGEND
         if {"null_lo", "null_hi"} <= set(rows.columns):
             null = float(rows["null_lo"].median()), float(rows["null_hi"].median())
             ax.fill_between([x - 0.4, x + 0.4], *null, color="#DDDDDD", lw=0, zorder=0, label=shown["null"])
@@ -90,6 +92,9 @@ def cosines(
             level = float(rows["ceiling"].median())
             tone = COLOURS["vermilion"]
             ax.hlines(level, x - 0.4, x + 0.4, color=tone, lw=1.2, ls=(0, (2, 1)), label=shown["ceiling"])
+        if "null_permuted" in rows.columns and rows["null_permuted"].notna().any():
+            level, tone = float(rows["null_permuted"].median()), COLOURS["green"]
+            ax.hlines(level, x - 0.4, x + 0.4, color=tone, lw=1.2, ls=(0, (5, 1.5)), label=shown["shuffled"])
     ax.axhline(0, color="black", lw=0.5, zorder=1)
     lowest = float(np.nanmin(table[[c for c in (score, "null_lo") if c in table.columns]].to_numpy(float)))
     ax.set_ylim(min(-0.1, lowest - 0.08), 1.05)
