@@ -52,6 +52,16 @@ def test_what_heads_do_in_the_demo() -> None:
     assert f"({worst['genre=jazz']} against {best['genre=jazz']})" in README
 
 
+def test_no_head_beats_the_mel_spectrum_for_drums() -> None:
+    rows = table("demo/probes")
+    rows = rows[rows["trait"] == "drums"]
+    spectrum = rows.loc[rows["site"] == "mel spectrum", "test_score"].max()
+    heads = rows[rows["kind"] == "heads"]
+    best = heads.loc[heads["test_score"].idxmax()]
+    assert best["lo"] <= spectrum <= best["hi"]
+    assert f"the mel spectrum does ({spectrum:.2f})".replace("0.", ".") in README
+
+
 def test_regression_against_classification() -> None:
     answer = table("regression_vs_classification/answer").set_index("method")
     auroc = answer["auroc_resid"]
