@@ -170,7 +170,8 @@ def _numbers(ax: Axes, values: NDArray[np.floating], low: float, high: float, *,
             continue
         share = (value - low) / max(high - low, 1e-9)
         dark = abs(share - 0.5) > 0.35 if two_sided else share <= 0.55
-        text = f"{value:.2f}".replace("0.", ".", 1) if abs(value) < 1 else f"{value:.1f}"
+        rounded = round(float(value), 2) + 0.0  # no cell says minus nothing
+        text = f"{rounded:.2f}".replace("0.", ".", 1) if abs(rounded) < 1 else f"{value:.1f}"
         ax.text(head, layer, text, ha="center", va="center", fontsize=6, color="white" if dark else "black")
 
 

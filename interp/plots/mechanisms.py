@@ -267,7 +267,7 @@ def lens(table: pd.DataFrame, value: str = "kl", *, title: str | None = None, ax
     """
     need(table, ("layer", "codebook", value), "the lens")
     words = {
-        "kl": "KL of the end from the layer, nats", "entropy": "Entropy, nats", "accuracy": "Share of codes foreseen",
+        "kl": "KL to the last layer, nats", "entropy": "Entropy, nats", "accuracy": "Share of codes foreseen",
         "agreement": "Agreement with the end", "log_likelihood": "Log-likelihood, nats a token",
     }  # fmt: skip
     ax = axes(ax)
