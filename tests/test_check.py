@@ -47,6 +47,13 @@ def test_text_that_is_ignored_is_found() -> None:
     assert check(model, seconds=0.1).failures == ["text changes what is expected"]
 
 
+def test_in_half_precision_what_rounding_may_tip_is_a_measurement() -> None:
+    done = check(small(dtype=torch.bfloat16), seconds=0.1)
+    said = done.table.set_index("fact")["holds"]
+    assert said["fast engine = nnsight"] == "-" and said["a seed gives its music in every batch"] == "-"
+    assert said["reading every site changes no logit"] == "yes"
+
+
 def test_a_value_that_is_not_finite_is_found_where_it_arises() -> None:
     model = small()
     with torch.no_grad():
